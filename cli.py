@@ -1,0 +1,57 @@
+"""How every script starts, logs and stops: log lines to stderr, one line for an error, no traceback on Ctrl-C or SIGTERM."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+from config import BadSetting
+
+log = logging.getLogger("velib")
+
+
+class Failure(Exception):
+    """The script cannot go on. The text is the one line that the user sees: what happened and what to do."""
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP: stop as for Ctrl-C, but with exit status 0."""
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """Run a script's `main` and end the process: status 0, 1 (Failure), 2 (BadSetting) or 130 (Ctrl-C)."""
+    logging.basicConfig(
+        stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING
+    )
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # the scripts say themselves what its users need to know
+    log.setLevel(logging.INFO)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminate)
+    sys.exit(_status_of(main))
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def _status_of(main: Callable[[], None]) -> int:
+    try:
+        main()
+        sys.stdout.flush()
+    except _Terminated:
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except BadSetting as error:
+        print(error, file=sys.stderr)
+        return 2
+    except Failure as error:
+        log.error("%s", error)
+        return 1
+    except BrokenPipeError:  # the reader of stdout has gone, as in `consumer.py | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0

@@ -1,0 +1,186 @@
+"""Every setting of the pipeline: read from the environment or a `.env` file, checked, with its default.
+
+No other file reads a setting from the environment. `load()` returns the settings or raises `BadSetting`, whose text has
+one line for each bad value: the variable, what it holds (never a secret) and what is allowed.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+CACHE_DIR = Path.home() / ".cache" / "velib-projet"
+"""What is fetched once for this user: Spark's Kafka connector and Kafka itself."""
+
+ALL = "all"
+
+
+class BadSetting(Exception):
+    """A setting that cannot be used. The text names the variable, its value and what is allowed."""
+
+
+def _must(condition: object) -> None:
+    """Refuse a value; what is allowed instead is the description of its field."""
+    if not condition:
+        raise ValueError
+
+
+def _url(text: str) -> str:
+    url = urlsplit(text)
+    _must(url.scheme in ("http", "https") and url.hostname and url.port != 0 and not re.search(r"\s", text))
+    return text.rstrip("/")
+
+
+def _stations(text: str) -> tuple[str, ...] | str:
+    """Station codes as the feed writes them, without leading zeros; `all` stays as it is."""
+    if text.strip().lower() == ALL:
+        return ALL
+    codes = [code.strip().lstrip("0") for code in text.split(",")]
+    _must(all(re.fullmatch(r"[0-9]+(_[A-Za-z0-9_]+)?", code) for code in codes))
+    return tuple(dict.fromkeys(codes))
+
+
+def _servers(text: str) -> str:
+    servers = [server.strip() for server in text.split(",")]
+    for server in servers:
+        host, _, port = server.rpartition(":")
+        _must(re.fullmatch(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]", host))
+        _must(re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) < 65536)
+    return ",".join(servers)
+
+
+def _matches(pattern: str) -> AfterValidator:
+    def check(text: str) -> str:
+        _must(re.fullmatch(pattern, text))
+        return text
+
+    return AfterValidator(check)
+
+
+def _readable_file(path: Path) -> Path:
+    _must(path.is_file() and os.access(path, os.R_OK))
+    return path
+
+
+_EMPTY_IS_NONE = BeforeValidator(lambda value: value or None)
+
+Topic = Annotated[str, _matches(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")]
+_TOPIC = "a Kafka topic name: 1 to 249 letters, digits, '.', '_' or '-'"
+
+
+class Settings(BaseSettings):
+    """The settings. Each field's description says what is allowed, in the words of the error line."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        case_sensitive=True,
+        hide_input_in_errors=True,
+        validate_default=False,
+    )
+
+    api_url: Annotated[str, AfterValidator(_url)] = Field(
+        "https://velib-metropole-opendata.smovengo.cloud/opendata/Velib_Metropole",
+        validation_alias="VELIB_API_URL",
+        description="a URL that starts with http:// or https://",
+    )
+    stations: Annotated[tuple[str, ...] | Literal["all"], NoDecode, BeforeValidator(_stations)] = Field(
+        ("16107", "32017"),
+        validation_alias="VELIB_STATIONS",
+        description="station codes separated by commas, such as 16107,32017, or the word all",
+    )
+    poll_seconds: float = Field(
+        60,
+        validation_alias="VELIB_POLL_SECONDS",
+        ge=0.1,
+        le=86400,
+        description="a number of seconds from 0.1 to 86400",
+    )
+    raw_topic: Topic = Field("velib-projet", validation_alias="VELIB_RAW_TOPIC", description=_TOPIC)
+    final_topic: Topic = Field("velib-projet-final-data", validation_alias="VELIB_FINAL_TOPIC", description=_TOPIC)
+    dead_letter_topic: Topic = Field(
+        "velib-projet-dead-letters", validation_alias="VELIB_DEAD_LETTER_TOPIC", description=_TOPIC
+    )
+    checkpoint_dir: Annotated[str, _matches(r"\S(.*\S)?")] = Field(
+        ".velib/checkpoint",
+        validation_alias="VELIB_CHECKPOINT_DIR",
+        description="a folder, or an object-store URL such as s3a://bucket/folder",
+    )
+    watermark: Annotated[str, _matches(r"[1-9][0-9]{0,6} (second|minute|hour|day)s?")] = Field(
+        "10 minutes",
+        validation_alias="VELIB_WATERMARK",
+        description="a whole number and a unit, such as '10 minutes' (seconds, minutes, hours or days)",
+    )
+    spark_master: Annotated[str, _matches(r"local(\[.+\])?|local-cluster\[.+\]|spark://.+|yarn|k8s://.+")] = Field(
+        "local[*]",
+        validation_alias="VELIB_SPARK_MASTER",
+        description="a Spark master: local[*], local[N], spark://host:port, yarn or k8s://host:port",
+    )
+    bootstrap_servers: Annotated[str, AfterValidator(_servers)] = Field(
+        "localhost:9092",
+        validation_alias="KAFKA_BOOTSTRAP_SERVERS",
+        description="host:port, or several separated by commas",
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT",
+        validation_alias="KAFKA_SECURITY_PROTOCOL",
+        description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL",
+    )
+    sasl_mechanism: Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None, _EMPTY_IS_NONE] = Field(
+        None, validation_alias="KAFKA_SASL_MECHANISM", description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
+    )
+    sasl_username: Annotated[str | None, _EMPTY_IS_NONE] = Field(
+        None, validation_alias="KAFKA_SASL_USERNAME", description="a user name"
+    )
+    sasl_password: Annotated[SecretStr | None, _EMPTY_IS_NONE] = Field(
+        None, validation_alias="KAFKA_SASL_PASSWORD", description="a password"
+    )
+    ssl_cafile: Annotated[Annotated[Path, AfterValidator(_readable_file)] | None, _EMPTY_IS_NONE] = Field(
+        None, validation_alias="KAFKA_SSL_CAFILE", description="a readable file of CA certificates (PEM)"
+    )
+
+
+def load() -> Settings:
+    """The settings of this process; raises BadSetting."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        raise BadSetting("\n".join(_line(e["loc"][0], e["input"]) for e in error.errors())) from None
+    except UnicodeDecodeError:
+        raise BadSetting("The file .env is not UTF-8 text: save it as UTF-8") from None
+    _check_together(settings)
+    return settings
+
+
+def under_spark_submit() -> bool:
+    """Whether `spark-submit` started this process: it then decides master, packages and memory."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
+
+
+def _line(location: int | str, value: object) -> str:
+    field = next(f for f in Settings.model_fields.values() if f.validation_alias == location)
+    shown = "(not shown)" if location == "KAFKA_SASL_PASSWORD" else repr(str(value))[:200]
+    return f"{location} is {shown}: it must be {field.description}"
+
+
+def _check_together(settings: Settings) -> None:
+    """Rules that need more than one setting."""
+    topics = [settings.raw_topic, settings.final_topic, settings.dead_letter_topic]
+    if len(set(topics)) < len(topics):
+        raise BadSetting(
+            f"VELIB_RAW_TOPIC, VELIB_FINAL_TOPIC and VELIB_DEAD_LETTER_TOPIC are {', '.join(map(repr, topics))}:"
+            " they must be three different topics"
+        )
+    if settings.security_protocol.startswith("SASL_"):
+        for variable, value in (
+            ("KAFKA_SASL_MECHANISM", settings.sasl_mechanism),
+            ("KAFKA_SASL_USERNAME", settings.sasl_username),
+            ("KAFKA_SASL_PASSWORD", settings.sasl_password),
+        ):
+            if value is None:
+                raise BadSetting(f"{variable} is not set: KAFKA_SECURITY_PROTOCOL={settings.security_protocol} needs it")

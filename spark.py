@@ -1,0 +1,433 @@
+"""Sums the available bikes of the selected stations by postal code, for every snapshot of the feed.
+
+    python spark.py                   go on from where the last run stopped, until stopped
+    python spark.py --available-now   process what is in the topic now, then stop
+
+Reads `velib-projet` and writes `velib-projet-final-data`; what cannot be counted goes to `velib-projet-dead-letters`.
+On a cluster `spark-submit` starts it: the command is in README.md.
+"""
+
+import argparse
+import csv
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import findspark
+
+if "SPARK_HOME" not in os.environ:
+    import pyspark  # findspark takes the Spark that is imported, else the first that it finds on the machine
+findspark.init()
+
+import pyspark  # noqa: E402
+from pyspark import SparkConf, SparkContext  # noqa: E402
+from pyspark.errors import PySparkException, StreamingQueryException  # noqa: E402
+from pyspark.java_gateway import launch_gateway  # noqa: E402
+from pyspark.sql import Column, DataFrame, SparkSession  # noqa: E402
+from pyspark.sql import functions as F  # noqa: E402, N812
+from pyspark.sql.streaming import StreamingQuery  # noqa: E402
+
+import cli  # noqa: E402
+import config  # noqa: E402
+import java  # noqa: E402
+import topics  # noqa: E402
+from cli import Failure, log  # noqa: E402
+from config import Settings  # noqa: E402
+
+IVY_DIR = config.CACHE_DIR / "ivy"
+"""Where Spark keeps the connector once it is fetched."""
+
+SPARK_HAS = ["org.apache.hadoop:hadoop-client-api", "org.apache.hadoop:hadoop-client-runtime"]
+"""What the connector asks for and pyspark brings itself."""
+
+JVM_LOG = Path(".velib/logs/spark-jvm.log")
+
+STATION = """
+    stationCode string, last_updated long, is_installed int, is_renting int,
+    num_bikes_available int, num_docks_available int,
+    num_bikes_available_types array<struct<mechanical: int, ebike: int>>,
+    _malformed string
+"""
+"""The fields of a station record that are read. A field of another type, or no JSON at all, fills `_malformed`."""
+
+EARLIEST_SNAPSHOT = 1_000_000_000  # 2001; below it a number is no time in epoch seconds
+CLOCK_DIFFERENCE = 3600  # seconds that a snapshot may be ahead of the Kafka time of its record
+
+TOTALS = ("stations", "num_bikes_available", "mechanical", "ebike", "num_docks_available")
+
+HEADERS = "array<struct<key: string, value: binary>>"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Sum available bikes by postal code, snapshot by snapshot.")
+    parser.add_argument("--available-now", action="store_true", help="process what is in the topic now, then stop")
+    arguments = parser.parse_args()
+
+    settings = config.load()
+    topics.ensure(settings)
+    stop = threading.Event()
+    spark = session(settings)
+    _stop_on_signals(stop)
+    try:
+        stations = parse(read(spark, settings))
+        results = outputs(settings, totals(select(countable(stations), settings.stations), settings.watermark), stations)
+        query = start(results, settings, arguments.available_now)
+        watch(query, stop)
+    except PySparkException as error:
+        raise Failure(_explained(error, settings)) from None
+    finally:
+        spark.stop()
+
+
+# Transformations: each takes and gives a DataFrame.
+
+
+def parse(records: DataFrame) -> DataFrame:
+    """Read the station out of each Kafka record and say why if it cannot be counted.
+
+    Comes in: Kafka's columns. Goes out: the same, the fields of STATION, `postal_code` (string), and `reason` (string),
+    which is null when the record can be counted.
+    """
+    text = F.trim(F.col("value").cast("string"))
+    options = {"columnNameOfCorruptRecord": "_malformed", "allowSingleQuotes": "false"}
+    return (
+        records.withColumn("text", text)
+        .withColumn("station", F.from_json("text", STATION, options))
+        .withColumn("is_object", F.startswith("text", F.lit("{")) & F.endswith("text", F.lit("}")))
+        .select(*records.columns, "is_object", "station.*")
+        .withColumn("code_number", _code_number(F.col("stationCode")))
+        .withColumn("postal_code", postal_code(F.col("stationCode"), F.col("code_number")))
+        .withColumn("reason", _reason())
+        .drop("is_object", "code_number")
+    )
+
+
+def _code_number(code: Column) -> Column:
+    """The digits of a station code before any `_`, as a number; null when there are none, or more than five."""
+    return F.regexp_extract(code, "^([0-9]{1,5})(_.*)?$", 1).try_cast("int")
+
+
+def postal_code(code: Column, number: Column) -> Column:
+    """The postal code that a station code (string) with that number (int) carries, null if none.
+
+    The number ABCDE stands for 750AB with AB from 01 to 20 (Paris), 9ABC0 with A from 2 to 5 (the departments around), and
+    92000 with AB = 92. Stations on a boundary are listed in data/postal_code_exceptions.csv.
+    """
+    in_paris = number.between(1_000, 20_999)
+    around_paris = number.between(21_000, 59_999)
+    in_nanterre = number.between(92_000, 92_999)
+    by_rule = (
+        F.when(in_paris, F.lit(75_000) + F.floor(number / 1_000))
+        .when(around_paris, F.lit(90_000) + F.floor(number / 100) * 10)
+        .when(in_nanterre, F.lit(92_000))
+    )
+    exceptions = F.create_map(*[F.lit(text) for pair in _postal_code_exceptions().items() for text in pair])
+    return F.coalesce(F.try_element_at(exceptions, code), by_rule.cast("string"))
+
+
+def _postal_code_exceptions() -> dict[str, str]:
+    """Postal codes by station code, of the stations whose code says another."""
+    with (Path(__file__).parent / "data" / "postal_code_exceptions.csv").open(encoding="utf-8", newline="") as file:
+        return {row["station_code"]: row["postal_code"] for row in csv.DictReader(file)}
+
+
+def _reason() -> Column:
+    """Why a parsed record cannot be counted; null if it can."""
+    latest = F.unix_seconds("timestamp") + CLOCK_DIFFERENCE
+    no_json = F.col("_malformed").isNotNull() & F.col("stationCode").isNull() & F.col("last_updated").isNull()
+    kinds = F.col("num_bikes_available_types")
+    faults = [
+        ("no value", F.col("value").isNull()),
+        ("not a JSON object", ~F.col("is_object") | no_json),
+        ("no stationCode", F.col("stationCode").isNull()),
+        ("stationCode without a postal code", F.col("postal_code").isNull()),
+        ("last_updated is not a time", ~_holds(F.col("last_updated").between(F.lit(EARLIEST_SNAPSHOT), latest))),
+        *[(f"{name} is not 0 or 1", ~_holds(F.col(name).isin(0, 1))) for name in ("is_installed", "is_renting")],
+        *[(f"{name} is not a count", ~_holds(F.col(name) >= 0)) for name in ("num_bikes_available", "num_docks_available")],
+        (
+            "num_bikes_available_types are not counts",
+            F.col("_malformed").isNotNull()
+            | (F.array_min(kinds["mechanical"]) < 0).eqNullSafe(True)
+            | (F.array_min(kinds["ebike"]) < 0).eqNullSafe(True),
+        ),
+    ]
+    reason = F.lit(None).cast("string")
+    for name, is_so in reversed(faults):
+        reason = F.when(is_so, name).otherwise(reason)
+    return reason
+
+
+def _holds(condition: Column) -> Column:
+    """The condition, with false where it is null."""
+    return F.coalesce(condition, F.lit(False))
+
+
+def countable(stations: DataFrame) -> DataFrame:
+    """The stations that can be counted; Spark observes how many records were read, and how many cannot be."""
+    observed = stations.observe(
+        "records", F.count(F.lit(1)).alias("read"), F.count("reason").alias("dead"), F.mode("reason").alias("commonest")
+    )
+    return observed.where(F.col("reason").isNull())
+
+
+def select(stations: DataFrame, codes: tuple[str, ...] | str) -> DataFrame:
+    """The selected stations: those with these station codes, or all."""
+    return stations if codes == config.ALL else stations.where(F.col("stationCode").isin(*codes))
+
+
+def totals(stations: DataFrame, watermark: str) -> DataFrame:
+    """Sum the stations of each snapshot by postal code.
+
+    Goes out: snapshot (timestamp), postal_code (string) and the columns TOTALS (long). A station of a snapshot is counted
+    once however often Kafka delivers it: a producer or a sink that retries repeats records. Of repeats that differ, which
+    no retry makes, the one with the most bikes counts, whatever their order.
+    """
+    is_open = (F.col("is_installed") == 1) & (F.col("is_renting") == 1)  # GBFS: a closed station's bikes cannot be rented
+    counted = {
+        "num_bikes_available": F.col("num_bikes_available"),
+        "mechanical": _bikes_of_kind("mechanical"),
+        "ebike": _bikes_of_kind("ebike"),
+        "num_docks_available": F.col("num_docks_available"),
+        "stations": F.lit(1),
+    }
+    return (
+        stations.withColumn("snapshot", F.timestamp_seconds("last_updated"))
+        .withWatermark("snapshot", watermark)
+        .select(
+            "snapshot",
+            "postal_code",
+            "stationCode",
+            F.struct(*[F.when(is_open, count).otherwise(0).alias(name) for name, count in counted.items()]).alias("counts"),
+        )
+        .groupBy("snapshot", "postal_code")
+        .agg(F.collect_set(F.struct("stationCode", "counts")).alias("seen"))
+        .withColumn("by_station", F.map_from_entries(F.array_sort("seen")))  # the last of a station's entries stays
+        .withColumn("counts", F.map_values("by_station"))
+        .select("snapshot", "postal_code", *[_sum(F.col("counts")[name]).alias(name) for name in TOTALS])
+    )
+
+
+def _bikes_of_kind(kind: str) -> Column:
+    """The feed has a list of one-key objects in any order; a kind that is not in it has no bikes."""
+    return F.coalesce(F.array_max(F.col("num_bikes_available_types")[kind]), F.lit(0))
+
+
+def _sum(numbers: Column) -> Column:
+    return F.aggregate(numbers, F.lit(0).cast("long"), lambda total, number: total + number)
+
+
+def outputs(settings: Settings, sums: DataFrame, stations: DataFrame) -> DataFrame:
+    """Everything that is written, as Kafka's sink takes it: key, value (binary), topic, headers."""
+    results = sums.select(
+        F.col("postal_code").cast("binary").alias("key"),
+        F.to_json(F.struct("postal_code", F.unix_seconds("snapshot").alias("last_updated"), *TOTALS))
+        .cast("binary")
+        .alias("value"),
+        F.lit(settings.final_topic).alias("topic"),
+        F.lit(None).cast(HEADERS).alias("headers"),
+    )
+    dead_letters = stations.where(F.col("reason").isNotNull()).select(
+        "key",
+        "value",
+        F.lit(settings.dead_letter_topic).alias("topic"),
+        F.array(
+            *[
+                F.struct(F.lit(name).alias("key"), F.col(name).cast("string").cast("binary").alias("value"))
+                for name in ("reason", "topic", "partition", "offset")
+            ]
+        )
+        .cast(HEADERS)
+        .alias("headers"),
+    )
+    return results.unionByName(dead_letters)
+
+
+# Spark and Kafka around them.
+
+
+def connector() -> str:
+    """The Maven coordinates of this Spark's Kafka connector."""
+    return f"org.apache.spark:spark-sql-kafka-0-10_2.13:{pyspark.__version__}"
+
+
+def session(settings: Settings) -> SparkSession:
+    """A Spark session: that of spark-submit, or one of our own. What its JVM prints goes to JVM_LOG."""
+    if config.under_spark_submit():
+        return SparkSession.builder.appName("velib-projet").getOrCreate()
+    try:
+        java.find()
+    except java.JavaMissing as error:
+        raise Failure(str(error)) from None
+    spark_conf = SparkConf().setAppName("velib-projet").setMaster(settings.spark_master)
+    spark_conf.setAll(list(_session_options(settings).items()))
+    if settings.spark_master.startswith("local"):
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # nothing here is for other machines
+    if not (IVY_DIR / "jars").is_dir():
+        log.info("Spark fetches its Kafka connector from Maven Central, once: this can take half a minute")
+    JVM_LOG.parent.mkdir(parents=True, exist_ok=True)
+    with JVM_LOG.open("wb") as jvm_log:
+        try:
+            gateway = launch_gateway(conf=spark_conf, popen_kwargs={"stdout": jvm_log, "stderr": jvm_log})
+            context = SparkContext(gateway=gateway, conf=spark_conf)  # type: ignore[arg-type]
+        except PySparkException as error:
+            raise Failure(f"Spark did not start ({_first_line(error)}): see {JVM_LOG}") from None
+    context.setLogLevel("ERROR")
+    log.info("Spark %s runs on %s, its page is %s", context.version, settings.spark_master, context.uiWebUrl)
+    return SparkSession(context)
+
+
+def _session_options(settings: Settings) -> dict[str, str]:
+    options = {
+        "spark.jars.packages": connector(),
+        "spark.jars.excludes": ",".join(SPARK_HAS),
+        "spark.jars.ivy": str(IVY_DIR),
+        "spark.ui.showConsoleProgress": "false",
+    }
+    if settings.spark_master.startswith("local"):
+        options["spark.sql.shuffle.partitions"] = "1"  # a snapshot is 1,500 records: more tasks only cost time
+    return options
+
+
+def _query_options(settings: Settings) -> dict[str, str]:
+    options = {
+        "spark.sql.session.timeZone": "UTC",
+        # A week of snapshots that waited for the job is one batch: its state is on disk, not in memory.
+        "spark.sql.streaming.stateStore.providerClass": (
+            "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
+        ),
+        "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
+        # Without new records there is nothing to write: an update is written when it happens.
+        "spark.sql.streaming.noDataMicroBatches.enabled": "false",
+        "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
+    }
+    if "://" not in settings.checkpoint_dir:
+        # Renames on a local disk are atomic without the shell commands of Hadoop's own file manager.
+        options["spark.sql.streaming.checkpointFileManagerClass"] = (
+            "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+        )
+    return options
+
+
+def kafka_options(settings: Settings) -> dict[str, str]:
+    """How Spark reaches Kafka: the same settings that `topics.connection` gives kafka-python."""
+    options = {
+        "kafka.bootstrap.servers": settings.bootstrap_servers,
+        "kafka.security.protocol": settings.security_protocol,
+    }
+    if settings.security_protocol.startswith("SASL_") and settings.sasl_mechanism and settings.sasl_password:
+        module = "plain.PlainLoginModule" if settings.sasl_mechanism == "PLAIN" else "scram.ScramLoginModule"
+        options["kafka.sasl.mechanism"] = settings.sasl_mechanism
+        options["kafka.sasl.jaas.config"] = (
+            f"org.apache.kafka.common.security.{module} required"
+            f" username={json.dumps(settings.sasl_username)}"
+            f" password={json.dumps(settings.sasl_password.get_secret_value())};"
+        )
+    if settings.ssl_cafile:
+        options |= {"kafka.ssl.truststore.type": "PEM", "kafka.ssl.truststore.location": str(settings.ssl_cafile)}
+    return options
+
+
+def read(spark: SparkSession, settings: Settings) -> DataFrame:
+    """The stream of the raw topic's committed records."""
+    for name, value in _query_options(settings).items():
+        spark.conf.set(name, value)
+    return (
+        spark.readStream.format("kafka")
+        .options(**kafka_options(settings))
+        .option("subscribe", settings.raw_topic)
+        .option("startingOffsets", "earliest")
+        .option("kafka.isolation.level", "read_committed")
+        # Behind the last record stands the marker of its transaction: a fetch that waits for more waits in vain.
+        .option("kafka.fetch.max.wait.ms", "10")
+        .option("kafka.max.poll.records", "10000")
+        .option("maxRecordsPerPartition", "100000")  # many records that waited are read on all cores
+        .load()
+    )
+
+
+def start(results: DataFrame, settings: Settings, available_now: bool) -> StreamingQuery:
+    writer = (
+        results.writeStream.queryName("velib-projet")
+        .outputMode("update")
+        .format("kafka")
+        .options(**kafka_options(settings))
+        .option("kafka.max.request.size", str(2 * 1024 * 1024))  # a dead letter is its record and headers
+        .option("checkpointLocation", settings.checkpoint_dir)
+    )
+    if available_now:
+        writer = writer.trigger(availableNow=True)
+    selected = "all stations" if settings.stations == config.ALL else f"stations {', '.join(settings.stations)}"
+    log.info("Sums of %s: %s to %s", selected, settings.raw_topic, settings.final_topic)
+    return writer.start()
+
+
+def watch(query: StreamingQuery, stop: threading.Event) -> None:
+    """Log every batch until the query has ended or `stop` is set; raises the query's exception."""
+    logged = -1
+    while True:
+        running = query.isActive and not stop.is_set()
+        for progress in query.recentProgress:
+            if progress.batchId > logged and progress.numInputRows:
+                logged = progress.batchId
+                _log_batch(json.loads(progress.json))
+        if not running:
+            break
+        stop.wait(0.25)
+    if stop.is_set():
+        query.stop()
+    else:
+        query.awaitTermination()
+
+
+def _log_batch(progress: dict[str, Any]) -> None:
+    records = progress["observedMetrics"]["records"]
+    log.info(
+        "batch %d: %d records in, %d out, %.2f s, watermark %s",
+        progress["batchId"],
+        records["read"],
+        progress["sink"]["numOutputRows"],
+        progress["durationMs"]["triggerExecution"] / 1000,
+        progress.get("eventTime", {}).get("watermark", "none yet"),
+    )
+    if records["dead"]:
+        log.warning("batch %d: %d dead letters, most of them: %s", progress["batchId"], records["dead"], records["commonest"])
+    late = sum(operator["numRowsDroppedByWatermark"] for operator in progress["stateOperators"])
+    if late:
+        log.warning(
+            "batch %d: %d sums dropped, of snapshots older than the watermark (VELIB_WATERMARK)", progress["batchId"], late
+        )
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    """An exception in the middle of a call to the JVM would garble the next one: a signal only asks to stop."""
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, ask)
+
+
+def _explained(error: PySparkException, settings: Settings) -> str:
+    """One line on what ended the query, and what to do about it."""
+    text = str(error)
+    if isinstance(error, StreamingQueryException) and ("offset was changed" in text or "are gone" in text):
+        return (
+            f"The checkpoint {settings.checkpoint_dir} does not fit the topic {settings.raw_topic}, which was made anew or"
+            f" has lost records since. Remove that folder to start from the topic's earliest record"
+        )
+    if "Failed to find data source: kafka" in text or "DATA_SOURCE_NOT_FOUND" in text:
+        return f"Spark has no Kafka connector: give spark-submit --packages {connector()}"
+    return f"Spark stopped: {_first_line(error)} (more in {JVM_LOG})"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,107 @@
+"""The three topics and their settings: made if missing by whichever script starts first, used as they are if present."""
+
+import socket
+import time
+from typing import Any
+
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from cli import Failure, log
+from config import Settings
+
+DAY_MS = 24 * 3600 * 1000
+SLOWEST_PAUSE = 5.0  # seconds between two looks for Kafka
+
+
+def connection(settings: Settings) -> dict[str, Any]:
+    """How kafka-python reaches Kafka: the keyword arguments that its clients share."""
+    arguments: dict[str, Any] = {
+        "bootstrap_servers": settings.bootstrap_servers.split(","),
+        "security_protocol": settings.security_protocol,
+        "bootstrap_timeout_ms": 10_000,
+        "reconnect_backoff_max_ms": 2_000,
+    }
+    if settings.security_protocol.startswith("SASL_") and settings.sasl_password:
+        arguments |= {
+            "sasl_mechanism": settings.sasl_mechanism,
+            "sasl_plain_username": settings.sasl_username,
+            "sasl_plain_password": settings.sasl_password.get_secret_value(),
+        }
+    if settings.ssl_cafile:
+        arguments["ssl_cafile"] = str(settings.ssl_cafile)
+    return arguments
+
+
+def wanted(settings: Settings) -> dict[str, dict[str, str]]:
+    """Each topic's name and its Kafka configuration.
+
+    All have one partition. The markers that end a transaction reach the partitions of a topic one by one, so a reader of
+    several partitions could see a part of a snapshot; of one it sees all or nothing. A day of the network is 40 MB.
+    """
+    return {
+        settings.raw_topic: {"retention.ms": str(7 * DAY_MS)},
+        # The newest total of every postal code is kept for good, the older ones for a week at least.
+        settings.final_topic: {"cleanup.policy": "compact", "min.compaction.lag.ms": str(7 * DAY_MS)},
+        # A dead letter is the record that died and its headers: larger than the largest record of the raw topic.
+        settings.dead_letter_topic: {"retention.ms": str(30 * DAY_MS), "max.message.bytes": str(2 * 1024 * 1024)},
+    }
+
+
+def ensure(settings: Settings) -> None:
+    """Wait until Kafka answers, saying so, then make the topics that are missing."""
+    started = time.monotonic()
+    pause = 0.25
+    while (reason := _try_to_make(settings)) is not None:
+        if pause == 1.0:  # a broker that is just starting is not worth a line
+            log.info(
+                "Waiting for Kafka at %s (%s). `python -m local.broker` starts one here", settings.bootstrap_servers, reason
+            )
+        time.sleep(pause)
+        pause = min(pause * 2, SLOWEST_PAUSE)
+    if pause > 1.0:
+        log.info("Kafka answers after %.0f s", time.monotonic() - started)
+
+
+def _try_to_make(settings: Settings) -> str | None:
+    """Make the missing topics; returns why it has to be tried again, or None when all are there."""
+    if not any(listens(server) for server in settings.bootstrap_servers.split(",")):
+        return "nothing listens there"
+    try:
+        with KafkaAdminClient(**connection(settings)) as admin:
+            _make_missing(admin, wanted(settings))
+    except KafkaError as error:
+        if not error.retriable:
+            raise Failure(f"Kafka at {settings.bootstrap_servers} refused: {error}") from None
+        return str(error) or type(error).__name__
+    return None
+
+
+def listens(server: str) -> bool:
+    """Whether something accepts connections at `host:port`."""
+    host, _, port = server.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=3).close()
+    except OSError:
+        return False
+    return True
+
+
+def _make_missing(admin: KafkaAdminClient, topics: dict[str, dict[str, str]]) -> None:
+    present = {topic["name"] for topic in admin.describe_topics(list(topics)) if topic["error_code"] == 0}
+    brokers = len(admin.describe_cluster()["brokers"])
+    # -1 leaves the number of copies to the cluster's own default.
+    replicas, safety = (3, {"min.insync.replicas": "2"}) if brokers >= 3 else (-1, {})
+    for name in topics.keys() - present:
+        answer = admin.create_topics(
+            {name: {"num_partitions": 1, "replication_factor": replicas, "configs": topics[name] | safety}},
+            raise_errors=False,
+            wait_for_metadata=False,
+        )
+        error = for_code(answer["topics"][0]["error_code"])
+        if error is TopicAlreadyExistsError:  # another script was quicker
+            continue
+        if answer["topics"][0]["error_code"] != 0:
+            raise error(answer["topics"][0]["error_message"])
+        log.info("Made the topic %s", name)
+    admin.wait_for_topics(list(topics))
