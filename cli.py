@@ -26,7 +26,8 @@ def run(main: Callable[[], None]) -> NoReturn:
     logging.basicConfig(
         stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING
     )
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # the scripts say themselves what its users need to know
+    for library in ("kafka", "urllib3"):  # the scripts say themselves what their users need to know
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     log.setLevel(logging.INFO)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminate)

@@ -1,4 +1,4 @@
-"""Finds the Java that Spark and Kafka run on. Only the standard library is used: `local/setup.py` needs it before anything is installed."""
+"""Finds the Java that Spark and Kafka run on. Uses the standard library alone: `local/setup.py` needs it first of all."""
 
 import os
 import re
@@ -6,10 +6,12 @@ import shutil
 import subprocess
 
 OLDEST = 17
+APT_PACKAGES = ("openjdk-21-jre-headless", "openjdk-17-jre-headless")  # a release of Debian or Ubuntu may have only one
 
 HOW_TO_INSTALL = (
-    "Debian/Ubuntu: sudo apt install openjdk-17-jre-headless; Fedora: sudo dnf install java-21-openjdk-headless;"
-    " macOS: brew install openjdk@21"
+    "Debian/Ubuntu: sudo apt install openjdk-21-jre-headless (Debian 12: openjdk-17-jre-headless);"
+    " Fedora: sudo dnf install java-21-openjdk-headless;"
+    " macOS: brew install openjdk@21 && export JAVA_HOME=$(brew --prefix openjdk@21)"
 )
 
 
@@ -20,14 +22,14 @@ class JavaMissing(Exception):
 def find() -> str:
     """The `java` command, from JAVA_HOME or PATH, version 17 or newer; raises JavaMissing."""
     home = os.environ.get("JAVA_HOME")
-    command = os.path.join(home, "bin", "java") if home else shutil.which("java")
-    where = f"JAVA_HOME={home}" if home else "PATH"
+    where = f"in JAVA_HOME={home}" if home else "on the PATH"
+    command = f"{home}/bin/java" if home else shutil.which("java") or "java"
     try:
-        banner = subprocess.run([command or "java", "-version"], capture_output=True, text=True, check=True).stderr
+        banner = subprocess.run([command, "-version"], capture_output=True, text=True, check=True).stderr
     except (OSError, subprocess.CalledProcessError):
-        raise JavaMissing(f"No working Java in {where}. Java {OLDEST} or 21 is needed. {HOW_TO_INSTALL}") from None
+        raise JavaMissing(f"There is no Java {where}. Java {OLDEST} or 21 is needed. {HOW_TO_INSTALL}") from None
     version = re.search(r'version "(?:1\.)?(\d+)', banner)  # Java 8 calls itself 1.8
-    if not command or not version or int(version[1]) < OLDEST:
+    if version is None or int(version[1]) < OLDEST:
         found = version[1] if version else "of an unknown version"
-        raise JavaMissing(f"Java {found} in {where} is too old: Java {OLDEST} or 21 is needed. {HOW_TO_INSTALL}")
+        raise JavaMissing(f"Java {found} {where} is too old. Java {OLDEST} or 21 is needed. {HOW_TO_INSTALL}")
     return command

@@ -29,7 +29,7 @@ from pyspark.errors import PySparkException, StreamingQueryException  # noqa: E4
 from pyspark.java_gateway import launch_gateway  # noqa: E402
 from pyspark.sql import Column, DataFrame, SparkSession  # noqa: E402
 from pyspark.sql import functions as F  # noqa: E402, N812
-from pyspark.sql.streaming import StreamingQuery  # noqa: E402
+from pyspark.sql.streaming.query import StreamingQuery  # noqa: E402
 
 import cli  # noqa: E402
 import config  # noqa: E402
@@ -74,7 +74,9 @@ def main() -> None:
     _stop_on_signals(stop)
     try:
         stations = parse(read(spark, settings))
-        results = outputs(settings, totals(select(countable(stations), settings.stations), settings.watermark), stations)
+        results = outputs(
+            settings, totals(select(countable(stations), settings.stations), settings.watermark), uncountable(stations)
+        )
         query = start(results, settings, arguments.available_now)
         watch(query, stop)
     except PySparkException as error:
@@ -166,12 +168,19 @@ def _holds(condition: Column) -> Column:
     return F.coalesce(condition, F.lit(False))
 
 
+# Without the observations below Spark would move the conditions on `reason` in front of the parsing, and parse each record
+# once for every field that a condition looks at.
+
+
 def countable(stations: DataFrame) -> DataFrame:
-    """The stations that can be counted; Spark observes how many records were read, and how many cannot be."""
-    observed = stations.observe(
-        "records", F.count(F.lit(1)).alias("read"), F.count("reason").alias("dead"), F.mode("reason").alias("commonest")
-    )
-    return observed.where(F.col("reason").isNull())
+    """The records that can be counted; the observation `records` tells how many were read."""
+    return stations.observe("records", F.count(F.lit(1)).alias("read")).where(F.col("reason").isNull())
+
+
+def uncountable(stations: DataFrame) -> DataFrame:
+    """The records that cannot; the observation `dead_letters` tells how many they are and the commonest reason."""
+    observed = stations.observe("dead_letters", F.count("reason").alias("dead"), F.mode("reason").alias("commonest"))
+    return observed.where(F.col("reason").isNotNull())
 
 
 def select(stations: DataFrame, codes: tuple[str, ...] | str) -> DataFrame:
@@ -220,7 +229,7 @@ def _sum(numbers: Column) -> Column:
     return F.aggregate(numbers, F.lit(0).cast("long"), lambda total, number: total + number)
 
 
-def outputs(settings: Settings, sums: DataFrame, stations: DataFrame) -> DataFrame:
+def outputs(settings: Settings, sums: DataFrame, dead: DataFrame) -> DataFrame:
     """Everything that is written, as Kafka's sink takes it: key, value (binary), topic, headers."""
     results = sums.select(
         F.col("postal_code").cast("binary").alias("key"),
@@ -230,7 +239,7 @@ def outputs(settings: Settings, sums: DataFrame, stations: DataFrame) -> DataFra
         F.lit(settings.final_topic).alias("topic"),
         F.lit(None).cast(HEADERS).alias("headers"),
     )
-    dead_letters = stations.where(F.col("reason").isNotNull()).select(
+    dead_letters = dead.select(
         "key",
         "value",
         F.lit(settings.dead_letter_topic).alias("topic"),
@@ -272,7 +281,7 @@ def session(settings: Settings) -> SparkSession:
     with JVM_LOG.open("wb") as jvm_log:
         try:
             gateway = launch_gateway(conf=spark_conf, popen_kwargs={"stdout": jvm_log, "stderr": jvm_log})
-            context = SparkContext(gateway=gateway, conf=spark_conf)  # type: ignore[arg-type]
+            context = SparkContext(gateway=gateway, conf=spark_conf)
         except PySparkException as error:
             raise Failure(f"Spark did not start ({_first_line(error)}): see {JVM_LOG}") from None
     context.setLogLevel("ERROR")
@@ -384,17 +393,17 @@ def watch(query: StreamingQuery, stop: threading.Event) -> None:
 
 
 def _log_batch(progress: dict[str, Any]) -> None:
-    records = progress["observedMetrics"]["records"]
+    dead = progress["observedMetrics"]["dead_letters"]
     log.info(
         "batch %d: %d records in, %d out, %.2f s, watermark %s",
         progress["batchId"],
-        records["read"],
+        progress["observedMetrics"]["records"]["read"],
         progress["sink"]["numOutputRows"],
         progress["durationMs"]["triggerExecution"] / 1000,
         progress.get("eventTime", {}).get("watermark", "none yet"),
     )
-    if records["dead"]:
-        log.warning("batch %d: %d dead letters, most of them: %s", progress["batchId"], records["dead"], records["commonest"])
+    if dead["dead"]:
+        log.warning("batch %d: %d dead letters, most of them: %s", progress["batchId"], dead["dead"], dead["commonest"])
     late = sum(operator["numRowsDroppedByWatermark"] for operator in progress["stateOperators"])
     if late:
         log.warning(

@@ -48,8 +48,8 @@ def wanted(settings: Settings) -> dict[str, dict[str, str]]:
     }
 
 
-def ensure(settings: Settings) -> None:
-    """Wait until Kafka answers, saying so, then make the topics that are missing."""
+def ensure(settings: Settings, timeout: float = float("inf")) -> bool:
+    """Wait until Kafka answers, saying so, then make the topics that are missing. False if it took `timeout` seconds."""
     started = time.monotonic()
     pause = 0.25
     while (reason := _try_to_make(settings)) is not None:
@@ -57,10 +57,13 @@ def ensure(settings: Settings) -> None:
             log.info(
                 "Waiting for Kafka at %s (%s). `python -m local.broker` starts one here", settings.bootstrap_servers, reason
             )
+        if time.monotonic() - started + pause > timeout:
+            return False
         time.sleep(pause)
         pause = min(pause * 2, SLOWEST_PAUSE)
     if pause > 1.0:
         log.info("Kafka answers after %.0f s", time.monotonic() - started)
+    return True
 
 
 def _try_to_make(settings: Settings) -> str | None:

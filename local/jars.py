@@ -48,7 +48,7 @@ def kafka() -> Path:
         if not folder.exists():
             with tempfile.TemporaryDirectory(dir=CACHE_DIR) as unfinished:
                 _fetch("Apache Kafka 4.4.0", [KAFKA, KAFKA_LOGGING], [], Path(unfinished))
-                os.rename(Path(unfinished) / "jars", folder)
+                (Path(unfinished) / "jars").rename(folder)
     return folder
 
 

@@ -1,0 +1,44 @@
+# Everything there is to do with the project. `make demo` is the place to start.
+
+# The first Python that will do, 3.10 or newer; name another with `make demo PYTHON=python3.12`.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$python && break; done)
+VENV := .venv/bin
+
+.PHONY: help setup setup-dev demo run test check bench clean
+
+help:
+	@echo 'make demo   the whole pipeline on a simulated feed'
+	@echo 'make run    the whole pipeline on the live feed'
+	@echo 'make setup  only what the others need: .venv, Spark'\''s Kafka connector, Kafka'
+	@echo 'make test   unit and integration tests'
+	@echo 'make check  ruff and mypy'
+	@echo 'make bench  latency and catch-up, against Spark alone'
+	@echo 'make clean  remove everything that make made'
+
+setup:
+	@$(or $(PYTHON),$(error Python 3.10 or newer is needed. Debian/Ubuntu: sudo apt install python3; Fedora: sudo dnf install python3; macOS: brew install python@3.13)) -m local.setup
+
+setup-dev:
+	@$(or $(PYTHON),$(error Python 3.10 or newer is needed)) -m local.setup --dev
+
+demo: setup
+	@exec $(VENV)/python -m local.demo
+
+run: setup
+	@exec $(VENV)/python -m local.demo --live
+
+test: setup-dev
+	@$(VENV)/python -m pytest
+
+check: setup-dev
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check .
+	@$(VENV)/mypy
+
+bench: setup-dev
+	@$(VENV)/python -m bench.run
+
+clean:
+	rm -rf .venv .velib .pytest_cache .mypy_cache .ruff_cache $(HOME)/.cache/velib-projet
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

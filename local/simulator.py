@@ -1,0 +1,223 @@
+"""The Vélib' API on this machine, for trying the pipeline out without the network.
+
+    python -m local.simulator [--port 8000] [--stations 1500] [--period 60] [--seed 1]
+
+Serves `station_status.json` and `station_information.json` in the API's shape, with its quirks. A snapshot depends on the
+seed, the number of stations and the time alone: the same three give the same data.
+"""
+
+import argparse
+import csv
+import gzip
+import json
+import math
+import random
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import cli
+from cli import Failure, log
+
+DATA = Path(__file__).parent.parent / "data"
+DEFAULT_STATIONS = {"16107": "75016", "32017": "93200"}  # those that the scripts count by default: always there
+SCRIPTS = ("python-requests", "python-urllib", "curl", "wget", "java", "go-http-client", "okhttp")
+MIX = 2654435761  # spreads numbers that lie close together
+
+
+@dataclass(frozen=True)
+class Station:
+    """A station that does not change: what `station_information.json` says, and how its day goes."""
+
+    code: str
+    station_id: int
+    name: str
+    latitude: float
+    longitude: float
+    capacity: int
+    is_installed: int
+    is_renting: int
+    is_office: bool
+    usual: float
+    ebikes: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m local.simulator", description="The Vélib' API on this machine.")
+    parser.add_argument("--port", type=int, default=8000, help="port on localhost (default: %(default)s)")
+    parser.add_argument("--stations", type=int, default=1500, metavar="N", help="how many (default: %(default)s)")
+    parser.add_argument("--period", type=int, default=60, metavar="SECONDS", help="between snapshots (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="same seed, same data (default: %(default)s)")
+    arguments = parser.parse_args()
+    if arguments.period < 1:
+        parser.error("argument --period: 1 second is the shortest")
+    if not 0 < arguments.port < 65536:
+        parser.error(f"argument --port: {arguments.port} is not a port: use 1 to 65535")
+    try:
+        network = make_network(arguments.stations, arguments.seed)
+    except ValueError as error:
+        parser.error(f"argument --stations: {error}")
+    serve(network, arguments.port, arguments.period, arguments.seed)
+
+
+def make_network(count: int, seed: int) -> list[Station]:
+    """As many stations as asked, spread over the areas as the real ones are; ValueError if there are not as many codes."""
+    with (DATA / "postal_areas.csv").open(encoding="utf-8", newline="") as file:
+        areas = {row["postal_code"]: row for row in csv.DictReader(file)}
+    codes = _codes(count, {code: int(area["stations"]) for code, area in areas.items()})
+    chance = random.Random(seed)
+    return [_station(number, code, areas[postal_code], chance) for number, (code, postal_code) in enumerate(codes)]
+
+
+def _codes(count: int, weights: dict[str, int]) -> list[tuple[str, str]]:
+    """Station codes with their postal code: the default ones first, then those of the areas in turn, by their weights."""
+    with (DATA / "postal_code_exceptions.csv").open(encoding="utf-8", newline="") as file:
+        exceptions = {row["station_code"]: row["postal_code"] for row in csv.DictReader(file)}
+    free = {postal_code: _regular_codes(postal_code, exceptions) for postal_code in weights}
+    for code, postal_code in exceptions.items():
+        free[postal_code].insert(0, code)
+    most = len(DEFAULT_STATIONS) + sum(map(len, free.values()))
+    if not 1 <= count <= most:
+        raise ValueError(f"{count} is not from 1 to {most}")
+    codes = list(DEFAULT_STATIONS.items())
+    given = dict.fromkeys(weights, 0)
+    while len(codes) < count:
+        # The area that has the least for its weight is next, so that every number of stations is spread alike.
+        area = min((a for a in weights if free[a]), key=lambda a: (given[a] + 1) / weights[a])
+        codes.append((free[area].pop(0), area))
+        given[area] += 1
+    return codes[:count]
+
+
+def _regular_codes(postal_code: str, exceptions: dict[str, str]) -> list[str]:
+    """The codes that stand for a postal code by the rule, one of them odd as the feed has it."""
+    if postal_code == "92000":
+        numbers = range(92_001, 93_000)
+    elif postal_code.startswith("750"):
+        numbers = range(int(postal_code[3:]) * 1000 + 1, int(postal_code[3:]) * 1000 + 1000)
+    elif postal_code.startswith("9"):
+        numbers = range(int(postal_code[1:4]) * 100 + 1, int(postal_code[1:4]) * 100 + 100)
+    else:  # 75116 has only exceptions
+        numbers = range(0)
+    codes = [str(number) for number in numbers if str(number) not in exceptions and str(number) not in DEFAULT_STATIONS]
+    return ["11031_relais", *codes] if postal_code == "75011" else codes
+
+
+def _station(number: int, code: str, area: dict[str, str], chance: random.Random) -> Station:
+    closed = number > 1 and chance.random() < 0.03
+    return Station(
+        code=code,
+        # The real ids are of both kinds: small ones, and some that need more than 32 bits.
+        station_id=chance.randrange(10**10, 2 * 10**10) if chance.random() < 0.2 else 10_000 + number,
+        name=f"{area['name']} - {code}",
+        latitude=round(float(area["latitude"]) + chance.uniform(-0.008, 0.008), 6),
+        longitude=round(float(area["longitude"]) + chance.uniform(-0.012, 0.012), 6),
+        capacity=0 if number > 1 and chance.random() < 0.01 else chance.randrange(12, 61),
+        is_installed=0 if closed and chance.random() < 0.3 else 1,
+        is_renting=0 if closed else 1,
+        is_office=chance.random() < 0.4,
+        usual=chance.uniform(0.25, 0.65),
+        ebikes=chance.uniform(0.2, 0.6),
+    )
+
+
+def station_status(network: list[Station], last_updated: int, seed: int) -> dict[str, Any]:
+    """The answer of `station_status.json` at a snapshot's time (epoch seconds)."""
+    return _answer(last_updated, [_status(station, last_updated, seed) for station in network])
+
+
+def _answer(last_updated: int, stations: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"lastUpdatedOther": last_updated, "ttl": 3600, "data": {"stations": stations}}
+
+
+def _status(station: Station, now: int, seed: int) -> dict[str, Any]:
+    chance = random.Random((seed * MIX + station.station_id) * MIX + now)
+    fill = station.usual + commute(now, station.is_office) + chance.gauss(0, 0.03)
+    bikes = round(station.capacity * min(max(fill, 0.0), 1.0))
+    ebikes = round(bikes * station.ebikes)
+    status = {
+        "station_id": station.station_id,
+        "num_bikes_available": bikes,
+        "numBikesAvailable": bikes,
+        "num_bikes_available_types": [{"mechanical": bikes - ebikes}, {"ebike": ebikes}],
+        "num_docks_available": station.capacity - bikes,
+        "numDocksAvailable": station.capacity - bikes,
+        "is_installed": station.is_installed,
+        "is_returning": station.is_renting,
+        "is_renting": station.is_renting,
+        "last_reported": now - chance.randrange(5, 3000),
+        "stationCode": station.code,
+    }
+    if station.station_id % 2:
+        status["station_opening_hours"] = None
+    return status
+
+
+def commute(now: int, is_office: bool) -> float:
+    """How much fuller than usual a station is: bikes go from homes to offices from 7 to 9 and back from 17 to 19."""
+    hour = (now / 3600 + 1) % 24  # Paris in winter
+    at_work = 1 / (1 + math.exp(-3 * (hour - 8))) - 1 / (1 + math.exp(-3 * (hour - 18)))
+    return (0.3 if is_office else -0.2) * at_work
+
+
+def station_information(network: list[Station], last_updated: int) -> dict[str, Any]:
+    """The answer of `station_information.json`."""
+    stations = [
+        {
+            "station_id": station.station_id,
+            "stationCode": station.code,
+            "name": station.name,
+            "lat": station.latitude,
+            "lon": station.longitude,
+            "capacity": station.capacity,
+        }
+        for station in network
+    ]
+    return _answer(last_updated, stations)
+
+
+def serve(network: list[Station], port: int, period: int, seed: int) -> None:
+    """Answer on localhost until stopped."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            last_updated = int(time.time()) // period * period
+            if self.headers.get("User-Agent", "").lower().startswith(SCRIPTS):
+                self.send_error(HTTPStatus.FORBIDDEN)
+            elif self.path.endswith("/station_status.json"):
+                self._send(station_status(network, last_updated, seed))
+            elif self.path.endswith("/station_information.json"):
+                self._send(station_information(network, last_updated))
+            else:
+                self.send_error(HTTPStatus.NOT_FOUND)
+
+        def _send(self, answer: dict[str, Any]) -> None:
+            body = json.dumps(answer).encode()
+            self.send_response(HTTPStatus.OK)
+            self.send_header("Content-Type", "application/json")
+            if "gzip" in self.headers.get("Accept-Encoding", ""):
+                body = gzip.compress(body, compresslevel=1)
+                self.send_header("Content-Encoding", "gzip")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            log.debug(format, *args)
+
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    except OSError as error:
+        raise Failure(f"Port {port} cannot be used ({error.strerror}): name another --port") from None
+    log.info("%d stations, a snapshot every %d s: VELIB_API_URL=http://localhost:%d", len(network), period, port)
+    with server:
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    cli.run(main)
