@@ -101,14 +101,14 @@ def parse(records: DataFrame) -> DataFrame:
         .withColumn("station", F.from_json("text", STATION, options))
         .withColumn("is_object", F.startswith("text", F.lit("{")) & F.endswith("text", F.lit("}")))
         .select(*records.columns, "is_object", "station.*")
-        .withColumn("code_number", _code_number(F.col("stationCode")))
+        .withColumn("code_number", code_number(F.col("stationCode")))
         .withColumn("postal_code", postal_code(F.col("stationCode"), F.col("code_number")))
         .withColumn("reason", _reason())
         .drop("is_object", "code_number")
     )
 
 
-def _code_number(code: Column) -> Column:
+def code_number(code: Column) -> Column:
     """The digits of a station code before any `_`, as a number; null when there are none, or more than five."""
     return F.regexp_extract(code, "^([0-9]{1,5})(_.*)?$", 1).try_cast("int")
 
@@ -301,7 +301,7 @@ def _session_options(settings: Settings) -> dict[str, str]:
     return options
 
 
-def _query_options(settings: Settings) -> dict[str, str]:
+def query_options(settings: Settings) -> dict[str, str]:
     options = {
         "spark.sql.session.timeZone": "UTC",
         # A week of snapshots that waited for the job is one batch: its state is on disk, not in memory.
@@ -342,7 +342,7 @@ def kafka_options(settings: Settings) -> dict[str, str]:
 
 def read(spark: SparkSession, settings: Settings) -> DataFrame:
     """The stream of the raw topic's committed records."""
-    for name, value in _query_options(settings).items():
+    for name, value in query_options(settings).items():
         spark.conf.set(name, value)
     return (
         spark.readStream.format("kafka")

@@ -125,7 +125,7 @@ def _show(lines: Iterator[str], progress: Progress) -> list[str]:
         elif "[SUCCESSFUL ]" in line:
             fetched += 1
             progress.update(task, description=f"{fetched} of {found} jars", total=found, completed=fetched)
-    progress.update(task, total=1, completed=1)
+    progress.update(task, description="done", total=1, completed=1)
     return said
 
 

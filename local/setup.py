@@ -73,7 +73,7 @@ def install(requirements: Path) -> None:
     if installed.exists() and installed.read_text() == wanted:
         return
     say(f"Installing the packages of {requirements} into {VENV}; Spark is the large one, 450 MB")
-    pip = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "-r", requirements]
+    pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "-r", str(requirements)]
     if subprocess.run(pip).returncode:
         sys.exit("pip could not install the packages: see its last lines, then type the same again")
     installed.write_text(wanted)

@@ -86,7 +86,7 @@ def _codes(count: int, weights: dict[str, int]) -> list[tuple[str, str]]:
     given = dict.fromkeys(weights, 0)
     while len(codes) < count:
         # The area that has the least for its weight is next, so that every number of stations is spread alike.
-        area = min((a for a in weights if free[a]), key=lambda a: (given[a] + 1) / weights[a])
+        area = min((a for a in weights if free[a]), key=lambda a: (given[a] + 0.5) / weights[a])
         codes.append((free[area].pop(0), area))
         given[area] += 1
     return codes[:count]

@@ -1,0 +1,109 @@
+"""Settings: the defaults, and the line that each bad value gives."""
+
+from pathlib import Path
+
+import pytest
+
+import config
+
+
+def test_defaults_are_those_of_the_readme() -> None:
+    settings = config.load()
+    assert settings.api_url == "https://velib-metropole-opendata.smovengo.cloud/opendata/Velib_Metropole"
+    assert settings.stations == ("16107", "32017")
+    assert settings.poll_seconds == 60
+    assert settings.raw_topic == "velib-projet"
+    assert settings.final_topic == "velib-projet-final-data"
+    assert settings.dead_letter_topic == "velib-projet-dead-letters"
+    assert settings.checkpoint_dir == ".velib/checkpoint"
+    assert settings.watermark == "10 minutes"
+    assert settings.spark_master == "local[*]"
+    assert settings.bootstrap_servers == "localhost:9092"
+    assert settings.security_protocol == "PLAINTEXT"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        ("VELIB_API_URL", "ftp://host/feed", "http:// or https://"),
+        ("VELIB_API_URL", "http://", "http:// or https://"),
+        ("VELIB_API_URL", "http://host:port", "http:// or https://"),
+        ("VELIB_STATIONS", "", "station codes separated by commas"),
+        ("VELIB_STATIONS", "16107;32017", "station codes separated by commas"),
+        ("VELIB_STATIONS", "16107,", "station codes separated by commas"),
+        ("VELIB_STATIONS", "all,16107", "station codes separated by commas"),
+        ("VELIB_POLL_SECONDS", "a minute", "number of seconds"),
+        ("VELIB_POLL_SECONDS", "0", "number of seconds"),
+        ("VELIB_POLL_SECONDS", "-60", "number of seconds"),
+        ("VELIB_POLL_SECONDS", "nan", "number of seconds"),
+        ("VELIB_POLL_SECONDS", "inf", "number of seconds"),
+        ("VELIB_RAW_TOPIC", "a topic", "Kafka topic name"),
+        ("VELIB_FINAL_TOPIC", "..", "Kafka topic name"),
+        ("VELIB_DEAD_LETTER_TOPIC", "x" * 250, "Kafka topic name"),
+        ("VELIB_CHECKPOINT_DIR", "", "a folder"),
+        ("VELIB_WATERMARK", "10", "'10 minutes'"),
+        ("VELIB_WATERMARK", "ten minutes", "'10 minutes'"),
+        ("VELIB_SPARK_MASTER", "here", "a Spark master"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "localhost", "host:port"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "localhost:0", "host:port"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092,other:99999", "host:port"),
+        ("KAFKA_SECURITY_PROTOCOL", "TLS", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"),
+        ("KAFKA_SASL_MECHANISM", "GSSAPI", "SCRAM-SHA-512"),
+        ("KAFKA_SSL_CAFILE", "/no/such/file.pem", "readable file"),
+    ],
+)
+def test_a_bad_value_gives_one_line_with_variable_value_and_what_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, allowed: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(config.BadSetting) as error:
+        config.load()
+    line = str(error.value)
+    assert line.startswith(f"{variable} is {value[:100]!r}"[:-1])
+    assert allowed in line
+    assert "\n" not in line
+
+
+def test_several_bad_values_give_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VELIB_POLL_SECONDS", "x")
+    monkeypatch.setenv("VELIB_WATERMARK", "y")
+    with pytest.raises(config.BadSetting, match=r"VELIB_POLL_SECONDS.*\nVELIB_WATERMARK"):
+        config.load()
+
+
+def test_two_topics_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VELIB_FINAL_TOPIC", "velib-projet")
+    with pytest.raises(config.BadSetting, match="three different topics"):
+        config.load()
+
+
+def test_stations_are_written_as_the_feed_writes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VELIB_STATIONS", " 06015, 11031_relais ,6015")
+    assert config.load().stations == ("6015", "11031_relais")
+    monkeypatch.setenv("VELIB_STATIONS", "ALL")
+    assert config.load().stations == "all"
+
+
+def test_a_dotenv_file_is_read_and_the_environment_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("VELIB_POLL_SECONDS=30\nVELIB_STATIONS=all\n")
+    monkeypatch.setenv("VELIB_STATIONS", "6015")
+    assert config.load().poll_seconds == 30
+    assert config.load().stations == ("6015",)
+
+
+def test_sasl_asks_for_what_it_needs_and_never_shows_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
+    monkeypatch.setenv("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512")
+    monkeypatch.setenv("KAFKA_SASL_PASSWORD", "secret-word")
+    with pytest.raises(config.BadSetting, match="KAFKA_SASL_USERNAME is not set") as error:
+        config.load()
+    assert "secret-word" not in str(error.value)
+    monkeypatch.setenv("KAFKA_SASL_USERNAME", "job")
+    assert "secret-word" not in repr(config.load())
+
+
+def test_empty_kafka_settings_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("KAFKA_SASL_MECHANISM", "KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD", "KAFKA_SSL_CAFILE"):
+        monkeypatch.setenv(variable, "")
+    settings = config.load()
+    assert (settings.sasl_mechanism, settings.sasl_username, settings.ssl_cafile) == (None, None, None)

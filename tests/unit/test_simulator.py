@@ -1,0 +1,62 @@
+"""The simulated feed: the API's shape and quirks, spread as the real network, the same for the same seed."""
+
+from collections import Counter
+
+import pytest
+
+from local.simulator import commute, make_network, station_information, station_status
+from tests.expected import postal_code
+
+NOW = 1_795_514_400
+
+
+def test_same_seed_same_data_and_another_seed_other_data() -> None:
+    network = make_network(300, seed=7)
+    assert station_status(network, NOW, 7) == station_status(make_network(300, seed=7), NOW, 7)
+    assert station_status(network, NOW, 7) != station_status(make_network(300, seed=8), NOW, 8)
+    assert station_status(network, NOW, 7) != station_status(network, NOW + 60, 7)
+
+
+@pytest.mark.parametrize("count", [1, 2, 40, 1500, 10_000])
+def test_there_are_as_many_stations_as_asked_each_with_its_own_code_and_a_postal_code(count: int) -> None:
+    codes = [station.code for station in make_network(count, seed=1)]
+    assert len(set(codes)) == len(codes) == count
+    assert all(postal_code(code) for code in codes)
+    assert {"16107", "32017"} & set(codes) == set(["16107", "32017"][:count])
+
+
+def test_the_network_is_spread_over_the_postal_codes_as_the_real_one() -> None:
+    spread = Counter(postal_code(station.code) for station in make_network(1500, seed=1))
+    assert len(spread) == 89
+    assert spread["75015"] > 60 > spread["75001"] > 15
+
+
+def test_it_has_the_quirks_of_the_feed() -> None:
+    network = make_network(1500, seed=1)
+    stations = station_status(network, NOW, 1)["data"]["stations"]
+    assert any(station["stationCode"] == "11031_relais" for station in stations)
+    assert any(station["station_id"] > 2**31 for station in stations)
+    assert any(station["is_installed"] == 0 for station in stations)
+    assert any(station["is_renting"] == 0 and station["num_bikes_available"] > 0 for station in stations)
+    assert any(station["num_bikes_available"] + station["num_docks_available"] == 0 for station in stations)
+    assert any(station.get("station_opening_hours", 0) is None for station in stations)
+    for station in stations:
+        mechanical, ebike = station["num_bikes_available_types"]
+        assert mechanical["mechanical"] + ebike["ebike"] == station["num_bikes_available"] >= 0
+
+
+def test_the_information_names_the_same_stations() -> None:
+    network = make_network(100, seed=1)
+    information = station_information(network, NOW)
+    status = station_status(network, NOW, 1)
+    assert information["lastUpdatedOther"] == status["lastUpdatedOther"] == NOW
+    for about, now in zip(information["data"]["stations"], status["data"]["stations"], strict=True):
+        assert (about["station_id"], about["stationCode"]) == (now["station_id"], now["stationCode"])
+        assert about["capacity"] == now["num_bikes_available"] + now["num_docks_available"]
+
+
+def test_commuters_take_bikes_to_the_offices_in_the_morning() -> None:
+    midnight_in_paris = 1_795_474_800
+    night, noon = midnight_in_paris + 3 * 3600, midnight_in_paris + 12 * 3600
+    assert commute(noon, is_office=True) > commute(night, is_office=True) + 0.2
+    assert commute(noon, is_office=False) < commute(night, is_office=False) - 0.1

@@ -1,0 +1,281 @@
+"""Each stage of the job on small tables, on a real Spark."""
+
+import csv
+import json
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812
+
+import config
+import spark as job
+from tests import expected
+from tests.conftest import PROJECT
+from tests.expected import station
+
+NOW = 1732004538
+KAFKA = "key binary, value binary, topic string, partition int, offset long, timestamp timestamp, timestampType int"
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(tmp_path_factory.mktemp("spark"))
+        monkeypatch.setenv("VELIB_SPARK_MASTER", "local[2]")
+        settings = config.load()
+        session = job.session(settings)
+    for name, value in job.query_options(settings).items():
+        session.conf.set(name, value)
+    yield session
+    session.stop()
+
+
+def kafka_records(spark: SparkSession, values: list[bytes | None]) -> DataFrame:
+    """Values as Kafka's source gives them, at offsets 0, 1, 2 …"""
+    arrived = datetime.fromtimestamp(NOW + 5, timezone.utc)
+    rows = [(b"key", value, "velib-projet", 0, offset, arrived, 0) for offset, value in enumerate(values)]
+    return spark.createDataFrame(rows, KAFKA)
+
+
+def as_values(*stations: Any, last_updated: int = NOW) -> list[bytes | None]:
+    return [json.dumps(one | {"last_updated": last_updated}).encode() for one in stations]
+
+
+def totals_of(spark: SparkSession, values: list[bytes | None]) -> list[dict[str, Any]]:
+    """The records that the job would write for these, by postal code and snapshot."""
+    valid = job.parse(kafka_records(spark, values)).where("reason is null")
+    written = job.outputs(config.load(), job.totals(valid, "10 minutes"), job.parse(kafka_records(spark, [])))
+    return sorted((json.loads(row.value) for row in written.collect()), key=lambda t: (t["postal_code"], t["last_updated"]))
+
+
+def reasons(spark: SparkSession, values: list[bytes | None]) -> list[str | None]:
+    return [row.reason for row in job.parse(kafka_records(spark, values)).orderBy("offset").collect()]
+
+
+def postal_codes(spark: SparkSession, codes: list[str | None]) -> list[str | None]:
+    frame = spark.createDataFrame([(code, i) for i, code in enumerate(codes)], "code string, i int")
+    column = job.postal_code(F.col("code"), job.code_number(F.col("code")))
+    return [row.postal_code for row in frame.select(column.alias("postal_code"), "i").orderBy("i").collect()]
+
+
+def test_the_code_carries_the_postal_code(spark: SparkSession) -> None:
+    by_code = {
+        "1001": "75001",
+        "6015": "75006",
+        "16107": "75016",
+        "20143": "75020",
+        "21001": "92100",
+        "32017": "93200",
+        "30002": "93000",
+        "44015": "94400",
+        "51001": "95100",
+        "92001": "92000",
+        "11031_relais": "75011",
+        "11031_": "75011",
+    }
+    assert postal_codes(spark, list(by_code)) == list(by_code.values())
+
+
+def test_the_stations_on_a_boundary_have_the_postal_code_of_the_exceptions_file(spark: SparkSession) -> None:
+    with (PROJECT / "data" / "postal_code_exceptions.csv").open() as file:
+        exceptions = {row["station_code"]: row["postal_code"] for row in csv.DictReader(file)}
+    assert len(exceptions) == 42
+    assert postal_codes(spark, list(exceptions)) == list(exceptions.values())
+
+
+def test_another_code_has_none(spark: SparkSession) -> None:
+    odd = [
+        None,
+        "",
+        "0",
+        "999",
+        "00999",
+        "60001",
+        "91999",
+        "93000",
+        "99999",
+        "160107",
+        "-6015",
+        "6 015",
+        "6015x",
+        "relais",
+        "_6015",
+    ]
+    assert postal_codes(spark, odd) == [None] * len(odd)
+
+
+def test_the_rule_agrees_with_the_written_one_on_every_number(spark: SparkSession) -> None:
+    codes: list[str | None] = [str(number) for number in range(100_000)]
+    assert postal_codes(spark, codes) == [expected.postal_code(str(number)) for number in range(100_000)]
+
+
+def test_bikes_of_a_postal_code_are_summed(spark: SparkSession) -> None:
+    stations = [station("16107", 3, 1, 10), station("16108", 5, 2, 20), station("32017", 7, 0, 30)]
+    assert totals_of(spark, as_values(*stations)) == [
+        {
+            "postal_code": "75016",
+            "last_updated": NOW,
+            "stations": 2,
+            "num_bikes_available": 11,
+            "mechanical": 8,
+            "ebike": 3,
+            "num_docks_available": 30,
+        },
+        {
+            "postal_code": "93200",
+            "last_updated": NOW,
+            "stations": 1,
+            "num_bikes_available": 7,
+            "mechanical": 7,
+            "ebike": 0,
+            "num_docks_available": 30,
+        },
+    ]
+
+
+def test_two_snapshots_do_not_add_up(spark: SparkSession) -> None:
+    values = as_values(station(bikes=3, ebikes=0)) + as_values(station(bikes=4, ebikes=0), last_updated=NOW + 60)
+    assert [(t["last_updated"], t["num_bikes_available"]) for t in totals_of(spark, values)] == [(NOW, 3), (NOW + 60, 4)]
+
+
+def test_a_station_twice_counts_once(spark: SparkSession) -> None:
+    values = as_values(station("16107", 3), station("16108", 3), station("16107", 3))
+    assert [(t["stations"], t["mechanical"]) for t in totals_of(spark, values)] == [(2, 6)]
+
+
+def test_of_a_station_twice_with_other_counts_the_same_one_counts_in_any_order(spark: SparkSession) -> None:
+    values = as_values(station("16107", 3, 0), station("16107", 5, 0))
+    first, second = totals_of(spark, values), totals_of(spark, values[::-1])
+    assert first == second
+    assert [(t["stations"], t["num_bikes_available"]) for t in first] == [(1, 5)]
+
+
+def test_a_closed_station_does_not_count_and_leaves_a_record_of_zeros(spark: SparkSession) -> None:
+    closed = [station("16107", is_renting=0), station("16108", is_installed=0)]
+    (total,) = totals_of(spark, as_values(*closed))
+    assert total == {"postal_code": "75016", "last_updated": NOW} | dict.fromkeys(job.TOTALS, 0)
+    (total,) = totals_of(spark, as_values(*closed, station("16109", 2, 1)))
+    assert (total["stations"], total["num_bikes_available"]) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "mechanical", "ebike"),
+    [
+        ([{"mechanical": 1}, {"ebike": 4}], 1, 4),
+        ([{"ebike": 4}, {"mechanical": 1}], 1, 4),
+        ([{"ebike": 4, "mechanical": 1}], 1, 4),
+        ([{"ebike": 4}], 0, 4),
+        ([{"mechanical": 1}, {"scooter": 9}], 1, 0),
+        ([], 0, 0),
+        (None, 0, 0),
+    ],
+)
+def test_kinds_of_bikes_are_read_by_name(spark: SparkSession, kinds: Any, mechanical: int, ebike: int) -> None:
+    (total,) = totals_of(spark, as_values(station(bikes=1, ebikes=4) | {"num_bikes_available_types": kinds}))
+    assert (total["mechanical"], total["ebike"], total["num_bikes_available"]) == (mechanical, ebike, 5)
+
+
+def test_only_the_selected_stations_are_kept(spark: SparkSession) -> None:
+    parsed = job.parse(kafka_records(spark, as_values(station("16107"), station("6015"), station("32017"))))
+    kept = job.select(parsed, ("16107", "32017", "99"))
+    assert [row.stationCode for row in kept.orderBy("offset").collect()] == ["16107", "32017"]
+    assert job.select(parsed, "all").count() == 3
+
+
+def test_a_whole_network_equals_the_plain_sum(spark: SparkSession) -> None:
+    from local.simulator import make_network, station_status
+
+    answer = station_status(make_network(1500, seed=3), NOW, 3)
+    written = totals_of(spark, as_values(*answer["data"]["stations"]))
+    assert {(t["postal_code"], t["last_updated"]): t for t in written} == expected.totals(answer)
+
+
+def test_fields_that_were_added_or_are_null_do_no_harm(spark: SparkSession) -> None:
+    assert reasons(spark, as_values(station(station_opening_hours=None, new={"a": [1]}, station_id=None))) == [None]
+
+
+GOOD = json.dumps(station() | {"last_updated": NOW})
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, "no value"),
+        ("", "not a JSON object"),
+        ("bikes", "not a JSON object"),
+        ("null", "not a JSON object"),
+        ("5", "not a JSON object"),
+        (f"[{GOOD}]", "not a JSON object"),
+        (GOOD[:-20], "not a JSON object"),
+        (GOOD[:-20] + "}", "not a JSON object"),
+        (GOOD + "x", "not a JSON object"),
+        ("{}", "no stationCode"),
+        (GOOD.replace('"16107"', "null"), "no stationCode"),
+        (GOOD.replace('"16107"', '"99999"'), "stationCode without a postal code"),
+        (GOOD.replace('"16107"', '{"code": 1}'), "stationCode without a postal code"),
+        (GOOD.replace(f'"last_updated": {NOW}', '"other": 1'), "last_updated is not a time"),
+        (GOOD.replace(str(NOW), "-1"), "last_updated is not a time"),
+        (GOOD.replace(str(NOW), f"{NOW}000"), "last_updated is not a time"),
+        (GOOD.replace(str(NOW), f'"{NOW}"'), "last_updated is not a time"),
+        (GOOD.replace('"is_renting": 1', '"is_renting": null'), "is_renting is not 0 or 1"),
+        (GOOD.replace('"is_installed": 1', '"is_installed": 2'), "is_installed is not 0 or 1"),
+        (GOOD.replace('"num_bikes_available": 4', '"other": 4'), "num_bikes_available is not a count"),
+        (GOOD.replace('"num_bikes_available": 4', '"num_bikes_available": -4'), "num_bikes_available is not a count"),
+        (GOOD.replace('"num_bikes_available": 4', '"num_bikes_available": 4.5'), "num_bikes_available is not a count"),
+        (GOOD.replace('"num_bikes_available": 4', '"num_bikes_available": "4"'), "num_bikes_available is not a count"),
+        (GOOD.replace('"num_bikes_available": 4', '"num_bikes_available": true'), "num_bikes_available is not a count"),
+        (GOOD.replace('"num_docks_available": 10', '"num_docks_available": 4294967296'), "num_docks_available is not a count"),
+        (GOOD.replace('"ebike": 1', '"ebike": -1'), "num_bikes_available_types are not counts"),
+        (GOOD.replace('"ebike": 1', '"ebike": "1"'), "num_bikes_available_types are not counts"),
+        (GOOD.replace('[{"mechanical": 3}, {"ebike": 1}]', "7"), "num_bikes_available_types are not counts"),
+    ],
+)
+def test_what_cannot_be_counted_has_a_reason(spark: SparkSession, value: str | None, reason: str) -> None:
+    assert reasons(spark, [None if value is None else value.encode()]) == [reason]
+
+
+def test_bytes_that_are_no_text_have_a_reason(spark: SparkSession) -> None:
+    assert reasons(spark, [b"\xff\xfe\x00", b"\x00" * 1000]) == ["not a JSON object"] * 2
+
+
+def test_a_dead_letter_is_the_record_itself_with_where_it_was_and_why(spark: SparkSession) -> None:
+    parsed = job.parse(kafka_records(spark, [*as_values(station()), b"\xffgarbage"]))
+    sums = job.totals(parsed.where("reason is null"), "10 minutes")
+    dead = job.outputs(config.load(), sums, parsed.where("reason is not null")).where("headers is not null").collect()
+    assert [(row.key, row.value, row.topic) for row in dead] == [(b"key", b"\xffgarbage", "velib-projet-dead-letters")]
+    assert {header.key: bytes(header.value) for header in dead[0].headers} == {
+        "reason": b"not a JSON object",
+        "topic": b"velib-projet",
+        "partition": b"0",
+        "offset": b"1",
+    }
+
+
+def test_the_connector_is_that_of_this_spark() -> None:
+    import pyspark
+
+    assert job.connector() == f"org.apache.spark:spark-sql-kafka-0-10_2.13:{pyspark.__version__}"
+
+
+def test_kafka_settings_reach_spark(monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = Path("ca.pem")
+    authority.touch()
+    for name, value in {
+        "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+        "KAFKA_SASL_USERNAME": "job",
+        "KAFKA_SASL_PASSWORD": 'a "quoted\\ word',
+        "KAFKA_SSL_CAFILE": str(authority),
+    }.items():
+        monkeypatch.setenv(name, value)
+    options = job.kafka_options(config.load())
+    assert options["kafka.security.protocol"] == "SASL_SSL"
+    assert options["kafka.sasl.mechanism"] == "SCRAM-SHA-512"
+    assert options["kafka.sasl.jaas.config"] == (
+        'org.apache.kafka.common.security.scram.ScramLoginModule required username="job" password="a \\"quoted\\\\ word";'
+    )
+    assert options["kafka.ssl.truststore.location"] == "ca.pem"
