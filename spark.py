@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -55,6 +56,8 @@ STATION = """
 """The fields of a station record that are read. A field of another type, or no JSON at all, fills `_malformed`."""
 
 EARLIEST_SNAPSHOT = 1_000_000_000  # 2001; below it a number is no time in epoch seconds
+LONGEST_STOP = 30  # seconds that the batch in progress has to end
+
 CLOCK_DIFFERENCE = 3600  # seconds that a snapshot may be ahead of the Kafka time of its record
 
 TOTALS = ("stations", "num_bikes_available", "mechanical", "ebike", "num_docks_available")
@@ -387,9 +390,17 @@ def watch(query: StreamingQuery, stop: threading.Event) -> None:
             break
         stop.wait(0.25)
     if stop.is_set():
+        _finish_batch(query)
         query.stop()
     else:
         query.awaitTermination()
+
+
+def _finish_batch(query: StreamingQuery) -> None:
+    """Give the batch in progress time to end: one that is cut leaves a part of a snapshot's totals until the next start."""
+    deadline = time.monotonic() + LONGEST_STOP
+    while query.isActive and query.status["isTriggerActive"] and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def _log_batch(progress: dict[str, Any]) -> None:

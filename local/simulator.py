@@ -13,6 +13,7 @@ import json
 import math
 import random
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -204,8 +205,9 @@ def serve(network: list[Station], port: int, period: int, seed: int) -> None:
                 body = gzip.compress(body, compresslevel=1)
                 self.send_header("Content-Encoding", "gzip")
             self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            with suppress(ConnectionError):  # who asked may have gone
+                self.end_headers()
+                self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             log.debug(format, *args)

@@ -17,7 +17,7 @@ def postal_code(station_code: str) -> str | None:
     digits = station_code.split("_")[0]
     if not (digits.isascii() and digits.isdecimal() and len(digits) <= 5):
         return None
-    a, b, c = digits.zfill(5)[:3]
+    a, b, c = list(digits.zfill(5)[:3])
     if "01" <= a + b <= "20":
         return "750" + a + b
     if a in "2345":

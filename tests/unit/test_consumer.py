@@ -35,8 +35,17 @@ def test_a_total_is_one_aligned_line_in_local_time(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     "value",
-    [b"", b"[]", b"not JSON", b"\xff", b'{"postal_code": "75016"}', VALUE.replace(b"412", b'"412"'), b"[" * 100_000]
-    + [VALUE.replace(b"75016", b"\\u001b[2J"), VALUE.replace(b"1732004538", b"99999999999999999999")],
+    [
+        b"",
+        b"[]",
+        b"not JSON",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"postal_code": "75016"}',
+        VALUE.replace(b"412", b'"412"'),
+        VALUE.replace(b"75016", b"\\u001b[2J"),
+        VALUE.replace(b"1732004538", b"99999999999999999999"),
+    ],
 )
 def test_what_is_no_total_is_not_printed_and_cannot_move_the_terminal(value: bytes, caplog: pytest.LogCaptureFixture) -> None:
     assert consumer.parse(value) is None
