@@ -74,7 +74,7 @@ def main() -> None:
     topics.ensure(settings)
     stop = threading.Event()
     spark = session(settings)
-    _stop_on_signals(stop)
+    stop_on_signals(stop)
     try:
         stations = parse(read(spark, settings))
         results = outputs(
@@ -422,7 +422,7 @@ def _log_batch(progress: dict[str, Any]) -> None:
         )
 
 
-def _stop_on_signals(stop: threading.Event) -> None:
+def stop_on_signals(stop: threading.Event) -> None:
     """An exception in the middle of a call to the JVM would garble the next one: a signal only asks to stop."""
 
     def ask(number: int, frame: FrameType | None) -> None:
