@@ -9,6 +9,7 @@ from types import FrameType
 from typing import NoReturn
 
 from config import BadSetting
+from java import JavaMissing
 
 log = logging.getLogger("velib")
 
@@ -49,7 +50,7 @@ def _status_of(main: Callable[[], None]) -> int:
     except BadSetting as error:
         print(error, file=sys.stderr)
         return 2
-    except Failure as error:
+    except (Failure, JavaMissing) as error:
         log.error("%s", error)
         return 1
     except BrokenPipeError:  # the reader of stdout has gone, as in `consumer.py | head`

@@ -72,10 +72,7 @@ rootLogger.appenderRef.file.ref=file
 def main() -> None:
     arguments = _arguments()
     directory: Path = arguments.data_dir.absolute()
-    try:
-        command = java.find()
-    except java.JavaMissing as error:
-        raise Failure(str(error)) from None
+    command = java.find()
     with _owned(directory) as lock:
         _check_free(arguments.port)
         properties = _write_configuration(directory, arguments.port)

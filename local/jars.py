@@ -89,10 +89,7 @@ def _fetch(name: str, artifacts: list[str], without: list[str], folder: Path) ->
     arguments = ["-cache", str(CACHE_DIR / "ivy" / "cache"), "-ivy", str(ivy_file), "-confs", "default"]
     # Some jars, scala-logging among them, call themselves bundles.
     arguments += ["-types", "jar", "bundle", "-retrieve", f"{folder}/jars/[artifact]-[revision](-[classifier]).[ext]"]
-    try:
-        command = java.find()
-    except java.JavaMissing as error:
-        raise Failure(str(error)) from None
+    command = java.find()
     console = Console(stderr=True)
     console.print(f"Fetching {name} from Maven Central, once …", highlight=False)
     with (

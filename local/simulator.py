@@ -12,8 +12,8 @@ import gzip
 import json
 import math
 import random
+import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -205,15 +205,19 @@ def serve(network: list[Station], port: int, period: int, seed: int) -> None:
                 body = gzip.compress(body, compresslevel=1)
                 self.send_header("Content-Encoding", "gzip")
             self.send_header("Content-Length", str(len(body)))
-            with suppress(ConnectionError):  # who asked may have gone
-                self.end_headers()
-                self.wfile.write(body)
+            self.end_headers()
+            self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             log.debug(format, *args)
 
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            if not isinstance(sys.exc_info()[1], ConnectionError):  # who asked may have gone
+                log.exception("Cannot answer %s", client_address)
+
     try:
-        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        server = Server(("127.0.0.1", port), Handler)
     except OSError as error:
         raise Failure(f"Port {port} cannot be used ({error.strerror}): name another --port") from None
     log.info("%d stations, a snapshot every %d s: VELIB_API_URL=http://localhost:%d", len(network), period, port)

@@ -1,6 +1,7 @@
 """How the scripts start, wait, speak and stop."""
 
 import json
+import os
 import signal
 import time
 from contextlib import suppress
@@ -168,11 +169,11 @@ def _checkout(folder: Path) -> Path:
 
 
 def _left(folder: Path) -> list[psutil.Process]:
-    """The processes that run in a folder, but for the demo itself."""
+    """The processes that run in a folder, but for the demo itself and the tests."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if process.cwd() == str(folder) and "local.demo" not in process.cmdline():
+            if process.cwd() == str(folder) and process.pid != os.getpid() and "local.demo" not in process.cmdline():
                 found.append(process)
     return found
 
