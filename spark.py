@@ -77,10 +77,9 @@ def main() -> None:
     spark = session(settings)
     stop_on_signals(stop)
     try:
-        stations = parse(read(spark, settings))
-        results = outputs(
-            settings, totals(select(countable(stations), settings.stations), settings.watermark), uncountable(stations)
-        )
+        stations = gather(parse(read(spark, settings)), settings.watermark)
+        sums = totals(select(countable(stations), settings.stations))
+        results = outputs(settings, sums, uncountable(stations))
         query = start(results, settings, arguments.available_now)
         watch(query, stop)
     except PySparkException as error:
@@ -95,8 +94,8 @@ def main() -> None:
 def parse(records: DataFrame) -> DataFrame:
     """Read the station out of each Kafka record and say why if it cannot be counted.
 
-    Comes in: Kafka's columns. Goes out: the same, the fields of STATION, `postal_code` (string), and `reason` (string),
-    which is null when the record can be counted.
+    Comes in: Kafka's columns. Goes out: where the record is and its bytes, the station's fields, its bikes by kind (int),
+    `postal_code` (string), and `reason` (string), which is null when the record can be counted.
     """
     text = F.trim(F.col("value").cast("string"))
     options = {"columnNameOfCorruptRecord": "_malformed", "allowSingleQuotes": "false"}
@@ -108,7 +107,9 @@ def parse(records: DataFrame) -> DataFrame:
         .withColumn("code_number", code_number(F.col("stationCode")))
         .withColumn("postal_code", postal_code(F.col("stationCode"), F.col("code_number")))
         .withColumn("reason", _reason())
-        .drop("is_object", "code_number")
+        .withColumn("mechanical", _bikes_of_kind("mechanical"))
+        .withColumn("ebike", _bikes_of_kind("ebike"))
+        .drop("is_object", "code_number", "num_bikes_available_types", "_malformed", "timestamp", "timestampType")
     )
 
 
@@ -162,10 +163,7 @@ def _reason() -> Column:
             | (F.array_min(kinds["ebike"]) < 0).eqNullSafe(True),
         ),
     ]
-    reason = F.lit(None).cast("string")
-    for name, is_so in reversed(faults):
-        reason = F.when(is_so, name).otherwise(reason)
-    return reason
+    return F.coalesce(*[F.when(is_so, F.lit(name)) for name, is_so in faults])
 
 
 def _holds(condition: Column) -> Column:
@@ -173,19 +171,29 @@ def _holds(condition: Column) -> Column:
     return F.coalesce(condition, F.lit(False))
 
 
-# Without the observations below Spark would move the conditions on `reason` in front of the parsing, and parse each record
-# once for every field that a condition looks at.
+def gather(stations: DataFrame, watermark: str) -> DataFrame:
+    """Bring the records of a snapshot and postal code together, so that both outputs are taken from one reading.
+
+    Comes in: what `parse` gives. Goes out: the same and `snapshot` (timestamp, with the watermark), which is null for a
+    record that cannot be counted, as `value` is for one that can. The observation `dead_letters` tells how many cannot and
+    the commonest reason.
+    """
+    is_dead = F.col("reason").isNotNull()
+    return (
+        stations.observe("dead_letters", F.count("reason").alias("dead"), F.mode("reason").alias("commonest"))
+        .withColumn("snapshot", F.when(~is_dead, F.timestamp_seconds("last_updated")))
+        .withColumn("value", F.when(is_dead, F.col("value")))
+        .withWatermark("snapshot", watermark)
+        .repartition("snapshot", "postal_code")
+    )
 
 
 def countable(stations: DataFrame) -> DataFrame:
-    """The records that can be counted; the observation `records` tells how many were read."""
-    return stations.observe("records", F.count(F.lit(1)).alias("read")).where(F.col("reason").isNull())
+    return stations.where(F.col("reason").isNull())
 
 
 def uncountable(stations: DataFrame) -> DataFrame:
-    """The records that cannot; the observation `dead_letters` tells how many they are and the commonest reason."""
-    observed = stations.observe("dead_letters", F.count("reason").alias("dead"), F.mode("reason").alias("commonest"))
-    return observed.where(F.col("reason").isNotNull())
+    return stations.where(F.col("reason").isNotNull())
 
 
 def select(stations: DataFrame, codes: tuple[str, ...] | str) -> DataFrame:
@@ -193,7 +201,7 @@ def select(stations: DataFrame, codes: tuple[str, ...] | str) -> DataFrame:
     return stations if codes == config.ALL else stations.where(F.col("stationCode").isin(*codes))
 
 
-def totals(stations: DataFrame, watermark: str) -> DataFrame:
+def totals(stations: DataFrame) -> DataFrame:
     """Sum the stations of each snapshot by postal code.
 
     Goes out: snapshot (timestamp), postal_code (string) and the columns TOTALS (long). A station of a snapshot is counted
@@ -203,15 +211,13 @@ def totals(stations: DataFrame, watermark: str) -> DataFrame:
     is_open = (F.col("is_installed") == 1) & (F.col("is_renting") == 1)  # GBFS: a closed station's bikes cannot be rented
     counted = {
         "num_bikes_available": F.col("num_bikes_available"),
-        "mechanical": _bikes_of_kind("mechanical"),
-        "ebike": _bikes_of_kind("ebike"),
+        "mechanical": F.col("mechanical"),
+        "ebike": F.col("ebike"),
         "num_docks_available": F.col("num_docks_available"),
         "stations": F.lit(1),
     }
     return (
-        stations.withColumn("snapshot", F.timestamp_seconds("last_updated"))
-        .withWatermark("snapshot", watermark)
-        .select(
+        stations.select(
             "snapshot",
             "postal_code",
             "stationCode",
@@ -219,7 +225,7 @@ def totals(stations: DataFrame, watermark: str) -> DataFrame:
         )
         .groupBy("snapshot", "postal_code")
         .agg(F.collect_set(F.struct("stationCode", "counts")).alias("seen"))
-        .withColumn("by_station", F.map_from_entries(F.array_sort("seen")))  # the last of a station's entries stays
+        .withColumn("by_station", F.map_from_entries(F.sort_array("seen")))  # the last of a station's entries stays
         .withColumn("counts", F.map_values("by_station"))
         .select("snapshot", "postal_code", *[_sum(F.col("counts")[name]).alias(name) for name in TOTALS])
     )
@@ -299,6 +305,7 @@ def _session_options(settings: Settings) -> dict[str, str]:
     }
     if settings.spark_master.startswith("local"):
         options["spark.sql.shuffle.partitions"] = "1"  # a snapshot is 1,500 records: more tasks only cost time
+        options["spark.driver.extraJavaOptions"] = "-XX:+UseParallelGC"  # a small heap: the other collectors cost more
     return options
 
 
@@ -313,6 +320,12 @@ def query_options(settings: Settings) -> dict[str, str]:
         # Without new records there is nothing to write: an update is written when it happens.
         "spark.sql.streaming.noDataMicroBatches.enabled": "false",
         "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
+        # The stages stand in the order in which they are to run. Spark would move what each output needs in front of what
+        # they share, and so read and parse every record twice.
+        "spark.sql.optimizer.excludedRules": ",".join(
+            f"org.apache.spark.sql.catalyst.optimizer.{rule}"
+            for rule in ("PushDownPredicates", "PushPredicateThroughNonJoin", "ColumnPruning")
+        ),
     }
     if "://" not in settings.checkpoint_dir:
         # Renames on a local disk are atomic without the shell commands of Hadoop's own file manager.
@@ -406,7 +419,7 @@ def _log_batch(progress: dict[str, Any]) -> None:
     log.info(
         "batch %d: %d records in, %d out, %.2f s, watermark %s",
         progress["batchId"],
-        progress["observedMetrics"]["records"]["read"],
+        progress["numInputRows"],
         progress["sink"]["numOutputRows"],
         progress["durationMs"]["triggerExecution"] / 1000,
         progress.get("eventTime", {}).get("watermark", "none yet"),

@@ -148,6 +148,7 @@ def test_a_record_that_cannot_be_counted_is_a_dead_letter_and_stops_nothing(pipe
             producer.send(pipeline.environment["VELIB_RAW_TOPIC"], key=key, value=value)
     job = pipeline.start("spark.py", "--available-now")
     assert job.end() == 0
+    assert "6 records in" in job.said(), "Spark reads and parses each record once, for both outputs"
     assert "5 dead letters, most of them: " in job.said()
     assert [total["mechanical"] for total in pipeline.totals().values()] == [3]
     dead = pipeline.records(pipeline.environment["VELIB_DEAD_LETTER_TOPIC"])

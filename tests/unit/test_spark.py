@@ -45,11 +45,16 @@ def as_values(*stations: Any, last_updated: int = NOW) -> list[bytes | None]:
     return [json.dumps(one | {"last_updated": last_updated}).encode() for one in stations]
 
 
+def outputs_of(spark: SparkSession, values: list[bytes | None]) -> DataFrame:
+    """What the job would write for these."""
+    stations = job.gather(job.parse(kafka_records(spark, values)), "10 minutes")
+    return job.outputs(config.load(), job.totals(job.countable(stations)), job.uncountable(stations))
+
+
 def totals_of(spark: SparkSession, values: list[bytes | None]) -> list[dict[str, Any]]:
-    """The records that the job would write for these, by postal code and snapshot."""
-    valid = job.parse(kafka_records(spark, values)).where("reason is null")
-    written = job.outputs(config.load(), job.totals(valid, "10 minutes"), job.parse(kafka_records(spark, [])))
-    return sorted((json.loads(row.value) for row in written.collect()), key=lambda t: (t["postal_code"], t["last_updated"]))
+    """The totals among it, by postal code and snapshot."""
+    written = outputs_of(spark, values).where("topic = 'velib-projet-final-data'").collect()
+    return sorted((json.loads(row.value) for row in written), key=lambda t: (t["postal_code"], t["last_updated"]))
 
 
 def reasons(spark: SparkSession, values: list[bytes | None]) -> list[str | None]:
@@ -243,16 +248,21 @@ def test_bytes_that_are_no_text_have_a_reason(spark: SparkSession) -> None:
 
 
 def test_a_dead_letter_is_the_record_itself_with_where_it_was_and_why(spark: SparkSession) -> None:
-    parsed = job.parse(kafka_records(spark, [*as_values(station()), b"\xffgarbage"]))
-    sums = job.totals(parsed.where("reason is null"), "10 minutes")
-    dead = job.outputs(config.load(), sums, parsed.where("reason is not null")).where("headers is not null").collect()
-    assert [(row.key, row.value, row.topic) for row in dead] == [(b"key", b"\xffgarbage", "velib-projet-dead-letters")]
+    written = outputs_of(spark, [*as_values(station()), b"\xffgarbage"])
+    dead = written.where("topic = 'velib-projet-dead-letters'").collect()
+    assert [(row.key, row.value) for row in dead] == [(b"key", b"\xffgarbage")]
     assert {header.key: bytes(header.value) for header in dead[0].headers} == {
         "reason": b"not a JSON object",
         "topic": b"velib-projet",
         "partition": b"0",
         "offset": b"1",
     }
+
+
+def test_a_snapshot_that_cannot_be_counted_does_not_move_the_watermark(spark: SparkSession) -> None:
+    absurd = [GOOD.replace(str(NOW), str(2**63 - 1)), GOOD.replace("16107", "99999")]
+    gathered = job.gather(job.parse(kafka_records(spark, [value.encode() for value in [*absurd, GOOD]])), "10 minutes")
+    assert [row.snapshot is None for row in gathered.orderBy("offset").collect()] == [True, True, False]
 
 
 def test_the_connector_is_that_of_this_spark() -> None:
