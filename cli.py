@@ -1,5 +1,6 @@
 """How every script starts, logs and stops: log lines to stderr, one line for an error, no traceback on Ctrl-C or SIGTERM."""
 
+import json
 import logging
 import os
 import signal
@@ -22,14 +23,27 @@ class _Terminated(KeyboardInterrupt):
     """SIGTERM or SIGHUP: stop as for Ctrl-C, but with exit status 0."""
 
 
+class _OneLine(logging.Formatter):
+    """A log line is one line, whatever it quotes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record)) if record.exc_info is None else super().format(record)
+
+
+def printable(text: str) -> str:
+    """The text with every character that could move the terminal written as its JSON escape."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+
+
 def run(main: Callable[[], None]) -> NoReturn:
     """Run a script's `main` and end the process: status 0, 1 (Failure), 2 (BadSetting) or 130 (Ctrl-C)."""
-    logging.basicConfig(
-        stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     for library in ("kafka", "urllib3"):  # the scripts say themselves what their users need to know
         logging.getLogger(library).setLevel(logging.CRITICAL)
     log.setLevel(logging.INFO)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminate)
     sys.exit(_status_of(main))

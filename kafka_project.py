@@ -17,10 +17,13 @@ from kafka.errors import (
     AuthorizationError,
     InvalidProducerEpochError,
     KafkaError,
+    KafkaTimeoutError,
     ProducerFencedError,
     SaslAuthenticationFailedError,
 )
 from requests.adapters import HTTPAdapter
+from urllib3 import HTTPResponse
+from urllib3.exceptions import HTTPError, InvalidHeader
 from urllib3.util import Retry
 
 import cli
@@ -28,12 +31,15 @@ import config
 import topics
 from cli import Failure, log
 from config import Settings
+from topics import SNAPSHOT_RECORDS
 
 USER_AGENT = "velib-projet/1.0"  # the API answers 403 to the default one of a script
-CONNECT_SECONDS, READ_SECONDS, WHOLE_SECONDS = 5, 15, 60
-LARGEST_ANSWER = 50 * 1024 * 1024  # a hundred times the feed
-LONGEST_PAUSE = 300.0
+CONNECT_SECONDS, READ_SECONDS, WHOLE_SECONDS = 5, 15, 30
+LARGEST_ANSWER = 16 * 1024 * 1024  # thirty times the feed
+LONGEST_PAUSE = 300.0  # seconds between two tries
+LONGEST_WAIT = 3600.0  # that a server may ask for
 CLOCK_DIFFERENCE = 3600  # seconds that the feed's clock may be ahead of ours
+TRANSACTION_SECONDS = 60  # that a transaction may be open; Kafka ends one that is open for longer
 
 
 class FeedError(Exception):
@@ -88,6 +94,7 @@ def poll(feed: "Feed", publisher: "Publisher", settings: Settings, once: bool) -
     """
     warned_of: set[str] = set()
     in_step = False
+    older = 0  # the snapshot that the feed went back to
     shortest = settings.poll_seconds / 12
     failures = Failures(shortest)
     while True:
@@ -101,9 +108,10 @@ def poll(feed: "Feed", publisher: "Publisher", settings: Settings, once: bool) -
                 warned_of = warn_of_missing(settings, snapshot, warned_of)
                 wait = settings.poll_seconds if in_step else wait
                 in_step = True
-            elif once or snapshot.last_updated < publisher.last_updated:
+            elif once or snapshot.last_updated not in (publisher.last_updated, older):
+                older = snapshot.last_updated
                 log.info(
-                    "The feed has the snapshot of %s, %s is published already",
+                    "The feed has the snapshot of %s, that of %s is published already: waiting for a newer one",
                     clock(snapshot.last_updated),
                     clock(publisher.last_updated),
                 )
@@ -162,14 +170,15 @@ class Feed:
                         f"The API {self.url} refuses: {answer.status_code} {answer.reason}",
                         _seconds(answer.headers.get("Retry-After")),
                     )
-                return self._body(answer)
-        except requests.RequestException as error:
+                return self._body(answer.raw)
+        except (requests.RequestException, HTTPError) as error:
             raise FeedError(f"The API {self.url} cannot be reached ({_cause(error)})") from None
 
-    def _body(self, answer: requests.Response) -> bytes:
+    def _body(self, answer: HTTPResponse) -> bytes:
         deadline = time.monotonic() + WHOLE_SECONDS
         body = bytearray()
-        for chunk in answer.iter_content(64 * 1024):
+        # Whatever has come is taken at once: a read of a fixed size would wait for it, however slowly it comes.
+        while chunk := answer.read1(64 * 1024, decode_content=True):
             body += chunk
             if len(body) > LARGEST_ANSWER:
                 raise FeedError(f"The API {self.url} sends more than {LARGEST_ANSWER >> 20} MB")
@@ -179,11 +188,16 @@ class Feed:
 
 
 def _seconds(retry_after: str | None) -> float:
-    return min(float(retry_after), 3600.0) if retry_after and retry_after.isdecimal() else 0.0
+    """How long a server asks us to wait: it gives seconds or a date; 0 if neither."""
+    try:
+        seconds = Retry().parse_retry_after(retry_after or "0")
+    except (InvalidHeader, ValueError, OverflowError):
+        return 0.0
+    return min(seconds, LONGEST_WAIT)
 
 
-def _cause(error: requests.RequestException) -> str:
-    """What is behind an error of requests, in a few words."""
+def _cause(error: Exception) -> str:
+    """What is behind an error of requests or urllib3, in a few words."""
     text = str(error)
     for sign, cause in (
         ("Name or service not known", "unknown host"),
@@ -192,6 +206,10 @@ def _cause(error: requests.RequestException) -> str:
         ("CERTIFICATE_VERIFY_FAILED", "certificate not trusted"),
         ("Read timed out", f"no answer for {READ_SECONDS} s"),
         ("timed out", f"no connection within {CONNECT_SECONDS} s"),
+        ("redirects", "it redirects in a circle"),
+        ("IncompleteRead", "the answer ends too early"),
+        ("Connection aborted", "it hung up"),
+        ("Connection broken", "the answer ends too early"),
     ):
         if sign in text:
             return cause
@@ -246,6 +264,7 @@ class Publisher:
             **topics.connection(settings),
             # The same for every producer of this topic: a new one fences the one before, and ends what that left open.
             transactional_id=f"{settings.raw_topic}-producer",
+            transaction_timeout_ms=TRANSACTION_SECONDS * 1000,
             compression_type="gzip",
             batch_size=256 * 1024,
             delivery_timeout_ms=60_000,
@@ -268,18 +287,15 @@ class Publisher:
 
     def publish(self, snapshot: Snapshot) -> None:
         """Publish every station of the snapshot, or nothing; raises KafkaError."""
-        started = time.monotonic()
+        started, begun = time.monotonic(), time.time()
         records = [_record(station, snapshot.last_updated) for station in snapshot.stations]
-        self.producer.begin_transaction()
         try:
-            sent = [self.producer.send(self.topic, key=key, value=value) for key, value in records]
-            self.producer.flush()
-            for future in sent:  # flush returns even if a record could not be sent
-                future.get(timeout=0)
-        except KafkaError:
-            self.producer.close(timeout=0)  # the next init_transactions aborts what is open
-            raise
-        self.producer.commit_transaction()
+            self._send_in_one_transaction(records)
+        except (ProducerFencedError, InvalidProducerEpochError):
+            if time.time() - begun < TRANSACTION_SECONDS:
+                raise
+            # Kafka fences a producer whose transaction it ended: nobody else need be there.
+            raise KafkaTimeoutError(f"the transaction was open for more than {TRANSACTION_SECONDS} s") from None
         self.last_updated = snapshot.last_updated
         log.info(
             "Published %d stations of the snapshot of %s (%.0f s old) in %.2f s",
@@ -288,6 +304,19 @@ class Publisher:
             time.time() - snapshot.last_updated,
             time.monotonic() - started,
         )
+
+    def _send_in_one_transaction(self, records: list[tuple[bytes | None, bytes]]) -> None:
+        headers = [(SNAPSHOT_RECORDS, str(len(records)).encode())]
+        self.producer.begin_transaction()
+        try:
+            sent = [self.producer.send(self.topic, key=key, value=value, headers=headers) for key, value in records]
+            self.producer.flush()
+            for future in sent:  # flush returns even if a record could not be sent
+                future.get(timeout=0)
+        except KafkaError:
+            self.producer.close(timeout=0)  # the next init_transactions aborts what is open
+            raise
+        self.producer.commit_transaction()
 
 
 def _record(station: Any, last_updated: int) -> tuple[bytes | None, bytes]:

@@ -11,6 +11,9 @@ from cli import Failure, log
 from config import Settings
 
 DAY_MS = 24 * 3600 * 1000
+SNAPSHOT_RECORDS = "snapshot_records"
+"""The header of each raw record that tells how many records its snapshot has, for who finds the topic's beginning cut off."""
+
 SLOWEST_PAUSE = 5.0  # seconds between two looks for Kafka
 
 

@@ -122,8 +122,9 @@ def run(commands: dict[str, list[str]], environment: dict[str, str]) -> None:
     finally:
         _stop(parts)
     dead.listener.join()
-    tail = "\n".join(dead.log_file.read_text(errors="replace").splitlines()[-TAIL:])
-    raise Failure(f"The {dead.name} ended (status {dead.process.returncode}). The end of {dead.log_file}:\n{tail}")
+    log.error("The %s ended (status %d). The end of %s:", dead.name, dead.process.returncode, dead.log_file)
+    print("\n".join(dead.log_file.read_text(errors="replace").splitlines()[-TAIL:]), file=sys.stderr)
+    raise Failure(f"Everything is stopped, as nothing works without the {dead.name}")
 
 
 def _start(name: str, arguments: list[str], environment: dict[str, str]) -> Part:
