@@ -43,10 +43,16 @@ def run(main: Callable[[], None]) -> NoReturn:
     for library in ("kafka", "urllib3"):  # the scripts say themselves what their users need to know
         logging.getLogger(library).setLevel(logging.CRITICAL)
     log.setLevel(logging.INFO)
+    sys.unraisablehook = _note_unraisable
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminate)
     sys.exit(_status_of(main))
+
+
+def _note_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """A client that a failure left half open may complain when Python collects it: no news for the user."""
+    log.debug("ignored: %s", unraisable.exc_value)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -3,6 +3,7 @@
 python consumer.py                        as aligned text
 python consumer.py --json                 one JSON object a line, as stored
 python consumer.py --postal-code 75016    of this postal code alone (may be repeated)
+python consumer.py --dead-letters         the records that could not be counted, and why
 """
 
 import argparse
@@ -22,12 +23,14 @@ from kafka.errors import AuthorizationError, SaslAuthenticationFailedError
 import cli
 import config
 import topics
-from cli import Failure, log
+from cli import Failure, log, printable
 from config import Settings
 
 POLL_MS = 500
 YEAR_9999 = 253_370_764_800  # epoch seconds; no date is later
+BETWEEN_TOKENS = re.compile(r"[\t\r\n]")  # within a JSON string they are not allowed
 POSTAL_CODE = re.compile("[0-9]{5}")
+SHOWN = 60  # characters of a dead letter
 REMEMBERED = 100_000  # records: more than a job that was killed writes again
 
 NUMBERS = ("stations", "num_bikes_available", "mechanical", "ebike", "num_docks_available", "last_updated")
@@ -36,14 +39,13 @@ NUMBERS = ("stations", "num_bikes_available", "mechanical", "ebike", "num_docks_
 def main() -> None:
     arguments = _arguments()
     settings = config.load()
-    names = place_names()
     timeout = arguments.timeout_ms / 1000 if arguments.timeout_ms is not None else float("inf")
     if not topics.ensure(settings, timeout):
         return
     try:
-        totals = wanted(records(settings, arguments.from_beginning), arguments.postal_code)
-        for count, (value, total) in enumerate(until_silence(totals, timeout), start=1):
-            print(value if arguments.json else as_text(total, names), flush=True)
+        lines = dead_letter_lines(settings, arguments) if arguments.dead_letters else total_lines(settings, arguments)
+        for count, line in enumerate(until_silence(lines, timeout), start=1):
+            print(printable(line), flush=True)
             if count == arguments.max_messages:
                 break
     except (AuthorizationError, SaslAuthenticationFailedError) as error:
@@ -59,7 +61,45 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--max-messages", type=_at_least_one, metavar="N", help="stop after N messages")
     parser.add_argument("--timeout-ms", type=_at_least_one, metavar="N", help="stop after N ms without a message")
-    return parser.parse_args()
+    parser.add_argument("--dead-letters", action="store_true", help="print what could not be counted, from the beginning")
+    arguments = parser.parse_args()
+    if arguments.dead_letters and arguments.postal_code:
+        parser.error("--postal-code does not go with --dead-letters: they may have none")
+    return arguments
+
+
+def total_lines(settings: Settings, arguments: argparse.Namespace) -> Iterator[str | None]:
+    """Each total to print, as a line; None when there is none now."""
+    names = place_names()
+    values = (record and record.value for record in records(settings, settings.final_topic, arguments.from_beginning))
+    for item in wanted(values, arguments.postal_code):
+        yield item and (item[0] if arguments.json else as_text(item[1], names))
+
+
+def dead_letter_lines(settings: Settings, arguments: argparse.Namespace) -> Iterator[str | None]:
+    """Each dead letter, once, as a line; None when there is none now."""
+    seen: set[tuple[str, str]] = set()
+    for record in records(settings, settings.dead_letter_topic, from_beginning=True):
+        letter = record and dead_letter(record)
+        if letter is None:
+            yield None
+        elif (place := (letter["partition"], letter["offset"])) not in seen:  # Spark writes a batch again if it was killed
+            seen.add(place)
+            yield json.dumps(letter) if arguments.json else dead_letter_as_text(letter)
+
+
+def dead_letter(record: Any) -> dict[str, Any]:
+    """What a dead letter says, as text: bytes that are no UTF-8 are written as \\xff."""
+    headers = {name: value.decode(errors="backslashreplace") for name, value in record.headers}
+    told = {name: headers.get(name, "") for name in ("reason", "topic", "partition", "offset")}
+    key, value = (None if raw is None else raw.decode(errors="backslashreplace") for raw in (record.key, record.value))
+    return told | {"key": key, "value": value}
+
+
+def dead_letter_as_text(letter: dict[str, Any]) -> str:
+    value = letter["value"] or ""
+    start = value if len(value) <= SHOWN else value[:SHOWN] + "…"
+    return f"{letter['topic']} {letter['partition']}:{letter['offset']}  {letter['reason']}  key {letter['key']}  value {start}"
 
 
 def _postal_code(text: str) -> str:
@@ -80,8 +120,8 @@ def place_names() -> dict[str, str]:
         return {row["postal_code"]: row["name"] for row in csv.DictReader(file)}
 
 
-def records(settings: Settings, from_beginning: bool) -> Iterator[bytes | None]:
-    """The values of the final topic: all, or the latest of each key and then the new ones. None when there is none now."""
+def records(settings: Settings, topic: str, from_beginning: bool) -> Iterator[Any]:
+    """The records of a topic: all, or the latest total of each key and then the new ones. None when there is none now."""
     with KafkaConsumer(
         **topics.connection(settings),
         isolation_level="read_committed",
@@ -89,29 +129,27 @@ def records(settings: Settings, from_beginning: bool) -> Iterator[bytes | None]:
         enable_auto_commit=False,
         max_poll_records=5000,
     ) as consumer:
-        partitions = [
-            TopicPartition(settings.final_topic, p) for p in consumer.partitions_for_topic(settings.final_topic) or ()
-        ]
+        partitions = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
         consumer.assign(partitions)
         consumer.seek_to_beginning(*partitions)
         if not from_beginning:
             yield from latest(consumer, consumer.end_offsets(partitions))
         while True:
             polled = consumer.poll(timeout_ms=POLL_MS)
-            yield from (record.value for batch in polled.values() for record in batch)
+            yield from (record for batch in polled.values() for record in batch)
             yield None
 
 
-def latest(consumer: KafkaConsumer, ends: dict[TopicPartition, int]) -> list[bytes]:
-    """The value of the newest snapshot of each postal code that stands before the given offsets, by postal code."""
-    newest: dict[str, tuple[int, bytes]] = {}
+def latest(consumer: KafkaConsumer, ends: dict[TopicPartition, int]) -> list[Any]:
+    """The record of the newest snapshot of each postal code that stands before the given offsets, by postal code."""
+    newest: dict[str, tuple[int, Any]] = {}
     while any(consumer.position(partition) < end for partition, end in ends.items()):
         for batch in consumer.poll(timeout_ms=POLL_MS).values():
             for record in batch:
                 total = parse(record.value)
-                if total and total["last_updated"] >= newest.get(total["postal_code"], (0, b""))[0]:
-                    newest[total["postal_code"]] = (total["last_updated"], record.value)
-    return [value for _, (_, value) in sorted(newest.items())]
+                if total and total["last_updated"] >= newest.get(total["postal_code"], (0, None))[0]:
+                    newest[total["postal_code"]] = (total["last_updated"], record)
+    return [newest[postal_code][1] for postal_code in sorted(newest)]
 
 
 def wanted(values: Iterator[bytes | None], postal_codes: list[str] | None) -> Iterator[tuple[str, dict[str, Any]] | None]:
@@ -130,7 +168,7 @@ def wanted(values: Iterator[bytes | None], postal_codes: list[str] | None) -> It
         seen[hash(value)] = None
         if len(seen) > REMEMBERED:
             seen.popitem(last=False)
-        yield value.decode(), total
+        yield BETWEEN_TOKENS.sub(" ", value.decode()), total
 
 
 def parse(value: bytes | None) -> dict[str, Any] | None:
@@ -148,12 +186,12 @@ def parse(value: bytes | None) -> dict[str, Any] | None:
     return None
 
 
-def until_silence(totals: Iterator[tuple[str, dict[str, Any]] | None], timeout: float) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Pass the totals on until none has come for `timeout` seconds."""
+def until_silence(lines: Iterator[str | None], timeout: float) -> Iterator[str]:
+    """Pass the lines on until none has come for `timeout` seconds."""
     last = time.monotonic()
-    for total in totals:
-        if total is not None:
-            yield total
+    for line in lines:
+        if line is not None:
+            yield line
             last = time.monotonic()
         elif time.monotonic() - last >= timeout:
             return

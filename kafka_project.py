@@ -274,7 +274,7 @@ class Publisher:
             self.producer.init_transactions()
             self.last_updated = last_published(settings)
         except BaseException:
-            self.producer.close(timeout=0)
+            self.close()
             raise
         if self.last_updated:
             log.info("Going on after the snapshot of %s", clock(self.last_updated))
@@ -283,7 +283,14 @@ class Publisher:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.producer.close(timeout=5)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of Kafka, whether it answers or not. The next init_transactions aborts what is open."""
+        try:
+            self.producer.close(timeout=1)
+        except KafkaError:  # records that could not be sent: close leaves its thread running on them
+            self.producer._sender.force_close()
 
     def publish(self, snapshot: Snapshot) -> None:
         """Publish every station of the snapshot, or nothing; raises KafkaError."""
@@ -308,14 +315,10 @@ class Publisher:
     def _send_in_one_transaction(self, records: list[tuple[bytes | None, bytes]]) -> None:
         headers = [(SNAPSHOT_RECORDS, str(len(records)).encode())]
         self.producer.begin_transaction()
-        try:
-            sent = [self.producer.send(self.topic, key=key, value=value, headers=headers) for key, value in records]
-            self.producer.flush()
-            for future in sent:  # flush returns even if a record could not be sent
-                future.get(timeout=0)
-        except KafkaError:
-            self.producer.close(timeout=0)  # the next init_transactions aborts what is open
-            raise
+        sent = [self.producer.send(self.topic, key=key, value=value, headers=headers) for key, value in records]
+        self.producer.flush()
+        for future in sent:  # flush returns even if a record could not be sent
+            future.get(timeout=0)
         self.producer.commit_transaction()
 
 

@@ -2,6 +2,7 @@
 
     python spark.py                   go on from where the last run stopped, until stopped
     python spark.py --available-now   process what is in the topic now, then stop
+    python spark.py --reset-checkpoint   forget the progress and start over from the topic's earliest record
 
 Reads `velib-projet` and writes `velib-projet-final-data`; what cannot be counted goes to `velib-projet-dead-letters`.
 On a cluster `spark-submit` starts it: the command is in README.md.
@@ -11,7 +12,9 @@ import argparse
 import csv
 import json
 import os
+import re
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -19,6 +22,8 @@ from types import FrameType
 from typing import Any
 
 import findspark
+from kafka.errors import AuthorizationError, KafkaError, SaslAuthenticationFailedError
+from py4j.protocol import Py4JError, Py4JNetworkError
 
 if "SPARK_HOME" not in os.environ:
     import pyspark  # findspark takes the Spark that is imported, else the first that it finds on the machine
@@ -26,7 +31,7 @@ findspark.init()
 
 import pyspark  # noqa: E402
 from pyspark import SparkConf, SparkContext  # noqa: E402
-from pyspark.errors import PySparkException, StreamingQueryException  # noqa: E402
+from pyspark.errors import PySparkException  # noqa: E402
 from pyspark.java_gateway import launch_gateway  # noqa: E402
 from pyspark.sql import Column, DataFrame, SparkSession  # noqa: E402
 from pyspark.sql import functions as F  # noqa: E402, N812
@@ -55,8 +60,18 @@ STATION = """
 """
 """The fields of a station record that are read. A field of another type, or no JSON at all, fills `_malformed`."""
 
+LARGEST_VALUE = 32 * 1024 * 1024  # bytes; a compressed record may be as large. Of a larger dead letter the start is kept
+CUT_VALUE = 1024 * 1024
+
 EARLIEST_SNAPSHOT = 1_000_000_000  # 2001; below it a number is no time in epoch seconds
 LONGEST_STOP = 30  # seconds that the batch in progress has to end
+
+LONGEST_PAUSE = 30.0  # seconds between two tries of a query that failed
+LONG_RUN = 300.0  # seconds after which a failure is a new one
+MOST_UNKNOWN = 5  # failures in a row of a cause that nobody knows
+
+CHECKPOINT_PARTS = ("commits", "metadata", "offsets", "sources", "state")
+TOPIC_NOTE = "topic-id"  # which topic the checkpoint is of
 
 CLOCK_DIFFERENCE = 3600  # seconds that a snapshot may be ahead of the Kafka time of its record
 
@@ -68,24 +83,36 @@ HEADERS = "array<struct<key: string, value: binary>>"
 def main() -> None:
     parser = argparse.ArgumentParser(description="Sum available bikes by postal code, snapshot by snapshot.")
     parser.add_argument("--available-now", action="store_true", help="process what is in the topic now, then stop")
+    parser.add_argument(
+        "--reset-checkpoint", action="store_true", help="forget the progress: start over from the topic's earliest record"
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask before the checkpoint is reset")
     arguments = parser.parse_args()
+    if arguments.yes and not arguments.reset_checkpoint:
+        parser.error("--yes goes with --reset-checkpoint")
 
     settings = config.load()
-    java.find()  # without it there is no point in waiting for Kafka
-    topics.ensure(settings)
-    stop = threading.Event()
-    spark = session(settings)
-    stop_on_signals(stop)
+    java.find()
+    if arguments.reset_checkpoint and not arguments.yes:
+        confirm_reset(settings)
+    spark = session(settings)  # takes as long as Kafka does to start
     try:
-        stations = gather(parse(read(spark, settings)), settings.watermark)
-        sums = totals(select(countable(stations), settings.stations))
-        results = outputs(settings, sums, uncountable(stations))
-        query = start(results, settings, arguments.available_now)
-        watch(query, stop)
-    except PySparkException as error:
-        raise Failure(_explained(error, settings)) from None
+        topics.ensure(settings)
+        if arguments.reset_checkpoint:
+            reset_checkpoint(spark, settings)
+        stop = threading.Event()
+        stop_on_signals(stop)
+        keep_running(spark, settings, arguments.available_now, stop)
     finally:
         spark.stop()
+
+
+def run(spark: SparkSession, settings: Settings, available_now: bool, stop: threading.Event) -> None:
+    """The whole path of the data, until stopped; raises what ended the query."""
+    stations = gather(parse(read(spark, settings)), settings.watermark)
+    sums = totals(select(countable(stations), settings.stations))
+    results = outputs(settings, sums, uncountable(stations))
+    watch(start(results, settings, available_now), stop)
 
 
 # Transformations: each takes and gives a DataFrame.
@@ -150,6 +177,7 @@ def _reason() -> Column:
     kinds = F.col("num_bikes_available_types")
     faults = [
         ("no value", F.col("value").isNull()),
+        ("longer than 32 MB, only the start is here", F.length("value") > LARGEST_VALUE),
         ("not a JSON object", ~F.col("is_object") | no_json),
         ("no stationCode", F.col("stationCode").isNull()),
         ("stationCode without a postal code", F.col("postal_code").isNull()),
@@ -252,7 +280,7 @@ def outputs(settings: Settings, sums: DataFrame, dead: DataFrame) -> DataFrame:
     )
     dead_letters = dead.select(
         "key",
-        "value",
+        F.when(F.length("value") > LARGEST_VALUE, F.substring("value", 1, CUT_VALUE)).otherwise(F.col("value")).alias("value"),
         F.lit(settings.dead_letter_topic).alias("topic"),
         F.array(
             *[
@@ -362,7 +390,7 @@ def read(spark: SparkSession, settings: Settings) -> DataFrame:
         spark.readStream.format("kafka")
         .options(**kafka_options(settings))
         .option("subscribe", settings.raw_topic)
-        .option("startingOffsets", "earliest")
+        .option("startingOffsets", starting_offsets(settings))
         .option("kafka.isolation.level", "read_committed")
         # Behind the last record stands the marker of its transaction: a fetch that waits for more waits in vain.
         .option("kafka.fetch.max.wait.ms", "10")
@@ -378,7 +406,10 @@ def start(results: DataFrame, settings: Settings, available_now: bool) -> Stream
         .outputMode("update")
         .format("kafka")
         .options(**kafka_options(settings))
-        .option("kafka.max.request.size", str(2 * 1024 * 1024))  # a dead letter is its record and headers
+        # Kafka's limit is for what is sent: a dead letter that was let in compressed gets in compressed.
+        .option("kafka.compression.type", "gzip")
+        .option("kafka.max.request.size", str(2 * LARGEST_VALUE))
+        .option("kafka.buffer.memory", str(2 * LARGEST_VALUE))
         .option("checkpointLocation", settings.checkpoint_dir)
     )
     if available_now:
@@ -443,21 +474,119 @@ def stop_on_signals(stop: threading.Event) -> None:
         signal.signal(number, ask)
 
 
-def _explained(error: PySparkException, settings: Settings) -> str:
-    """One line on what ended the query, and what to do about it."""
+def keep_running(spark: SparkSession, settings: Settings, available_now: bool, stop: threading.Event) -> None:
+    """Run the query until stopped, and start it again with growing pauses while what ended it may pass; else Failure."""
+    pause, unknown = 1.0, 0
+    while not stop.is_set():
+        started = time.monotonic()
+        try:
+            check_checkpoint(spark, settings)
+            run(spark, settings, available_now, stop)
+            return
+        except (PySparkException, Py4JError, KafkaError) as error:
+            if time.monotonic() - started > LONG_RUN:
+                pause, unknown = 1.0, 0
+            if (lasting := _lasting(error, settings)) is not None:
+                raise Failure(lasting) from None
+            passing = _passing(error, settings)
+            unknown += passing is None
+            reason = passing or f"Spark stopped: {_first_line(error)}"
+            if unknown == MOST_UNKNOWN:
+                raise Failure(f"{reason}; that was {unknown} times, so this is the end. More is in {JVM_LOG}") from None
+        log.warning("%s. The query starts again in %.0f s", reason, pause)
+        stop.wait(pause)
+        pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def _lasting(error: Exception, settings: Settings) -> str | None:
+    """What ended the query and what to do about it, if it will not pass by itself."""
     text = str(error)
-    if isinstance(error, StreamingQueryException) and ("offset was changed" in text or "are gone" in text):
-        return (
-            f"The checkpoint {settings.checkpoint_dir} does not fit the topic {settings.raw_topic}, which was made anew or"
-            f" has lost records since. Remove that folder to start from the topic's earliest record"
-        )
+    misfits = ("offset was changed", "are gone", "out of range", "OffsetOutOfRange", "failOnDataLoss", "STATE_STORE_")
+    if any(sign in text for sign in misfits) or "SCHEMA_NOT_COMPATIBLE" in text:
+        return _misfit(settings, "was made anew, has lost records that were not read yet, or the job has changed")
     if "Failed to find data source: kafka" in text or "DATA_SOURCE_NOT_FOUND" in text:
         return f"Spark has no Kafka connector: give spark-submit --packages {connector()}"
-    return f"Spark stopped: {_first_line(error)} (more in {JVM_LOG})"
+    if isinstance(error, AuthorizationError | SaslAuthenticationFailedError) or re.search(r"(Authoriz|Authentic)ationE", text):
+        cause = re.search(r"(Not authorized[^\n]*|Authentication failed[^\n]*|\w*(?:Authoriz|Authentic)ation\w*)", text)
+        return f"Kafka at {settings.bootstrap_servers} refused: {cause[1] if cause else _first_line(error)}"
+    if isinstance(error, Py4JNetworkError):
+        return f"Spark's Java process has ended: see {JVM_LOG}"
+    return None
+
+
+def _passing(error: Exception, settings: Settings) -> str | None:
+    """What ended the query, if it is known to pass."""
+    text = str(error)
+    if "No space left on device" in text:
+        return f"The disk of {settings.checkpoint_dir} or of Spark's temporary files is full: make room"
+    if isinstance(error, KafkaError) or re.search(r"TimeoutException|DisconnectException|UnknownTopicOrPartition", text):
+        return f"Kafka at {settings.bootstrap_servers} does not answer"
+    return None
+
+
+def _misfit(settings: Settings, what: str) -> str:
+    return (
+        f"The checkpoint {settings.checkpoint_dir} does not fit the topic {settings.raw_topic}, which {what}."
+        " To start over from the topic's earliest record type: python spark.py --reset-checkpoint"
+    )
 
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
+
+
+# The checkpoint: a folder, or an object store that Hadoop knows.
+
+
+def starting_offsets(settings: Settings) -> str:
+    """Where a job without a checkpoint starts to read, as Spark's Kafka source takes it; raises KafkaError."""
+    offsets = topics.beginning(settings)
+    return json.dumps({settings.raw_topic: {str(partition): offset for partition, offset in offsets.items()}})
+
+
+def check_checkpoint(spark: SparkSession, settings: Settings) -> None:
+    """Note in a new checkpoint which topic it is of; raises Failure if it is of one that has been made anew."""
+    topic = topics.identity(settings)
+    files, folder, note = _hadoop(spark, settings, TOPIC_NOTE)
+    if files.exists(note):
+        stream = files.open(note)
+        noted = bytes(stream.readAllBytes()).decode()
+        stream.close()
+        if topic and noted != topic:
+            raise Failure(_misfit(settings, "was made anew"))
+    elif topic:
+        files.mkdirs(folder)
+        stream = files.create(note, True)
+        stream.write(bytearray(topic.encode()))
+        stream.close()
+
+
+def confirm_reset(settings: Settings) -> None:
+    """Ask before the checkpoint is removed; raises Failure unless the answer is yes."""
+    if not sys.stdin.isatty():
+        raise Failure("--reset-checkpoint asks before it forgets the progress, and nobody can answer here: add --yes")
+    question = (
+        f"Forget the progress in {settings.checkpoint_dir} and count {settings.raw_topic} from its earliest record? [y/N] "
+    )
+    print(question, end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Failure("The checkpoint is left as it is")
+
+
+def reset_checkpoint(spark: SparkSession, settings: Settings) -> None:
+    """Remove what Spark and we keep in the checkpoint, and nothing else: the folder may be a wrong one."""
+    for part in (*CHECKPOINT_PARTS, TOPIC_NOTE):
+        files, _, path = _hadoop(spark, settings, part)
+        files.delete(path, True)
+    log.info("The progress in %s is forgotten", settings.checkpoint_dir)
+
+
+def _hadoop(spark: SparkSession, settings: Settings, name: str) -> tuple[Any, Any, Any]:
+    """Hadoop's file system of the checkpoint, its folder, and the path of something in it."""
+    assert spark._jvm is not None
+    path = spark._jvm.org.apache.hadoop.fs.Path
+    folder = path(settings.checkpoint_dir)
+    return folder.getFileSystem(spark._jsc.hadoopConfiguration()), folder, path(folder, name)
 
 
 if __name__ == "__main__":

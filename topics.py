@@ -1,10 +1,11 @@
 """The three topics and their settings: made if missing by whichever script starts first, used as they are if present."""
 
+import json
 import socket
 import time
 from typing import Any
 
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from cli import Failure, log
@@ -14,7 +15,7 @@ DAY_MS = 24 * 3600 * 1000
 SNAPSHOT_RECORDS = "snapshot_records"
 """The header of each raw record that tells how many records its snapshot has, for who finds the topic's beginning cut off."""
 
-SLOWEST_PAUSE = 5.0  # seconds between two looks for Kafka
+SLOWEST_PAUSE = 1.0  # seconds between two looks for Kafka
 
 
 def connection(settings: Settings) -> dict[str, Any]:
@@ -47,16 +48,17 @@ def wanted(settings: Settings) -> dict[str, dict[str, str]]:
         # The newest total of every postal code is kept for good, the older ones for a week at least.
         settings.final_topic: {"cleanup.policy": "compact", "min.compaction.lag.ms": str(7 * DAY_MS)},
         # A dead letter is the record that died and its headers: larger than the largest record of the raw topic.
-        settings.dead_letter_topic: {"retention.ms": str(30 * DAY_MS), "max.message.bytes": str(2 * 1024 * 1024)},
+        settings.dead_letter_topic: {"retention.ms": str(30 * DAY_MS), "max.message.bytes": str(4 * 1024 * 1024)},
     }
 
 
 def ensure(settings: Settings, timeout: float = float("inf")) -> bool:
     """Wait until Kafka answers, saying so, then make the topics that are missing. False if it took `timeout` seconds."""
     started = time.monotonic()
-    pause = 0.25
+    pause, said = 0.25, False
     while (reason := _try_to_make(settings)) is not None:
-        if pause == 1.0:  # a broker that is just starting is not worth a line
+        if not said and time.monotonic() - started > 1.0:  # a broker that is just starting is not worth a line
+            said = True
             log.info(
                 "Waiting for Kafka at %s (%s). `python -m local.broker` starts one here", settings.bootstrap_servers, reason
             )
@@ -64,9 +66,60 @@ def ensure(settings: Settings, timeout: float = float("inf")) -> bool:
             return False
         time.sleep(pause)
         pause = min(pause * 2, SLOWEST_PAUSE)
-    if pause > 1.0:
+    if said:
         log.info("Kafka answers after %.0f s", time.monotonic() - started)
     return True
+
+
+def identity(settings: Settings) -> str:
+    """The id that Kafka gave the raw topic when it was made, "" if this Kafka gives none; raises KafkaError."""
+    with KafkaAdminClient(**connection(settings)) as admin:
+        (topic,) = admin.describe_topics([settings.raw_topic])
+    return str(topic.get("topic_id") or "")
+
+
+def beginning(settings: Settings) -> dict[int, int]:
+    """The offset of each partition of the raw topic from which its snapshots are whole; raises KafkaError.
+
+    Retention removes whole segments of the log, whose borders may lie within a snapshot. Totals of what is left of that
+    one would be wrong. Each record's header tells how many its snapshot has; records without it are taken as they are.
+    """
+    with KafkaConsumer(
+        **connection(settings), isolation_level="read_committed", enable_auto_commit=False, max_poll_records=5000
+    ) as consumer:
+        partitions = [TopicPartition(settings.raw_topic, p) for p in consumer.partitions_for_topic(settings.raw_topic) or ()]
+        offsets = consumer.beginning_offsets(partitions)
+        if len(partitions) == 1 and offsets[partitions[0]] > 0:
+            offsets[partitions[0]] = _after_a_cut_snapshot(consumer, partitions[0], offsets[partitions[0]])
+        return {partition.partition: offset for partition, offset in offsets.items()}
+
+
+def _after_a_cut_snapshot(consumer: KafkaConsumer, partition: TopicPartition, first: int) -> int:
+    """The offset after the first snapshot of a partition if a part of it is gone, else that of its first record."""
+    consumer.assign([partition])
+    consumer.seek(partition, first)
+    end = consumer.end_offsets([partition])[partition]
+    size, seen, snapshot = 0, 0, None
+    while consumer.position(partition) < end:
+        for record in consumer.poll(timeout_ms=1000).get(partition, []):
+            header = dict(record.headers or ()).get(SNAPSHOT_RECORDS)
+            if header is None:
+                continue
+            last_updated = _last_updated(record.value)
+            if snapshot is None:
+                size, snapshot = int(header), last_updated
+            if last_updated != snapshot:
+                return first if seen == size else int(record.offset)
+            seen += 1
+    return first if seen == size else end
+
+
+def _last_updated(value: bytes | None) -> Any:
+    try:
+        station = json.loads(value or b"null")
+    except ValueError:
+        return None
+    return station.get("last_updated") if isinstance(station, dict) else None
 
 
 def _try_to_make(settings: Settings) -> str | None:

@@ -7,7 +7,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
@@ -241,6 +244,56 @@ GOOD = json.dumps(station() | {"last_updated": NOW})
 )
 def test_what_cannot_be_counted_has_a_reason(spark: SparkSession, value: str | None, reason: str) -> None:
     assert reasons(spark, [None if value is None else value.encode()]) == [reason]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+STATIONS = st.fixed_dictionaries(
+    {"stationCode": st.sampled_from(["16107", "6015", "11031_relais", "99999", "", None]) | JSON},
+    optional={
+        "last_updated": st.sampled_from([NOW, NOW - 60, 0, -1, 2**63]) | JSON,
+        "is_installed": st.integers(-1, 2) | JSON,
+        "is_renting": st.integers(-1, 2) | JSON,
+        "num_bikes_available": st.integers(-1, 2**33) | JSON,
+        "num_docks_available": st.integers(-1, 2**33) | JSON,
+        "num_bikes_available_types": st.lists(st.dictionaries(st.sampled_from(["mechanical", "ebike"]), JSON)) | JSON,
+    },
+)
+RECORDS = st.none() | st.binary(max_size=200) | JSON.map(json.dumps).map(str.encode) | STATIONS.map(json.dumps).map(str.encode)
+
+
+@hypothesis.settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@hypothesis.given(values=st.lists(RECORDS, min_size=1, max_size=60))
+def test_whatever_the_records_are_each_is_counted_or_a_dead_letter_with_its_own_bytes(
+    spark: SparkSession, values: list[bytes | None]
+) -> None:
+    values = [*values, GOOD.encode()]
+    parsed = job.parse(kafka_records(spark, values))
+    dead = {row.offset: row for row in job.uncountable(parsed).collect()}
+    counted = {row.offset for row in job.countable(parsed).collect()}
+    assert counted.isdisjoint(dead)
+    assert counted | dead.keys() == set(range(len(values)))
+    assert len(values) - 1 in counted
+    for offset, row in dead.items():
+        assert row.value == values[offset]
+        assert row.reason
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"a":' + b"[" * 500_000,
+        b'{"a":' + b"[" * 2_000 + b"]" * 2_000 + b"}",
+        GOOD.replace('"num_bikes_available": 4', f'"num_bikes_available": {"9" * 5_000}').encode(),
+        GOOD.replace('"16107"', '"' + "1" * 1_000_000 + '"').encode(),
+    ],
+)
+def test_records_that_are_made_to_choke_a_parser_are_dead_letters(spark: SparkSession, value: bytes) -> None:
+    assert reasons(spark, [value, GOOD.encode()])[1] is None
+    assert reasons(spark, [value, GOOD.encode()])[0]
 
 
 def test_bytes_that_are_no_text_have_a_reason(spark: SparkSession) -> None:
