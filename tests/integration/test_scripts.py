@@ -160,7 +160,7 @@ def test_without_java_there_is_one_line_that_says_what_to_type(pipeline: Pipelin
     assert len(script.said().splitlines()) == 1
 
 
-def _checkout(folder: Path) -> Path:
+def checkout(folder: Path) -> Path:
     """The project as it is, in a folder where the demo may leave its files."""
     for path in PROJECT.iterdir():
         if path.name not in (".venv", ".velib", ".git"):
@@ -179,7 +179,7 @@ def _left(folder: Path) -> list[psutil.Process]:
 
 
 def test_the_demo_shows_totals_and_stops_without_leaving_anything(tmp_path: Path) -> None:
-    demo = Script("-m", "local.demo", folder=_checkout(tmp_path), environment={})
+    demo = Script("-m", "local.demo", folder=checkout(tmp_path), environment={})
     try:
         wait_until(lambda: len(demo.printed()) >= 89, "totals of the whole network")
         assert demo.stop(signal.SIGINT) in (0, 130)
@@ -197,7 +197,7 @@ def test_the_demo_shows_totals_and_stops_without_leaving_anything(tmp_path: Path
 
 
 def test_the_demo_stops_and_says_which_part_died(tmp_path: Path) -> None:
-    demo = Script("-m", "local.demo", folder=_checkout(tmp_path), environment={})
+    demo = Script("-m", "local.demo", folder=checkout(tmp_path), environment={})
     try:
         demo.wait_for("producer | ")
         (producer,) = [p for p in _left(tmp_path) if "kafka_project.py" in p.cmdline()]
