@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -348,6 +349,7 @@ def query_options(settings: Settings) -> dict[str, str]:
         # Without new records there is nothing to write: an update is written when it happens.
         "spark.sql.streaming.noDataMicroBatches.enabled": "false",
         "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
+        "spark.sql.streaming.stopTimeout": "10s",
         # The stages stand in the order in which they are to run. Spark would move what each output needs in front of what
         # they share, and so read and parse every record twice.
         "spark.sql.optimizer.excludedRules": ",".join(
@@ -433,7 +435,8 @@ def watch(query: StreamingQuery, stop: threading.Event) -> None:
         stop.wait(0.25)
     if stop.is_set():
         _finish_batch(query)
-        query.stop()
+        with suppress(PySparkException, Py4JError):  # a sink that waits for a Kafka that has gone does not end in time
+            query.stop()
     else:
         query.awaitTermination()
 

@@ -1,8 +1,10 @@
-"""A real Apache Kafka on this machine alone, for trying the pipeline out: one node in KRaft mode, on localhost.
+"""A real Apache Kafka on this machine alone, for trying the pipeline out: KRaft mode, on localhost.
 
-    python -m local.broker [--port 9092] [--data-dir .velib/kafka]
+    python -m local.broker [--port 9092] [--data-dir .velib/kafka]    one node
+    python -m local.broker --nodes 3                                  a cluster of three, on ports 9092, 9093 and 9094
 
-Prints `ready` when it serves. Its data outlives it; its own log is `kafka.log` in the data directory.
+Prints `ready` when it serves. Its data outlives it; each node's own log is `kafka.log` in its data directory. A node of the
+cluster that ends is started again: the other two go on meanwhile, and lose nothing.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import cli
@@ -25,12 +28,13 @@ from local import jars
 
 START_SECONDS = 60
 STOP_SECONDS = 30
+WATCH_SECONDS = 1.0  # between two looks at the nodes
 
-# One node: whatever Kafka would copy to three nodes has one copy here.
+# On one node, whatever Kafka would copy to three nodes has one copy.
 PROPERTIES = """\
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller_port}
+node.id={number}
+controller.quorum.voters={voters}
 listeners=CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
 advertised.listeners=CLIENTS://localhost:{port}
 listener.security.protocol.map=CLIENTS:PLAINTEXT,CONTROLLER:PLAINTEXT
@@ -38,14 +42,15 @@ inter.broker.listener.name=CLIENTS
 controller.listener.names=CONTROLLER
 log.dirs={data}
 num.partitions=1
-default.replication.factor=1
-offsets.topic.replication.factor=1
+default.replication.factor={copies}
+min.insync.replicas={least}
+offsets.topic.replication.factor={copies}
 offsets.topic.num.partitions=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={copies}
+transaction.state.log.min.isr={least}
 transaction.state.log.num.partitions=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.replication.factor={copies}
+share.coordinator.state.topic.min.isr={least}
 share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
@@ -69,15 +74,33 @@ rootLogger.appenderRef.file.ref=file
 """
 
 
+@dataclass
+class Node:
+    """One Kafka process of the cluster: its number, its ports on localhost, and the folder of its configuration and data."""
+
+    number: int
+    port: int
+    controller_port: int
+    directory: Path
+
+
 def main() -> None:
     arguments = _arguments()
     directory: Path = arguments.data_dir.absolute()
     command = java.find()
     with _owned(directory) as lock:
-        _check_free(arguments.port)
-        properties = _write_configuration(directory, arguments.port)
-        _format(command, directory, properties)
-        _serve(command, directory, properties, arguments.port, lock)
+        nodes = _nodes(arguments.nodes, arguments.port, directory)
+        for node in nodes:
+            _check_free(node.port)
+            _write_configuration(node, nodes)
+        _format(command, nodes)
+        _serve(command, nodes, directory, lock)
+
+
+def _nodes(count: int, port: int, directory: Path) -> list[Node]:
+    if count == 1:
+        return [Node(1, port, free_port(), directory)]
+    return [Node(n, port + n - 1, free_port(), directory / f"node-{n}") for n in range(1, count + 1)]
 
 
 def _arguments() -> argparse.Namespace:
@@ -86,9 +109,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--data-dir", type=Path, default=Path(".velib/kafka"), help="where the records are kept (default: %(default)s)"
     )
+    parser.add_argument(
+        "--nodes", type=int, choices=(1, 3), default=1, help="one node, or a cluster of three on ports in a row"
+    )
     arguments = parser.parse_args()
-    if not 0 < arguments.port < 65536:
-        parser.error(f"argument --port: {arguments.port} is not a port: use 1 to 65535")
+    if not 0 < arguments.port <= 65536 - arguments.nodes:
+        parser.error(f"argument --port: {arguments.port} is not a port: use 1 to {65536 - arguments.nodes}")
     return arguments
 
 
@@ -123,12 +149,21 @@ def _check_free(port: int) -> None:
             ) from None
 
 
-def _write_configuration(directory: Path, port: int) -> Path:
-    """Write Kafka's two configuration files; returns the properties'."""
-    properties = directory / "server.properties"
-    properties.write_text(PROPERTIES.format(port=port, controller_port=free_port(), data=directory / "data"))
-    (directory / "log4j2.properties").write_text(LOGGING.format(directory=directory))
-    return properties
+def _write_configuration(node: Node, nodes: list[Node]) -> None:
+    """Write Kafka's two configuration files for a node."""
+    node.directory.mkdir(exist_ok=True)
+    (node.directory / "server.properties").write_text(
+        PROPERTIES.format(
+            number=node.number,
+            port=node.port,
+            controller_port=node.controller_port,
+            voters=",".join(f"{one.number}@127.0.0.1:{one.controller_port}" for one in nodes),
+            copies=len(nodes),
+            least=2 if len(nodes) == 3 else 1,
+            data=node.directory / "data",
+        )
+    )
+    (node.directory / "log4j2.properties").write_text(LOGGING.format(directory=node.directory))
 
 
 def free_port() -> int:
@@ -150,53 +185,74 @@ def _java(command: str, directory: Path, *arguments: str) -> list[str]:
     ]
 
 
-def _format(command: str, directory: Path, properties: Path) -> None:
-    """Give a new data directory its cluster id, as KRaft asks for."""
-    if (directory / "data" / "meta.properties").exists():
-        return
+def _format(command: str, nodes: list[Node]) -> None:
+    """Give new data directories their cluster id, as KRaft asks for."""
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", f"--cluster-id={cluster_id}", "-c", str(properties)]
-    done = subprocess.run(_java(command, directory, *tool), capture_output=True, text=True)
-    if done.returncode != 0:
-        raise Failure(f"The data directory {directory} cannot be formatted: {done.stderr.strip() or done.stdout.strip()}")
+    for node in nodes:
+        if (node.directory / "data" / "meta.properties").exists():
+            continue
+        tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", f"--cluster-id={cluster_id}", "-c"]
+        tool.append(str(node.directory / "server.properties"))
+        done = subprocess.run(_java(command, node.directory, *tool), capture_output=True, text=True)
+        if done.returncode != 0:
+            said = done.stderr.strip() or done.stdout.strip()
+            raise Failure(f"The data directory {node.directory} cannot be formatted: {said}")
 
 
-def _serve(command: str, directory: Path, properties: Path, port: int, lock: int) -> None:
+def _serve(command: str, nodes: list[Node], directory: Path, lock: int) -> None:
     """Run Kafka until it is told to stop; prints `ready` once it serves."""
-    with (directory / "kafka.out").open("wb") as output:
-        kafka = subprocess.Popen(
-            _java(command, directory, "kafka.Kafka", str(properties)), stdout=output, stderr=output, pass_fds=[lock]
-        )
+    running = {node.number: _start(command, node, lock) for node in nodes}
     try:
-        _wait_until_ready(kafka, port)
+        for node in nodes:
+            _wait_until_ready(running[node.number], node)
         print("ready", flush=True)
-        log.info("Kafka serves on localhost:%d, its records are in %s", port, directory)
-        status = kafka.wait()
-    except TimeoutError:
-        raise Failure(f"Kafka did not serve within {START_SECONDS} s: see {directory / 'kafka.log'}") from None
+        servers = ",".join(f"localhost:{node.port}" for node in nodes)
+        log.info("Kafka serves on %s, its records are in %s", servers, directory)
+        _watch(command, nodes, running, lock)
     finally:
-        _stop(kafka)
-    raise Failure(f"Kafka ended by itself (status {status}). {_last_error(directory)}")
+        _stop(list(running.values()))
 
 
-def _wait_until_ready(kafka: subprocess.Popen[bytes], port: int) -> None:
-    """Return when Kafka answers, or has ended; raises TimeoutError."""
+def _start(command: str, node: Node, lock: int) -> subprocess.Popen[bytes]:
+    with (node.directory / "kafka.out").open("wb") as output:
+        properties = str(node.directory / "server.properties")
+        kafka = _java(command, node.directory, "kafka.Kafka", properties)
+        return subprocess.Popen(kafka, stdout=output, stderr=output, pass_fds=[lock])
+
+
+def _watch(command: str, nodes: list[Node], running: dict[int, subprocess.Popen[bytes]], lock: int) -> None:
+    """Start nodes of a cluster again when they end; raises Failure when a single one does."""
+    while True:
+        for node in nodes:
+            if (status := running[node.number].poll()) is None:
+                continue
+            if len(nodes) == 1:
+                raise Failure(f"Kafka ended by itself (status {status}). {_last_error(node.directory)}")
+            log.warning("Node %d ended (status %d) and is started again. %s", node.number, status, _last_error(node.directory))
+            running[node.number] = _start(command, node, lock)
+        time.sleep(WATCH_SECONDS)
+
+
+def _wait_until_ready(kafka: subprocess.Popen[bytes], node: Node) -> None:
+    """Return when Kafka answers, or has ended; raises Failure if neither happens for long."""
     deadline = time.monotonic() + START_SECONDS
-    while kafka.poll() is None and not topics.listens(f"127.0.0.1:{port}"):
+    while kafka.poll() is None and not topics.listens(f"127.0.0.1:{node.port}"):
         if time.monotonic() > deadline:
-            raise TimeoutError
+            raise Failure(f"Kafka did not serve within {START_SECONDS} s: see {node.directory / 'kafka.log'}")
         time.sleep(0.05)
 
 
-def _stop(kafka: subprocess.Popen[bytes]) -> None:
+def _stop(running: list[subprocess.Popen[bytes]]) -> None:
     """Have Kafka close its log segments, so that the next start needs no recovery."""
-    kafka.terminate()
-    try:
-        kafka.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        log.warning("Kafka did not stop within %d s and is killed", STOP_SECONDS)
-        kafka.kill()
-        kafka.wait()
+    for kafka in running:
+        kafka.terminate()
+    for kafka in running:
+        try:
+            kafka.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            log.warning("Kafka did not stop within %d s and is killed", STOP_SECONDS)
+            kafka.kill()
+            kafka.wait()
 
 
 def _last_error(directory: Path) -> str:

@@ -19,6 +19,8 @@ from tests.conftest import PROJECT
 
 DEADLINE = 90.0  # seconds; these machines may be slow, and a test that passes does not wait for it
 
+QUICK_START = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1"}  # a process that lives for a minute is best compiled quickly
+
 
 def wait_until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:
     """The first true value of the condition; fails after the deadline."""
@@ -42,7 +44,7 @@ class Script:
             self.process = subprocess.Popen(
                 [sys.executable, *command],
                 cwd=folder,
-                env=os.environ | {"PYTHONPATH": str(PROJECT)} | environment,
+                env=os.environ | QUICK_START | {"PYTHONPATH": str(PROJECT)} | environment,
                 stdout=out,
                 stderr=err,
                 start_new_session=True,

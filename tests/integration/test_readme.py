@@ -59,9 +59,10 @@ def test_the_walkthrough_shows_totals_of_both_default_stations(pipeline: Pipelin
             180,
         )
     finally:
-        for terminal in terminals:
+        statuses = []
+        for terminal in terminals:  # Kafka after those that use it
             terminal.terminate()
-        statuses = [terminal.wait(60) for terminal in terminals]
+            statuses.append(terminal.wait(60))
     assert statuses == [0] * len(terminals)
     assert "Traceback" not in "".join(path.read_text() for path in tmp_path.glob("*.out"))
 
