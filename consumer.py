@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import AuthorizationError, SaslAuthenticationFailedError
+from kafka.errors import AuthorizationError, KafkaError, SaslAuthenticationFailedError
 
 import cli
 import config
@@ -122,22 +122,39 @@ def place_names() -> dict[str, str]:
 
 def records(settings: Settings, topic: str, from_beginning: bool) -> Iterator[Any]:
     """The records of a topic: all, or the latest total of each key and then the new ones. None when there is none now."""
-    with KafkaConsumer(
-        **topics.connection(settings),
-        isolation_level="read_committed",
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-        max_poll_records=5000,
-    ) as consumer:
-        partitions = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
-        consumer.assign(partitions)
-        consumer.seek_to_beginning(*partitions)
+    consumer, ends = _connect(settings, topic)
+    with consumer:
+        consumer.assign(list(ends))
+        consumer.seek_to_beginning(*ends)
         if not from_beginning:
-            yield from latest(consumer, consumer.end_offsets(partitions))
+            yield from latest(consumer, ends)
         while True:
             polled = consumer.poll(timeout_ms=POLL_MS)
             yield from (record for batch in polled.values() for record in batch)
             yield None
+
+
+def _connect(settings: Settings, topic: str) -> tuple[KafkaConsumer, dict[TopicPartition, int]]:
+    """A consumer and the end of each partition now. Of several brokers one may be away: it is tried until one answers."""
+    while True:
+        consumer = None
+        try:
+            consumer = KafkaConsumer(
+                **topics.connection(settings),
+                isolation_level="read_committed",
+                auto_offset_reset="earliest",
+                enable_auto_commit=False,
+                max_poll_records=5000,
+            )
+            partitions = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
+            return consumer, consumer.end_offsets(partitions)
+        except KafkaError as error:
+            if consumer is not None:
+                consumer.close()
+            if not error.retriable:
+                raise
+            log.warning("Kafka failed (%s): connecting again", error)
+            time.sleep(1)
 
 
 def latest(consumer: KafkaConsumer, ends: dict[TopicPartition, int]) -> list[Any]:

@@ -7,11 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaConnectionError
 
 import topics
 from local.broker import free_port
@@ -30,6 +33,16 @@ def wait_until(condition: Callable[[], Any], what: str, deadline: float = DEADLI
             return value
         time.sleep(0.1)
     raise AssertionError(f"not within {deadline:.0f} s: {what}")
+
+
+def processes_with(argument: str) -> list[psutil.Process]:
+    """The processes that have this in one of their arguments."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it may end meanwhile
+            if any(argument in one for one in process.cmdline()):
+                found.append(process)
+    return found
 
 
 class Script:
@@ -133,7 +146,13 @@ class Pipeline:
         return simulator
 
     def records(self, topic: str, committed: bool = True) -> list[Any]:
-        """Every record of a topic now."""
+        """Every record of a topic now. Of several brokers one may be away: it is tried until one answers."""
+        while True:
+            with suppress(KafkaConnectionError):
+                return self._records(topic, committed)
+            time.sleep(0.2)
+
+    def _records(self, topic: str, committed: bool) -> list[Any]:
         level = "read_committed" if committed else "read_uncommitted"
         with KafkaConsumer(bootstrap_servers=self.kafka, isolation_level=level, enable_auto_commit=False) as consumer:
             if not consumer.partitions_for_topic(topic):

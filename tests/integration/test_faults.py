@@ -3,13 +3,12 @@
 import json
 import time
 
-import psutil
 from kafka import KafkaAdminClient, TopicPartition
 
 import topics
 from local.broker import free_port
 from tests.expected import feed, station
-from tests.integration.conftest import Pipeline, Script, put, wait_until
+from tests.integration.conftest import Pipeline, Script, processes_with, put, wait_until
 from tests.integration.test_pipeline import sums
 
 
@@ -123,7 +122,7 @@ def test_a_cluster_of_three_loses_and_stops_nothing_when_a_node_is_killed(pipeli
         before = max((snapshot for _, snapshot in pipeline.totals()), default=0)
         wait_until(lambda: max((s for _, s in pipeline.totals()), default=0) > before, "new totals", 180)  # noqa: B023
         wait_until(lambda: topics.listens(f"localhost:{first + number - 1}"), "the node serves")  # noqa: B023
-        (node,) = [p for p in psutil.process_iter() if f"own/node-{number}/server.properties" in " ".join(p.cmdline())]
+        (node,) = processes_with(f"own/node-{number}/server.properties")
         node.kill()
         cluster.wait_for(f"Node {number} ended (status -9) and is started again")
     killed = int(time.time())
@@ -133,6 +132,7 @@ def test_a_cluster_of_three_loses_and_stops_nothing_when_a_node_is_killed(pipeli
     wait_until(lambda: pipeline.totals().keys() >= expected_totals.keys(), "all totals", 180)
     assert pipeline.totals() == expected_totals
     assert job.stop() == 0
+    wait_until(lambda: all(topics.listens(server) for server in pipeline.kafka.split(",")), "all nodes serve")
     with KafkaAdminClient(bootstrap_servers=pipeline.kafka) as admin:
         (topic,) = admin.describe_topics([pipeline.environment["VELIB_RAW_TOPIC"]])
     assert len(topic["partitions"][0]["replica_nodes"]) == 3
