@@ -11,10 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaConnectionError
+from kafka.errors import KafkaConnectionError, KafkaTimeoutError
 
 import topics
 from local.broker import free_port
@@ -33,16 +32,6 @@ def wait_until(condition: Callable[[], Any], what: str, deadline: float = DEADLI
             return value
         time.sleep(0.1)
     raise AssertionError(f"not within {deadline:.0f} s: {what}")
-
-
-def processes_with(argument: str) -> list[psutil.Process]:
-    """The processes that have this in one of their arguments."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):  # it may end meanwhile
-            if any(argument in one for one in process.cmdline()):
-                found.append(process)
-    return found
 
 
 class Script:
@@ -148,7 +137,7 @@ class Pipeline:
     def records(self, topic: str, committed: bool = True) -> list[Any]:
         """Every record of a topic now. Of several brokers one may be away: it is tried until one answers."""
         while True:
-            with suppress(KafkaConnectionError):
+            with suppress(KafkaConnectionError, KafkaTimeoutError):
                 return self._records(topic, committed)
             time.sleep(0.2)
 

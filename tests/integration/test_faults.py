@@ -5,10 +5,9 @@ import time
 
 from kafka import KafkaAdminClient, TopicPartition
 
-import topics
 from local.broker import free_port
 from tests.expected import feed, station
-from tests.integration.conftest import Pipeline, Script, processes_with, put, wait_until
+from tests.integration.conftest import Pipeline, Script, put, wait_until
 from tests.integration.test_pipeline import sums
 
 
@@ -109,31 +108,3 @@ def test_the_consumer_prints_dead_letters_and_they_cannot_move_the_terminal(pipe
     letter = json.loads(as_json.printed()[0])
     assert (letter["key"], letter["reason"]) == ("99999", "stationCode without a postal code")
     assert json.loads(letter["value"])["name"] == "\x1b[2J\x9b2J"
-
-
-def test_a_cluster_of_three_loses_and_stops_nothing_when_a_node_is_killed(pipeline: Pipeline) -> None:
-    first = free_port()
-    pipeline.kafka = pipeline.environment["KAFKA_BOOTSTRAP_SERVERS"] = ",".join(f"localhost:{first + n}" for n in range(3))
-    cluster = pipeline.start("-m", "local.broker", "--port", str(first), "--data-dir", "own", "--nodes", "3")
-    wait_until(lambda: cluster.printed() == ["ready"], "the cluster is ready")
-    pipeline.simulate(stations=1500, period=2)
-    producer, job = pipeline.start("kafka_project.py"), pipeline.start("spark.py", VELIB_STATIONS="all")
-    for number in (1, 2, 3):
-        before = max((snapshot for _, snapshot in pipeline.totals()), default=0)
-        wait_until(lambda: max((s for _, s in pipeline.totals()), default=0) > before, "new totals", 180)  # noqa: B023
-        wait_until(lambda: topics.listens(f"localhost:{first + number - 1}"), "the node serves")  # noqa: B023
-        (node,) = processes_with(f"own/node-{number}/server.properties")
-        node.kill()
-        cluster.wait_for(f"Node {number} ended (status -9) and is started again")
-    killed = int(time.time())
-    wait_until(lambda: max(s for _, s in pipeline.totals()) > killed, "totals after", 180)
-    assert producer.stop() == 0
-    expected_totals = sums(1500, 1, pipeline.published())
-    wait_until(lambda: pipeline.totals().keys() >= expected_totals.keys(), "all totals", 180)
-    assert pipeline.totals() == expected_totals
-    assert job.stop() == 0
-    wait_until(lambda: all(topics.listens(server) for server in pipeline.kafka.split(",")), "all nodes serve")
-    with KafkaAdminClient(bootstrap_servers=pipeline.kafka) as admin:
-        (topic,) = admin.describe_topics([pipeline.environment["VELIB_RAW_TOPIC"]])
-    assert len(topic["partitions"][0]["replica_nodes"]) == 3
-    assert cluster.stop() == 0
