@@ -27,7 +27,8 @@ class _OneLine(logging.Formatter):
     """A log line is one line, whatever it quotes."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record)) if record.exc_info is None else super().format(record)
+        text = super().format(record)
+        return printable(text) if record.exc_info is None else text
 
 
 def printable(text: str) -> str:

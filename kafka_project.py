@@ -366,10 +366,7 @@ def _newest_between(consumer: KafkaConsumer, partition: TopicPartition, upper: i
 
 
 def _last_updated(value: bytes | None) -> int:
-    try:
-        last_updated = json.loads(value or b"")["last_updated"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return 0
+    last_updated = topics.last_updated(value)
     plausible = type(last_updated) is int and 0 < last_updated <= time.time() + CLOCK_DIFFERENCE
     return last_updated if plausible else 0
 

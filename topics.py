@@ -105,21 +105,21 @@ def _after_a_cut_snapshot(consumer: KafkaConsumer, partition: TopicPartition, fi
             header = dict(record.headers or ()).get(SNAPSHOT_RECORDS)
             if header is None:
                 continue
-            last_updated = _last_updated(record.value)
+            of = last_updated(record.value)
             if snapshot is None:
-                size, snapshot = int(header), last_updated
-            if last_updated != snapshot:
+                size, snapshot = int(header), of
+            if of != snapshot:
                 return first if seen == size else int(record.offset)
             seen += 1
     return first if seen == size else end
 
 
-def _last_updated(value: bytes | None) -> Any:
+def last_updated(value: bytes | None) -> Any:
+    """What a raw record has as `last_updated`, whatever it is; None if it has none."""
     try:
-        station = json.loads(value or b"null")
-    except ValueError:
+        return json.loads(value or b"")["last_updated"]
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    return station.get("last_updated") if isinstance(station, dict) else None
 
 
 def _try_to_make(settings: Settings) -> str | None:

@@ -7,13 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaConnectionError, KafkaTimeoutError
 
 import topics
 from local.broker import free_port
@@ -135,13 +133,7 @@ class Pipeline:
         return simulator
 
     def records(self, topic: str, committed: bool = True) -> list[Any]:
-        """Every record of a topic now. Of several brokers one may be away: it is tried until one answers."""
-        while True:
-            with suppress(KafkaConnectionError, KafkaTimeoutError):
-                return self._records(topic, committed)
-            time.sleep(0.2)
-
-    def _records(self, topic: str, committed: bool) -> list[Any]:
+        """Every record of a topic now."""
         level = "read_committed" if committed else "read_uncommitted"
         with KafkaConsumer(bootstrap_servers=self.kafka, isolation_level=level, enable_auto_commit=False) as consumer:
             if not consumer.partitions_for_topic(topic):
