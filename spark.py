@@ -78,6 +78,7 @@ CLOCK_DIFFERENCE = 3600  # seconds that a snapshot may be ahead of the Kafka tim
 
 TOTALS = ("stations", "num_bikes_available", "mechanical", "ebike", "num_docks_available")
 
+RECORD = ("key", "value", "topic", "partition", "offset")
 HEADERS = "array<struct<key: string, value: binary>>"
 
 
@@ -160,9 +161,11 @@ def postal_code(code: Column, number: Column) -> Column:
         .when(around_paris, F.lit(90_000) + F.floor(number / 100) * 10)
         .when(in_nanterre, F.lit(92_000))
     )
-    # As one constant: 84 literals in the plan would cost more time in every batch than the sums.
-    exceptions = F.from_json(F.lit(json.dumps(_postal_code_exceptions())), "map<string, string>")
-    return F.coalesce(F.try_element_at(exceptions, code), by_rule.cast("string"))
+    exceptions = _postal_code_exceptions()
+    # As one constant: 84 literals in the plan would cost more time in every batch than the sums. A map is searched from
+    # its start, so only the few that are in it are looked up.
+    by_code = F.from_json(F.lit(json.dumps(exceptions)), "map<string, string>")
+    return F.when(code.isin(*exceptions), F.try_element_at(by_code, code)).otherwise(by_rule.cast("string"))
 
 
 def _postal_code_exceptions() -> dict[str, str]:
@@ -204,14 +207,12 @@ def gather(stations: DataFrame, watermark: str) -> DataFrame:
     """Bring the records of a snapshot and postal code together, so that both outputs are taken from one reading.
 
     Comes in: what `parse` gives. Goes out: the same and `snapshot` (timestamp, with the watermark), which is null for a
-    record that cannot be counted, as `value` is for one that can. The observation `dead_letters` tells how many cannot and
-    the commonest reason.
+    record that cannot be counted; the record itself and where it was are null for one that can.
     """
     is_dead = F.col("reason").isNotNull()
     return (
-        stations.observe("dead_letters", F.count("reason").alias("dead"), F.mode("reason").alias("commonest"))
-        .withColumn("snapshot", F.when(~is_dead, F.timestamp_seconds("last_updated")))
-        .withColumn("value", F.when(is_dead, F.col("value")))
+        stations.withColumn("snapshot", F.when(~is_dead, F.timestamp_seconds("last_updated")))
+        .withColumns({name: F.when(is_dead, F.col(name)) for name in RECORD})
         .withWatermark("snapshot", watermark)
         .repartition("snapshot", "postal_code")
     )
@@ -222,7 +223,9 @@ def countable(stations: DataFrame) -> DataFrame:
 
 
 def uncountable(stations: DataFrame) -> DataFrame:
-    return stations.where(F.col("reason").isNotNull())
+    """The dead letters; the observation `dead_letters` tells how many there are and the commonest reason."""
+    dead = stations.where(F.col("reason").isNotNull())
+    return dead.observe("dead_letters", F.count("reason").alias("dead"), F.mode("reason").alias("commonest"))
 
 
 def select(stations: DataFrame, codes: tuple[str, ...] | str) -> DataFrame:
@@ -350,6 +353,10 @@ def query_options(settings: Settings) -> dict[str, str]:
         "spark.sql.streaming.noDataMicroBatches.enabled": "false",
         "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
         "spark.sql.streaming.stopTimeout": "10s",
+        # A longer description of each batch's plan costs more time than its sums.
+        "spark.sql.ui.explainMode": "simple",
+        # A snapshot has 89 sums, and a few snapshots are one batch; many that waited are faster sorted than hashed.
+        "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "1000",
         # The stages stand in the order in which they are to run. Spark would move what each output needs in front of what
         # they share, and so read and parse every record twice.
         "spark.sql.optimizer.excludedRules": ",".join(
@@ -426,10 +433,13 @@ def watch(query: StreamingQuery, stop: threading.Event) -> None:
     logged = -1
     while True:
         running = query.isActive and not stop.is_set()
-        for progress in query.recentProgress:
-            if progress.batchId > logged and progress.numInputRows:
+        last = query.lastProgress
+        # Spark turns every progress that it still has into JSON: only when there is a new one.
+        for progress in query.recentProgress if last and last.batchId > logged else ():
+            if progress.batchId > logged:
                 logged = progress.batchId
-                _log_batch(json.loads(progress.json))
+                if progress.numInputRows:
+                    _log_batch(json.loads(progress.json))
         if not running:
             break
         stop.wait(0.25)
