@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv/bin
 
-.PHONY: help setup setup-dev demo run test check bench clean
+.PHONY: help setup setup-dev demo run test check bench chaos clean
 
 help:
 	@echo 'make demo   the whole pipeline on a simulated feed'
@@ -14,6 +14,7 @@ help:
 	@echo 'make test   unit and integration tests'
 	@echo 'make check  ruff and mypy'
 	@echo 'make bench  latency and catch-up, against Spark alone'
+	@echo 'make chaos  break everything at random for five minutes, and compare every total (MINUTES=30 SEED=7 NODES=3)'
 	@echo 'make clean  remove everything that make made'
 
 setup:
@@ -38,6 +39,9 @@ check: setup-dev
 
 bench: setup-dev
 	@$(VENV)/python -m bench.run
+
+chaos: setup-dev
+	@$(VENV)/python -m tests.chaos.run $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(NODES),--nodes $(NODES))
 
 clean:
 	rm -rf .venv .velib .pytest_cache .mypy_cache .ruff_cache $(HOME)/.cache/velib-projet

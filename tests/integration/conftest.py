@@ -150,8 +150,8 @@ class Pipeline:
         return self.records(self.environment["VELIB_RAW_TOPIC"])
 
     def published(self) -> set[int]:
-        """The time stamps of the snapshots in the raw topic."""
-        return {json.loads(record.value)["last_updated"] for record in self.raw()}
+        """The time stamps of the snapshots that the producer has put into the raw topic."""
+        return {json.loads(record.value)["last_updated"] for record in self.raw() if record.headers}
 
     def totals(self) -> dict[tuple[str, int], dict[str, Any]]:
         """The last record of each postal code and snapshot in the final topic."""

@@ -1,0 +1,152 @@
+"""The simulated feed over HTTP, which misbehaves in every way that feeds are known to, when it is told to."""
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from local.simulator import Station, station_status
+
+YEAR = 365 * 24 * 3600
+HUGE = 1024**3  # bytes of the answer that does not end
+
+BAD_STATIONS: list[dict[str, Any]] = [
+    {"stationCode": None},
+    {"stationCode": "99999"},
+    {"num_bikes_available": None},
+    {"num_bikes_available": -1},
+    {"num_docks_available": 2.5},
+    {"num_docks_available": "ten"},
+    {"num_bikes_available": 2**40},
+    {"is_renting": "yes"},
+    {"num_bikes_available_types": [{"mechanical": -3}]},
+]
+"""What makes a station one that cannot be counted."""
+
+BAD = "bad"
+"""A field that no feed has: it marks the stations that cannot be counted."""
+
+
+class Feed:
+    """Serves `station_status.json` on a port of localhost; remembers every snapshot that it served."""
+
+    def __init__(self, network: list[Station], seed: int, period: int, port: int) -> None:
+        self.network, self.seed, self.period, self.port = network, seed, period, port
+        self.served: dict[int, dict[str, Any]] = {}
+        self.fault: str | None = None
+        self.faulty_answers = 0
+        self.start()
+
+    def start(self) -> None:
+        feed = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                fault = feed.fault
+                feed.faulty_answers += fault is not None
+                try:
+                    FAULTS.get(fault or "", _well)(feed, self)
+                except OSError:  # who asked has hung up, as it should
+                    self.close_connection = True
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def stop(self) -> None:
+        """From now on connections are refused."""
+        self.server.shutdown()
+        self.server.server_close()
+
+    def answer(self, last_updated: int) -> dict[str, Any]:
+        """The snapshot of a time: the same whenever it is asked for. One in three has stations that cannot be counted."""
+        answer = station_status(self.network, last_updated, self.seed)
+        chance = random.Random(self.seed * 1_000_003 + last_updated)
+        if chance.random() < 0.33:
+            stations = answer["data"]["stations"]
+            for fault in chance.sample(BAD_STATIONS, 3):
+                stations.insert(chance.randrange(len(stations)), stations[0] | {BAD: True} | fault)
+        return answer
+
+    def now(self) -> int:
+        return int(time.time()) // self.period * self.period
+
+
+def _send(request: BaseHTTPRequestHandler, body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
+    request.send_response(status)
+    for name, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
+        request.send_header(name, value)
+    request.end_headers()
+    request.wfile.write(body)
+
+
+def _well(feed: Feed, request: BaseHTTPRequestHandler) -> None:
+    last_updated = feed.now()
+    answer = feed.answer(last_updated)
+    feed.served[last_updated] = answer
+    _send(request, json.dumps(answer).encode())
+
+
+def _altered(change: Callable[[dict[str, Any]], object]) -> Callable[[Feed, BaseHTTPRequestHandler], None]:
+    """An answer in which something is not as it should be."""
+
+    def send(feed: Feed, request: BaseHTTPRequestHandler) -> None:
+        answer = feed.answer(feed.now())
+        change(answer)
+        _send(request, json.dumps(answer).encode())
+
+    return send
+
+
+def _cut(feed: Feed, request: BaseHTTPRequestHandler) -> None:
+    body = json.dumps(feed.answer(feed.now())).encode()
+    _send(request, body[: len(body) // 2])
+
+
+def _hung_up(feed: Feed, request: BaseHTTPRequestHandler) -> None:
+    body = json.dumps(feed.answer(feed.now())).encode()
+    _send(request, body[: len(body) // 2], headers={"Content-Length": str(len(body))})
+
+
+def _trickle(feed: Feed, request: BaseHTTPRequestHandler) -> None:
+    _send(request, b"{", headers={"Content-Length": "100000"})
+    while feed.fault == "trickles":
+        request.wfile.write(b" ")
+        time.sleep(0.2)
+
+
+def _silence(feed: Feed, request: BaseHTTPRequestHandler) -> None:
+    while feed.fault == "does not answer":
+        time.sleep(0.2)
+
+
+def _endless(feed: Feed, request: BaseHTTPRequestHandler) -> None:
+    _send(request, b"[", headers={"Content-Length": str(HUGE)})
+    for _ in range(HUGE // 2**16):
+        request.wfile.write(b" " * 2**16)
+
+
+FAULTS: dict[str, Callable[[Feed, BaseHTTPRequestHandler], None]] = {
+    "answers 500": lambda feed, request: _send(request, b"", 500),
+    "answers 503": lambda feed, request: _send(request, b"", 503),
+    "answers 429, Retry-After": lambda feed, request: _send(request, b"", 429, {"Retry-After": "2"}),
+    "answers 403": lambda feed, request: _send(request, b"", 403),
+    "redirects in a circle": lambda feed, request: _send(request, b"", 302, {"Location": request.path}),
+    "sends HTML": lambda feed, request: _send(request, b"<html>Maintenance</html>"),
+    "sends cut JSON": _cut,
+    "hangs up": _hung_up,
+    "trickles": _trickle,
+    "does not answer": _silence,
+    "sends 1 GB": _endless,
+    "has no stations": _altered(lambda answer: answer["data"].update(stations=[])),
+    "has other types": _altered(lambda answer: answer.update(data="none", lastUpdatedOther="now")),
+    "goes back in time": _altered(lambda answer: answer.update(lastUpdatedOther=answer["lastUpdatedOther"] - 600)),
+    "is of next year": _altered(lambda answer: answer.update(lastUpdatedOther=answer["lastUpdatedOther"] + YEAR)),
+}
+"""What the feed may do instead of answering well, by what it does. Refused connections are `Feed.stop`."""
