@@ -41,7 +41,7 @@ def run(main: Callable[[], None]) -> NoReturn:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
-    for library in ("kafka", "urllib3"):  # the scripts say themselves what their users need to know
+    for library in ("kafka", "py4j", "urllib3"):  # the scripts say themselves what their users need to know
         logging.getLogger(library).setLevel(logging.CRITICAL)
     log.setLevel(logging.INFO)
     sys.unraisablehook = _note_unraisable

@@ -49,7 +49,7 @@ def main() -> None:
             if count == arguments.max_messages:
                 break
     except (AuthorizationError, SaslAuthenticationFailedError) as error:
-        raise Failure(f"Kafka at {settings.bootstrap_servers} refused: {error}") from None
+        raise Failure(topics.refused(settings, error)) from None
 
 
 def _arguments() -> argparse.Namespace:

@@ -78,7 +78,7 @@ def main() -> None:
                 f"Another kafka_project.py publishes to {settings.raw_topic} now, so this one stops: one is enough"
             ) from None
         except (AuthorizationError, SaslAuthenticationFailedError) as error:
-            raise Failure(f"Kafka at {settings.bootstrap_servers} refused: {error}") from None
+            raise Failure(topics.refused(settings, error)) from None
         except KafkaError as error:
             # What was not committed is not visible; the next publisher finds in the topic what was.
             log.warning("Kafka failed (%s): connecting again in %.0f s", error, pause)
@@ -262,8 +262,7 @@ class Publisher:
         self.topic = settings.raw_topic
         self.producer = KafkaProducer(
             **topics.connection(settings),
-            # The same for every producer of this topic: a new one fences the one before, and ends what that left open.
-            transactional_id=f"{settings.raw_topic}-producer",
+            transactional_id=topics.transactional_id(settings),
             transaction_timeout_ms=TRANSACTION_SECONDS * 1000,
             compression_type="gzip",
             batch_size=256 * 1024,

@@ -106,7 +106,8 @@ def main() -> None:
         stop_on_signals(stop)
         keep_running(spark, settings, arguments.available_now, stop)
     finally:
-        spark.stop()
+        with suppress(Py4JError, OSError):  # its Java process may have ended
+            spark.stop()
 
 
 def run(spark: SparkSession, settings: Settings, available_now: bool, stop: threading.Event) -> None:
@@ -496,7 +497,9 @@ def keep_running(spark: SparkSession, settings: Settings, available_now: bool, s
             check_checkpoint(spark, settings)
             run(spark, settings, available_now, stop)
             return
-        except (PySparkException, Py4JError, KafkaError) as error:
+        except (PySparkException, Py4JError, KafkaError, ConnectionError) as error:
+            if stop.is_set():  # who asks all processes to stop, as systemd does, may stop Java first
+                return
             if time.monotonic() - started > LONG_RUN:
                 pause, unknown = 1.0, 0
             if (lasting := _lasting(error, settings)) is not None:
@@ -520,9 +523,9 @@ def _lasting(error: Exception, settings: Settings) -> str | None:
     if "Failed to find data source: kafka" in text or "DATA_SOURCE_NOT_FOUND" in text:
         return f"Spark has no Kafka connector: give spark-submit --packages {connector()}"
     if isinstance(error, AuthorizationError | SaslAuthenticationFailedError) or re.search(r"(Authoriz|Authentic)ationE", text):
-        cause = re.search(r"(Not authorized[^\n]*|Authentication failed[^\n]*|\w*(?:Authoriz|Authentic)ation\w*)", text)
-        return f"Kafka at {settings.bootstrap_servers} refused: {cause[1] if cause else _first_line(error)}"
-    if isinstance(error, Py4JNetworkError):
+        cause = re.search(r"Not authorized[^\n]*|Authentication failed[^\n]*", text) or re.search(r"\w*Authoriz\w*", text)
+        return topics.refused(settings, cause[0] if cause else _first_line(error))
+    if isinstance(error, Py4JNetworkError | ConnectionError):
         return f"Spark's Java process has ended: see {JVM_LOG}"
     return None
 

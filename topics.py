@@ -1,6 +1,7 @@
 """The three topics and their settings: made if missing by whichever script starts first, used as they are if present."""
 
 import json
+import logging
 import socket
 import time
 from typing import Any
@@ -23,7 +24,7 @@ def connection(settings: Settings) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "bootstrap_servers": settings.bootstrap_servers.split(","),
         "security_protocol": settings.security_protocol,
-        "bootstrap_timeout_ms": 10_000,
+        "bootstrap_timeout_ms": 5_000,
         "reconnect_backoff_max_ms": 2_000,
     }
     if settings.security_protocol.startswith("SASL_") and settings.sasl_password:
@@ -35,6 +36,11 @@ def connection(settings: Settings) -> dict[str, Any]:
     if settings.ssl_cafile:
         arguments["ssl_cafile"] = str(settings.ssl_cafile)
     return arguments
+
+
+def transactional_id(settings: Settings) -> str:
+    """The same for every producer of the raw topic: a new one fences the one before, and ends what that left open."""
+    return f"{settings.raw_topic}-producer"
 
 
 def wanted(settings: Settings) -> dict[str, dict[str, str]]:
@@ -126,14 +132,57 @@ def _try_to_make(settings: Settings) -> str | None:
     """Make the missing topics; returns why it has to be tried again, or None when all are there."""
     if not any(listens(server) for server in settings.bootstrap_servers.split(",")):
         return "nothing listens there"
-    try:
-        with KafkaAdminClient(**connection(settings)) as admin:
-            _make_missing(admin, wanted(settings))
-    except KafkaError as error:
-        if not error.retriable:
-            raise Failure(f"Kafka at {settings.bootstrap_servers} refused: {error}") from None
-        return str(error) or type(error).__name__
+    with _Bootstrap() as bootstrap:
+        try:
+            with KafkaAdminClient(**connection(settings)) as admin:
+                _make_missing(admin, wanted(settings))
+        except KafkaError as error:
+            if (lasting := bootstrap.lasting()) is not None:
+                raise Failure(f"Kafka at {settings.bootstrap_servers} {lasting}") from None
+            if not error.retriable:
+                raise Failure(refused(settings, error)) from None
+            return str(error) or type(error).__name__
     return None
+
+
+def refused(settings: Settings, error: KafkaError | str) -> str:
+    """The line for an error that will not pass."""
+    user = f" the user {settings.sasl_username}" if settings.sasl_username else ""
+    return f"Kafka at {settings.bootstrap_servers} refused{user}: {error}"
+
+
+class _Bootstrap(logging.Handler):
+    """Why kafka-python could not connect: it tells its log alone, and the caller only that time is up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: list[str] = []
+        self.log = logging.getLogger("kafka.net.manager")
+
+    def __enter__(self) -> "_Bootstrap":
+        self.log.setLevel(logging.WARNING)
+        self.log.propagate = False
+        self.log.addHandler(self)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.log.removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.errors.append(record.getMessage())
+
+    def lasting(self) -> str | None:
+        """What went wrong if it will not pass by itself, and which setting it comes from."""
+        for sign, line in (
+            ("SaslAuthenticationFailed", "does not know this KAFKA_SASL_USERNAME with this KAFKA_SASL_PASSWORD"),
+            ("UnsupportedSaslMechanism", "does not offer this KAFKA_SASL_MECHANISM"),
+            ("CERTIFICATE_VERIFY_FAILED", "has a certificate that is not signed by those of KAFKA_SSL_CAFILE"),
+            ("WRONG_VERSION_NUMBER", "does not speak TLS: correct KAFKA_SECURITY_PROTOCOL"),
+            ("Invalid frame length", "does not speak this KAFKA_SECURITY_PROTOCOL"),
+        ):
+            if any(sign in error for error in self.errors):
+                return line
+        return None
 
 
 def listens(server: str) -> bool:

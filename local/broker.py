@@ -2,6 +2,7 @@
 
     python -m local.broker [--port 9092] [--data-dir .velib/kafka]    one node
     python -m local.broker --nodes 3                                  a cluster of three, on ports 9092, 9093 and 9094
+    python -m local.broker --secure                                   with TLS, passwords and ACLs: prints the settings to use
 
 Prints `ready` when it serves. Its data outlives it; each node's own log is `kafka.log` in its data directory. A node of the
 cluster that ends is started again: the other two go on meanwhile, and lose nothing.
@@ -20,11 +21,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from kafka.errors import KafkaError
+
 import cli
+import config
 import java
 import topics
 from cli import Failure, log
 from local import jars
+from local.security import ADMIN, Security, grant
 
 START_SECONDS = 60
 STOP_SECONDS = 30
@@ -81,6 +86,7 @@ class Node:
     number: int
     port: int
     controller_port: int
+    broker_port: int  # of the other nodes, in a secure cluster
     directory: Path
 
 
@@ -90,17 +96,29 @@ def main() -> None:
     command = java.find()
     with _owned(directory) as lock:
         nodes = _nodes(arguments.nodes, arguments.port, directory)
+        security = _security(command, directory, arguments.secure)
         for node in nodes:
             _check_free(node.port)
-            _write_configuration(node, nodes)
-        _format(command, nodes)
-        _serve(command, nodes, directory, lock)
+            _write_configuration(node, nodes, security)
+        _format(command, nodes, security)
+        _serve(command, nodes, directory, lock, security)
+
+
+def _security(command: str, directory: Path, secure: bool) -> Security | None:
+    """The passwords and certificates, made if missing. Users come with the first start: one without them stays without."""
+    security = Security(directory / "security")
+    if not secure:
+        return None
+    if not security.directory.exists() and any(directory.rglob("meta.properties")):
+        raise Failure(f"The data directory {directory} is of a Kafka without users: name another --data-dir for --secure")
+    security.make(command)
+    return security
 
 
 def _nodes(count: int, port: int, directory: Path) -> list[Node]:
     if count == 1:
-        return [Node(1, port, free_port(), directory)]
-    return [Node(n, port + n - 1, free_port(), directory / f"node-{n}") for n in range(1, count + 1)]
+        return [Node(1, port, free_port(), free_port(), directory)]
+    return [Node(n, port + n - 1, free_port(), free_port(), directory / f"node-{n}") for n in range(1, count + 1)]
 
 
 def _arguments() -> argparse.Namespace:
@@ -112,6 +130,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--nodes", type=int, choices=(1, 3), default=1, help="one node, or a cluster of three on ports in a row"
     )
+    parser.add_argument("--secure", action="store_true", help="TLS, a user for each script, and ACLs")
     arguments = parser.parse_args()
     if not 0 < arguments.port <= 65536 - arguments.nodes:
         parser.error(f"argument --port: {arguments.port} is not a port: use 1 to {65536 - arguments.nodes}")
@@ -149,10 +168,12 @@ def _check_free(port: int) -> None:
             ) from None
 
 
-def _write_configuration(node: Node, nodes: list[Node]) -> None:
+def _write_configuration(node: Node, nodes: list[Node], security: Security | None) -> None:
     """Write Kafka's two configuration files for a node."""
     node.directory.mkdir(exist_ok=True)
-    (node.directory / "server.properties").write_text(
+    properties = node.directory / "server.properties"
+    properties.touch(mode=0o600)
+    properties.write_text(
         PROPERTIES.format(
             number=node.number,
             port=node.port,
@@ -162,6 +183,7 @@ def _write_configuration(node: Node, nodes: list[Node]) -> None:
             least=2 if len(nodes) == 3 else 1,
             data=node.directory / "data",
         )
+        + (security.properties(node.port, node.broker_port, node.controller_port) if security else "")
     )
     (node.directory / "log4j2.properties").write_text(LOGGING.format(directory=node.directory))
 
@@ -185,32 +207,54 @@ def _java(command: str, directory: Path, *arguments: str) -> list[str]:
     ]
 
 
-def _format(command: str, nodes: list[Node]) -> None:
-    """Give new data directories their cluster id, as KRaft asks for."""
+def _format(command: str, nodes: list[Node], security: Security | None) -> None:
+    """Give new data directories their cluster id, as KRaft asks for, and their users."""
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     for node in nodes:
         if (node.directory / "data" / "meta.properties").exists():
             continue
         tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", f"--cluster-id={cluster_id}", "-c"]
         tool.append(str(node.directory / "server.properties"))
-        done = subprocess.run(_java(command, node.directory, *tool), capture_output=True, text=True)
+        for user in security.users() if security else []:
+            tool += ["--add-scram", user]
+        # In a file, where no list of processes shows the passwords.
+        argument_file = node.directory / "format.arguments"
+        argument_file.touch(mode=0o600)
+        _, *arguments = _java(command, node.directory, *tool)
+        argument_file.write_text("\n".join(f'"{argument}"' for argument in arguments))
+        done = subprocess.run([command, f"@{argument_file}"], capture_output=True, text=True)
+        argument_file.unlink()
         if done.returncode != 0:
             said = done.stderr.strip() or done.stdout.strip()
             raise Failure(f"The data directory {node.directory} cannot be formatted: {said}")
 
 
-def _serve(command: str, nodes: list[Node], directory: Path, lock: int) -> None:
+def _serve(command: str, nodes: list[Node], directory: Path, lock: int, security: Security | None) -> None:
     """Run Kafka until it is told to stop; prints `ready` once it serves."""
     running = {node.number: _start(command, node, lock) for node in nodes}
     try:
         for node in nodes:
             _wait_until_ready(running[node.number], node)
-        print("ready", flush=True)
         servers = ",".join(f"localhost:{node.port}" for node in nodes)
+        if security:
+            _grant(security, servers)
+            print(security.shown(servers))
+        print("ready", flush=True)
         log.info("Kafka serves on %s, its records are in %s", servers, directory)
         _watch(command, nodes, running, lock)
     finally:
         _stop(list(running.values()))
+
+
+def _grant(security: Security, servers: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            return grant(security.settings(servers, ADMIN), config.load())
+        except KafkaError as error:  # a cluster that serves may still be choosing who keeps the ACLs
+            if time.monotonic() > deadline:
+                raise Failure(f"Kafka did not take the ACLs: {error}") from None
+            time.sleep(0.5)
 
 
 def _start(command: str, node: Node, lock: int) -> subprocess.Popen[bytes]:
