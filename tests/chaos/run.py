@@ -68,7 +68,6 @@ class Chaos:
         self.pipeline.environment |= {
             "VELIB_API_URL": f"http://localhost:{self.feed.port}",
             "VELIB_STATIONS": "all",
-            "KAFKA_BOOTSTRAP_SERVERS": self.pipeline.kafka,
         }
         self.commands = {
             "broker": ("-m", "local.broker", "--port", str(first), "--data-dir", "kafka", "--nodes", str(nodes)),
@@ -154,8 +153,8 @@ class Chaos:
 
     def _write(self, records: list[tuple[bytes | None, bytes | None]]) -> bool:
         try:
-            with KafkaProducer(bootstrap_servers=self.pipeline.kafka, delivery_timeout_ms=30_000) as producer:
-                raw = self.pipeline.environment["VELIB_RAW_TOPIC"]
+            with KafkaProducer(**self.pipeline.client, delivery_timeout_ms=30_000) as producer:
+                raw = self.pipeline.topic("raw")
                 for future in [producer.send(raw, key=key, value=value) for key, value in records]:
                     future.get(timeout=40)
         except KafkaError:
@@ -168,7 +167,7 @@ def in_sync(pipeline: Pipeline, timeout: float) -> bool:
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         try:
-            with KafkaAdminClient(bootstrap_servers=pipeline.kafka) as admin:
+            with KafkaAdminClient(**pipeline.client) as admin:
                 described = admin.describe_topics()
             parts = [part for topic in described for part in topic["partitions"]]
             if parts and all(len(part["isr_nodes"]) == len(part["replica_nodes"]) for part in parts):
@@ -191,12 +190,12 @@ class Reader(threading.Thread):
         self.looks = self.incomplete = 0
 
     def run(self) -> None:
-        partition = TopicPartition(self.pipeline.environment["VELIB_RAW_TOPIC"], 0)
+        partition = TopicPartition(self.pipeline.topic("raw"), 0)
         looked = 0  # the end of the topic at the last look
         while not self.done.is_set():
             try:
                 with KafkaConsumer(
-                    bootstrap_servers=self.pipeline.kafka, isolation_level="read_committed", enable_auto_commit=False
+                    **self.pipeline.client, isolation_level="read_committed", enable_auto_commit=False
                 ) as consumer:
                     consumer.assign([partition])
                     consumer.seek(partition, looked)
@@ -324,7 +323,7 @@ class Verdict:
         )
 
     def _dead_letters(self) -> set[int]:
-        letters = self.chaos.pipeline.records(self.chaos.pipeline.environment["VELIB_DEAD_LETTER_TOPIC"])
+        letters = self.chaos.pipeline.records(self.chaos.pipeline.topic("dead_letter"))
         return {int(dict(letter.headers)["offset"]) for letter in letters}
 
     def _printed(self) -> dict[tuple[str, int], list[Any]]:
@@ -341,7 +340,7 @@ class Verdict:
         """Print the tables; returns the number of differences."""
         chaos = self.chaos
         # Every record that was ever written must be right, not only the last one of its kind.
-        values = [json.loads(r.value) for r in chaos.pipeline.records(chaos.pipeline.environment["VELIB_FINAL_TOPIC"])]
+        values = [json.loads(r.value) for r in chaos.pipeline.records(chaos.pipeline.topic("final"))]
         written = {(total["postal_code"], total["last_updated"]) for total in values}
         wrong = sum(self.totals.get((total["postal_code"], total["last_updated"])) != total for total in values)
         printed = self._printed()

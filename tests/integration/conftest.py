@@ -15,9 +15,12 @@ from kafka import KafkaConsumer, TopicPartition
 
 import topics
 from local.broker import free_port
+from local.security import ADMIN, MECHANISM, SCRIPTS, Security, grant
 from tests.conftest import PROJECT
 
 DEADLINE = 90.0  # seconds; these machines may be slow, and a test that passes does not wait for it
+
+TOPICS = ("raw", "final", "dead_letter")
 
 QUICK_START = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1"}  # a process that lives for a minute is best compiled quickly
 
@@ -78,15 +81,16 @@ class Script:
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Kafka that all tests share; each has topics of its own."""
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Security]]:
+    """The address of a secure Kafka that all tests share, and who may use it; each test has topics of its own."""
     port = free_port()
     folder = tmp_path_factory.mktemp("kafka")
-    broker = Script("-m", "local.broker", "--port", str(port), "--data-dir", "data", folder=folder, environment={})
+    arguments = ("-m", "local.broker", "--port", str(port), "--data-dir", "data", "--secure")
+    broker = Script(*arguments, folder=folder, environment={})
     try:
         wait_until(lambda: "ready" in broker.printed() or broker.process.poll() is not None, "Kafka is ready", 300)
         assert broker.process.poll() is None, broker.said()
-        yield f"localhost:{port}"
+        yield f"localhost:{port}", Security(folder / "data" / "security")
         assert broker.stop() == 0
         assert "Traceback" not in broker.said()
     finally:
@@ -96,11 +100,11 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 class Pipeline:
     """A test's own settings, feed, topics and checkpoint, and the scripts that it starts on them."""
 
-    def __init__(self, kafka: str, folder: Path) -> None:
-        self.kafka, self.folder = kafka, folder
+    def __init__(self, kafka: str, folder: Path, security: Security | None = None) -> None:
+        """On a Kafka with security each script has its own user, with the rights that it needs on this test's topics."""
+        self.folder = folder
         topic = folder.name
         self.environment: dict[str, str] = {
-            "KAFKA_BOOTSTRAP_SERVERS": kafka,
             "VELIB_RAW_TOPIC": topic,
             "VELIB_FINAL_TOPIC": f"{topic}-final",
             "VELIB_DEAD_LETTER_TOPIC": f"{topic}-dead",
@@ -108,9 +112,39 @@ class Pipeline:
             "VELIB_SPARK_MASTER": "local[1]",
         }
         self.scripts: list[Script] = []
+        self.client: dict[str, Any] = {}
+        self.use(kafka)
+        self.security = security
+        if security is not None:
+            admin = security.settings(kafka, ADMIN)
+            self.client = topics.connection(admin)
+            grant(admin, admin.model_copy(update={f"{name}_topic": self.topic(name) for name in TOPICS}))
+
+    def use(self, kafka: str) -> None:
+        """From now on, be on this Kafka, which is open to everybody."""
+        self.environment["KAFKA_BOOTSTRAP_SERVERS"] = kafka
+        self.security: Security | None = None
+        self.client = {"bootstrap_servers": kafka.split(",")}
+
+    def topic(self, name: str) -> str:
+        """The test's own raw, final or dead_letter topic."""
+        return self.environment[f"VELIB_{name.upper()}_TOPIC"]
+
+    def user(self, script: str) -> dict[str, str]:
+        """The settings with which a script's user reaches Kafka."""
+        if self.security is None or script not in SCRIPTS:
+            return {}
+        return {
+            "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+            "KAFKA_SASL_MECHANISM": MECHANISM,
+            "KAFKA_SASL_USERNAME": SCRIPTS[script],
+            "KAFKA_SASL_PASSWORD": self.security.password(SCRIPTS[script]),
+            "KAFKA_SSL_CAFILE": str(self.security.ca),
+        }
 
     def start(self, *arguments: str, **environment: str) -> Script:
-        script = Script(*arguments, folder=self.folder, environment=self.environment | environment)
+        environment = self.environment | self.user(arguments[0]) | environment
+        script = Script(*arguments, folder=self.folder, environment=environment)
         self.scripts.append(script)
         return script
 
@@ -135,7 +169,7 @@ class Pipeline:
     def records(self, topic: str, committed: bool = True) -> list[Any]:
         """Every record of a topic now."""
         level = "read_committed" if committed else "read_uncommitted"
-        with KafkaConsumer(bootstrap_servers=self.kafka, isolation_level=level, enable_auto_commit=False) as consumer:
+        with KafkaConsumer(**self.client, isolation_level=level, enable_auto_commit=False) as consumer:
             if not consumer.partitions_for_topic(topic):
                 return []
             partition = TopicPartition(topic, 0)
@@ -147,7 +181,7 @@ class Pipeline:
             return records
 
     def raw(self) -> list[Any]:
-        return self.records(self.environment["VELIB_RAW_TOPIC"])
+        return self.records(self.topic("raw"))
 
     def published(self) -> set[int]:
         """The time stamps of the snapshots that the producer has put into the raw topic."""
@@ -155,7 +189,7 @@ class Pipeline:
 
     def totals(self) -> dict[tuple[str, int], dict[str, Any]]:
         """The last record of each postal code and snapshot in the final topic."""
-        values = [json.loads(record.value) for record in self.records(self.environment["VELIB_FINAL_TOPIC"])]
+        values = [json.loads(record.value) for record in self.records(self.topic("final"))]
         return {(total["postal_code"], total["last_updated"]): total for total in values}
 
     def wait_for_totals(self, of: set[int]) -> dict[tuple[str, int], dict[str, Any]]:
@@ -175,8 +209,9 @@ def put(feed: Path, answer: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def pipeline(kafka: str, tmp_path: Path) -> Iterator[Pipeline]:
-    pipeline = Pipeline(kafka, tmp_path)
+def pipeline(kafka: tuple[str, Security], tmp_path: Path) -> Iterator[Pipeline]:
+    servers, security = kafka
+    pipeline = Pipeline(servers, tmp_path, security)
     yield pipeline
     pipeline.clean_up()
     for script in pipeline.scripts:

@@ -33,7 +33,7 @@ def _bikes(pipeline: Pipeline) -> dict[int, int]:
 
 def test_every_script_outlives_a_broker_that_is_killed_and_comes_back(pipeline: Pipeline) -> None:
     port = free_port()
-    pipeline.kafka = pipeline.environment["KAFKA_BOOTSTRAP_SERVERS"] = f"localhost:{port}"
+    pipeline.use(f"localhost:{port}")
     arguments = ("-m", "local.broker", "--port", str(port), "--data-dir", "own")
     broker = pipeline.start(*arguments)
     pipeline.simulate(stations=1500, period=2)
@@ -60,8 +60,8 @@ def test_the_checkpoint_of_a_topic_that_was_made_anew_is_refused_and_can_be_rese
     now = int(time.time())
     _publish(pipeline, (now - 120, 3))
     assert _job(pipeline).end() == 0
-    raw = pipeline.environment["VELIB_RAW_TOPIC"]
-    with KafkaAdminClient(bootstrap_servers=pipeline.kafka) as admin:
+    raw = pipeline.topic("raw")
+    with KafkaAdminClient(**pipeline.client) as admin:
         admin.delete_topics([raw])
     # More records than before: the offsets alone would fit.
     _publish(pipeline, (now - 60, 4), (now, 5))
@@ -81,9 +81,9 @@ def test_a_checkpoint_that_retention_has_passed_is_refused_and_a_cut_snapshot_is
     _publish(pipeline, (now - 180, 3))
     assert _job(pipeline).end() == 0
     _publish(pipeline, (now - 120, 4), (now - 60, 5))
-    partition = TopicPartition(pipeline.environment["VELIB_RAW_TOPIC"], 0)
+    partition = TopicPartition(pipeline.topic("raw"), 0)
     second = [record.offset for record in pipeline.raw() if json.loads(record.value)["last_updated"] == now - 120]
-    with KafkaAdminClient(bootstrap_servers=pipeline.kafka) as admin:
+    with KafkaAdminClient(**pipeline.client) as admin:
         admin.delete_records({partition: second[1]})
     refused = _job(pipeline)
     assert refused.end() == 1

@@ -85,7 +85,7 @@ def test_records_are_keyed_by_station_and_postal_code_and_are_as_the_feed_has_th
     assert again.end() == 0
     assert "published already" in again.said()
     assert pipeline.start("spark.py", "--available-now", VELIB_STATIONS="all").end() == 0
-    records = pipeline.records(pipeline.environment["VELIB_FINAL_TOPIC"])
+    records = pipeline.records(pipeline.topic("final"))
     assert {record.key for record in records} == {b"75016", b"75011"}
     assert list(json.loads(records[0].value)) == [
         "postal_code",
@@ -101,7 +101,7 @@ def test_records_are_keyed_by_station_and_postal_code_and_are_as_the_feed_has_th
 def test_a_producer_killed_in_the_middle_of_a_transaction_leaves_nothing_half_published(pipeline: Pipeline) -> None:
     stations = 15_000  # so many that the transaction takes its time
     pipeline.simulate(stations, period=1)
-    raw = pipeline.environment["VELIB_RAW_TOPIC"]
+    raw = pipeline.topic("raw")
     victim = pipeline.start("kafka_project.py")
     wait_until(lambda: pipeline.records(raw, committed=False), "the first records of the transaction")
     victim.kill()
@@ -143,21 +143,21 @@ def test_a_record_that_cannot_be_counted_is_a_dead_letter_and_stops_nothing(pipe
     put(served, feed(now, station("16107", 3), station("99999", 5), {"stationCode": None}))
     assert pipeline.start("kafka_project.py", "--once").end() == 0
     hostile: list[tuple[bytes | None, bytes | None]] = [(b"16107", None), (None, b"\xff" * 900_000), (b"x", b"[1]")]
-    with KafkaProducer(bootstrap_servers=pipeline.kafka) as producer:
+    with KafkaProducer(**pipeline.client) as producer:
         for key, value in hostile:
-            producer.send(pipeline.environment["VELIB_RAW_TOPIC"], key=key, value=value)
+            producer.send(pipeline.topic("raw"), key=key, value=value)
     job = pipeline.start("spark.py", "--available-now")
     assert job.end() == 0
     assert "6 records in" in job.said(), "Spark reads and parses each record once, for both outputs"
     assert "5 dead letters, most of them: " in job.said()
     assert [total["mechanical"] for total in pipeline.totals().values()] == [3]
-    dead = pipeline.records(pipeline.environment["VELIB_DEAD_LETTER_TOPIC"])
+    dead = pipeline.records(pipeline.topic("dead_letter"))
     by_offset = {dict(record.headers)["offset"]: record for record in dead}
     originals = {str(record.offset).encode(): record for record in pipeline.raw()}
     assert len(dead) == len(by_offset) == 5
     for offset, record in by_offset.items():
         assert (record.key, record.value) == (originals[offset].key, originals[offset].value)
-        assert dict(record.headers)["topic"] == pipeline.environment["VELIB_RAW_TOPIC"].encode()
+        assert dict(record.headers)["topic"] == pipeline.topic("raw").encode()
         assert dict(record.headers)["partition"] == b"0"
         assert dict(record.headers)["reason"]
 
@@ -182,8 +182,8 @@ def test_a_late_snapshot_is_dropped_with_a_warning(pipeline: Pipeline) -> None:
     assert pipeline.start("spark.py", "--available-now").end() == 0
     late = json.dumps(station("16107", 8) | {"last_updated": now - 3600}).encode()
     for value in (json.dumps(station("16107", 3) | {"last_updated": now}).encode(), late):
-        with KafkaProducer(bootstrap_servers=pipeline.kafka) as producer:
-            producer.send(pipeline.environment["VELIB_RAW_TOPIC"], key=b"16107", value=value)
+        with KafkaProducer(**pipeline.client) as producer:
+            producer.send(pipeline.topic("raw"), key=b"16107", value=value)
         job = pipeline.start("spark.py", "--available-now")
         assert job.end() == 0
     assert "1 sums dropped, of snapshots older than the watermark" in job.said()

@@ -22,10 +22,10 @@ READY = {"kafka_project.py": "Published", "spark.py": "Sums of"}
 def write_totals(pipeline: Pipeline, *totals: dict[str, object]) -> None:
     """Put records into the final topic, as the job does."""
     pipeline.start("consumer.py", "--timeout-ms", "1").end()  # makes the topics
-    with KafkaProducer(bootstrap_servers=pipeline.kafka) as producer:
+    with KafkaProducer(**pipeline.client) as producer:
         for total in totals:
             key = str(total["postal_code"]).encode()
-            producer.send(pipeline.environment["VELIB_FINAL_TOPIC"], key=key, value=json.dumps(total).encode())
+            producer.send(pipeline.topic("final"), key=key, value=json.dumps(total).encode())
 
 
 def total(postal_code: str, last_updated: int, bikes: int = 5) -> dict[str, object]:
@@ -57,7 +57,7 @@ def test_a_script_without_a_broker_waits_says_so_and_can_be_stopped(pipeline: Pi
 
 def test_scripts_that_start_before_the_broker_work_when_it_comes(pipeline: Pipeline) -> None:
     port = free_port()
-    pipeline.environment["KAFKA_BOOTSTRAP_SERVERS"] = f"localhost:{port}"
+    pipeline.use(f"localhost:{port}")
     pipeline.simulate(stations=10)
     consumer = pipeline.start("consumer.py", "--json", "--max-messages", "1")
     others = [pipeline.start("spark.py"), pipeline.start("kafka_project.py")]
@@ -130,8 +130,8 @@ def test_the_broker_keeps_its_records_and_needs_no_recovery_after_a_stop(pipelin
     for expected_records in (0, 1):
         broker = pipeline.start("-m", "local.broker", "--port", str(port), "--data-dir", "own")
         wait_until(lambda: broker.printed() == ["ready"], "Kafka is ready")  # noqa: B023
-        pipeline.kafka = pipeline.environment["KAFKA_BOOTSTRAP_SERVERS"] = f"localhost:{port}"
-        assert len(pipeline.records(pipeline.environment["VELIB_FINAL_TOPIC"])) == expected_records
+        pipeline.use(f"localhost:{port}")
+        assert len(pipeline.records(pipeline.topic("final"))) == expected_records
         if expected_records == 0:
             write_totals(pipeline, total("75016", int(time.time())))
         assert broker.stop(signal.SIGINT) in (0, 130)
