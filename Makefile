@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv/bin
 
-.PHONY: help setup setup-dev demo run test check bench chaos clean
+.PHONY: help setup setup-dev demo run test check bench chaos soak clean
 
 help:
 	@echo 'make demo   the whole pipeline on a simulated feed'
@@ -15,6 +15,7 @@ help:
 	@echo 'make check  ruff and mypy'
 	@echo 'make bench  latency and catch-up, against Spark alone'
 	@echo 'make chaos  break everything at random for five minutes, and compare every total (MINUTES=30 SEED=7 NODES=3)'
+	@echo 'make soak   a day of snapshots in a few minutes: does anything grow?'
 	@echo 'make clean  remove everything that make made'
 
 setup:
@@ -42,6 +43,9 @@ bench: setup-dev
 
 chaos: setup-dev
 	@$(VENV)/python -m tests.chaos.run $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(NODES),--nodes $(NODES))
+
+soak: setup-dev
+	@$(VENV)/python -m tests.chaos.soak
 
 clean:
 	rm -rf .venv .velib .pytest_cache .mypy_cache .ruff_cache $(HOME)/.cache/velib-projet

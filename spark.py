@@ -462,11 +462,12 @@ def _finish_batch(query: StreamingQuery) -> None:
 def _log_batch(progress: dict[str, Any]) -> None:
     dead = progress["observedMetrics"]["dead_letters"]
     log.info(
-        "batch %d: %d records in, %d out, %.2f s, watermark %s",
+        "batch %d: %d records in, %d out, %.2f s, %d sums kept, watermark %s",
         progress["batchId"],
         progress["numInputRows"],
         progress["sink"]["numOutputRows"],
         progress["durationMs"]["triggerExecution"] / 1000,
+        sum(operator["numRowsTotal"] for operator in progress["stateOperators"]),
         progress.get("eventTime", {}).get("watermark", "none yet"),
     )
     if dead["dead"]:

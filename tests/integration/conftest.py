@@ -112,10 +112,11 @@ class Pipeline:
             "VELIB_SPARK_MASTER": "local[1]",
         }
         self.scripts: list[Script] = []
+        self.security: Security | None = None
         self.client: dict[str, Any] = {}
         self.use(kafka)
-        self.security = security
         if security is not None:
+            self.security = security
             admin = security.settings(kafka, ADMIN)
             self.client = topics.connection(admin)
             grant(admin, admin.model_copy(update={f"{name}_topic": self.topic(name) for name in TOPICS}))
@@ -123,7 +124,7 @@ class Pipeline:
     def use(self, kafka: str) -> None:
         """From now on, be on this Kafka, which is open to everybody."""
         self.environment["KAFKA_BOOTSTRAP_SERVERS"] = kafka
-        self.security: Security | None = None
+        self.security = None
         self.client = {"bootstrap_servers": kafka.split(",")}
 
     def topic(self, name: str) -> str:

@@ -1,0 +1,151 @@
+"""A day of the whole network in a few minutes: what grows with the number of snapshots would be seen here.
+
+    make soak    prints the table and draws docs/soak.svg; status 1 if something grows after the warm-up
+
+The real scripts on a real Kafka; the feed has a snapshot a minute of the last day, and the next as soon as one was asked for.
+Memory is the resident set of each process, Java's and Python's.
+"""
+
+import re
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import pygal
+from kafka.errors import KafkaError
+from rich.console import Console
+from rich.table import Table
+
+import cli
+from cli import Failure, log
+from local.broker import free_port
+from local.simulator import make_network
+from tests.chaos.feed import Feed
+from tests.conftest import PROJECT
+from tests.integration.conftest import Pipeline, wait_until
+
+STATIONS, SNAPSHOTS, MINUTE = 1500, 1440, 60
+LONGEST = 3600.0
+GROWTH = 1.15  # of the last quarter over the second one
+PLOT = PROJECT / "docs" / "soak.svg"
+
+
+class DayFeed(Feed):
+    """Has the next snapshot of the day whenever it is asked."""
+
+    def __init__(self, port: int) -> None:
+        self.count = 0
+        self.first = int(time.time()) // MINUTE * MINUTE - SNAPSHOTS * MINUTE
+        super().__init__(make_network(STATIONS, 1), 1, MINUTE, port)
+
+    def now(self) -> int:
+        self.served.clear()  # nobody compares them here
+        self.count = min(self.count + 1, SNAPSHOTS)
+        return self.first + self.count * MINUTE
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="velib-soak-") as name:
+        port, feed = free_port(), DayFeed(free_port())
+        pipeline = Pipeline(f"localhost:{port}", Path(name))
+        pipeline.environment |= {
+            "VELIB_API_URL": f"http://localhost:{feed.port}",
+            "VELIB_STATIONS": "all",
+            "VELIB_SPARK_MASTER": "local[*]",
+            "VELIB_POLL_SECONDS": "0.1",
+            "JAVA_TOOL_OPTIONS": "",  # the tests' own are for processes that live for a minute
+        }
+        try:
+            samples = run(pipeline, feed, port)
+        finally:
+            pipeline.clean_up()
+    draw(samples)
+    growing = report(samples)
+    if growing:
+        raise Failure(f"This grows: {', '.join(growing)}")
+
+
+def run(pipeline: Pipeline, feed: DayFeed, port: int) -> dict[str, list[tuple[int, float]]]:
+    """Let the day pass; returns what was measured, as pairs of the snapshots published and the value."""
+    scripts = {
+        "broker": pipeline.start("-m", "local.broker", "--port", str(port)),
+        "producer": pipeline.start("kafka_project.py"),
+        "job": pipeline.start("spark.py"),
+        "consumer": pipeline.start("consumer.py"),
+    }
+    samples: dict[str, list[tuple[int, float]]] = {}
+    deadline = time.monotonic() + LONGEST
+    while feed.count < SNAPSHOTS:
+        if time.monotonic() > deadline:
+            raise Failure(f"The day was not over after {LONGEST:.0f} s: {feed.count} snapshots of {SNAPSHOTS}")
+        time.sleep(2)
+        for name, script in scripts.items():
+            if script.process.poll() is not None:
+                raise Failure(f"The {name} ended: {script.said()}")
+            python = psutil.Process(script.process.pid)
+            samples.setdefault(f"{name}, MB", []).append((feed.count, python.memory_info().rss / 1e6))
+            for java in python.children(recursive=True):
+                if java.name() == "java":
+                    samples.setdefault(f"{name}'s Java, MB", []).append((feed.count, java.memory_info().rss / 1e6))
+        if kept := re.findall(r"(\d+) sums kept", scripts["job"].said()):
+            samples.setdefault("sums kept in the state", []).append((feed.count, float(kept[-1])))
+        size = sum(file.stat().st_size for file in _files(pipeline.folder / ".velib" / "checkpoint"))
+        samples.setdefault("checkpoint, MB", []).append((feed.count, size / 1e6))
+        if len(samples["broker, MB"]) % 15 == 0:
+            log.info("%d snapshots of %d", feed.count, SNAPSHOTS)
+    last = feed.first + SNAPSHOTS * MINUTE
+    wait_until(lambda: _has(pipeline, last), "the last totals", 300)
+    return samples
+
+
+def _has(pipeline: Pipeline, snapshot: int) -> bool:
+    try:
+        return any(of == snapshot for _, of in pipeline.totals())
+    except KafkaError:
+        return False
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files below a folder; Spark may be removing some of them."""
+    return [file for file in folder.rglob("*") if file.is_file()] if folder.exists() else []
+
+
+def quarters(values: list[tuple[int, float]]) -> list[float]:
+    """The median in each quarter of the day."""
+    parts: list[list[float]] = [[], [], [], []]
+    for count, value in values:
+        parts[min(4 * count // SNAPSHOTS, 3)].append(value)
+    return [statistics.median(part) if part else 0.0 for part in parts]
+
+
+def report(samples: dict[str, list[tuple[int, float]]]) -> list[str]:
+    """Print the medians of the quarters; returns what grows after the first."""
+    table = Table("", "1st quarter", "2nd", "3rd", "4th", title=f"{SNAPSHOTS} snapshots of {STATIONS} stations")
+    growing = []
+    for name, values in samples.items():
+        medians = quarters(values)
+        is_growing = medians[3] > GROWTH * medians[1]
+        growing += [name] * is_growing
+        table.add_row(name, *[f"{median:,.1f}" for median in medians], style="bold red" if is_growing else None)
+    Console().print(table)
+    return growing
+
+
+def draw(samples: dict[str, list[tuple[int, float]]]) -> None:
+    chart = pygal.XY(
+        title=f"{SNAPSHOTS} snapshots of {STATIONS} stations: resident memory, sums kept, size of the checkpoint",
+        x_title="snapshots published",
+        show_dots=False,
+        range=(0, None),
+        js=(),
+        style=pygal.style.CleanStyle,
+    )
+    for name, values in samples.items():
+        chart.add(name, values)
+    PLOT.write_bytes(chart.render())
+
+
+if __name__ == "__main__":
+    cli.run(main)
