@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -121,10 +122,12 @@ class Chaos:
         processes = [psutil.Process(self.scripts[name].process.pid)]
         processes += processes[0].children(recursive=True)
         for process in processes:
-            process.suspend()
+            with suppress(psutil.NoSuchProcess):  # a node that was killed just now
+                process.suspend()
         time.sleep(self.chance.uniform(2, 8))
         for process in processes:
-            process.resume()
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
         return True
 
     def misbehave(self, fault: str) -> bool:
