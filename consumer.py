@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import AuthorizationError, KafkaError, SaslAuthenticationFailedError
+from kafka.errors import KafkaError
 
 import cli
 import config
@@ -48,7 +48,7 @@ def main() -> None:
             print(printable(line), flush=True)
             if count == arguments.max_messages:
                 break
-    except (AuthorizationError, SaslAuthenticationFailedError) as error:
+    except KafkaError as error:
         raise Failure(topics.refused(settings, error)) from None
 
 
@@ -151,7 +151,7 @@ def _connect(settings: Settings, topic: str) -> tuple[KafkaConsumer, dict[TopicP
         except KafkaError as error:
             if consumer is not None:
                 consumer.close()
-            if not error.retriable:
+            if not topics.passes(error):
                 raise
             log.warning("Kafka failed (%s): connecting again", error)
             time.sleep(1)

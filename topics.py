@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownBrokerIdError, for_code
 
 from cli import Failure, log
 from config import Settings
@@ -139,10 +139,15 @@ def _try_to_make(settings: Settings) -> str | None:
         except KafkaError as error:
             if (lasting := bootstrap.lasting()) is not None:
                 raise Failure(f"Kafka at {settings.bootstrap_servers} {lasting}") from None
-            if not error.retriable:
+            if not passes(error):
                 raise Failure(refused(settings, error)) from None
             return str(error) or type(error).__name__
     return None
+
+
+def passes(error: KafkaError) -> bool:
+    """Whether the same may go well later: a broker that has just died is unknown to the others for a while."""
+    return error.retriable or isinstance(error, UnknownBrokerIdError)
 
 
 def refused(settings: Settings, error: KafkaError | str) -> str:
@@ -167,6 +172,8 @@ class _Bootstrap(logging.Handler):
 
     def __exit__(self, *exception: object) -> None:
         self.log.removeHandler(self)
+        self.log.propagate = True
+        self.log.setLevel(logging.NOTSET)
 
     def emit(self, record: logging.LogRecord) -> None:
         self.errors.append(record.getMessage())

@@ -303,6 +303,8 @@ def _last_error(directory: Path) -> str:
     """The last error that Kafka logged, and where to read more."""
     where = directory / "kafka.log"
     lines = where.read_text(errors="replace").splitlines() if where.exists() else []
+    if any("No space left on device" in line for line in lines[-1000:]):
+        return f"The disk of {directory} is full: make room, then start it again. Nothing that was published is lost"
     errors = [line for line in lines if " ERROR " in line or " FATAL " in line]
     return f"{errors[-1]} (more in {where})" if errors else f"See {where} and {directory / 'kafka.out'}"
 
