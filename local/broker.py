@@ -12,6 +12,7 @@ import argparse
 import base64
 import fcntl
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -33,6 +34,7 @@ from local.security import ADMIN, Security, grant
 
 START_SECONDS = 60
 STOP_SECONDS = 30
+FULL = 16 * 1024 * 1024  # bytes left; Kafka ends when it cannot write
 WATCH_SECONDS = 1.0  # between two looks at the nodes
 
 # On one node, whatever Kafka would copy to three nodes has one copy.
@@ -300,11 +302,11 @@ def _stop(running: list[subprocess.Popen[bytes]]) -> None:
 
 
 def _last_error(directory: Path) -> str:
-    """The last error that Kafka logged, and where to read more."""
+    """That the disk is full, or the last error that Kafka logged and where to read more."""
+    if shutil.disk_usage(directory).free < FULL:
+        return f"The disk of {directory} is full: make room. Nothing that was published is lost"
     where = directory / "kafka.log"
     lines = where.read_text(errors="replace").splitlines() if where.exists() else []
-    if any("No space left on device" in line for line in lines[-1000:]):
-        return f"The disk of {directory} is full: make room, then start it again. Nothing that was published is lost"
     errors = [line for line in lines if " ERROR " in line or " FATAL " in line]
     return f"{errors[-1]} (more in {where})" if errors else f"See {where} and {directory / 'kafka.out'}"
 
