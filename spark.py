@@ -61,6 +61,20 @@ STATION = """
 """
 """The fields of a station record that are read. A field of another type, or no JSON at all, fills `_malformed`."""
 
+RULES_THAT_SPLIT = ("PushDownPredicates", "PushPredicateThroughNonJoin", "ColumnPruning")
+"""Spark's optimizer would move what each output needs in front of what they share, and so read and parse every record twice."""
+
+RULES_IN_VAIN = (
+    "CollapseProject",
+    "FoldablePropagation",
+    "InferFiltersFromConstraints",
+    "PruneFilters",
+    "RemoveRedundantAliases",
+    "ReorderAssociativeOperator",
+    "SimplifyConditionals",
+)
+"""These look longest at the plan of every batch, and find nothing to do in ours: a tenth of the latency."""
+
 LARGEST_VALUE = 32 * 1024 * 1024  # bytes; a compressed record may be as large. Of a larger dead letter the start is kept
 CUT_VALUE = 1024 * 1024
 
@@ -112,9 +126,9 @@ def main() -> None:
 
 def run(spark: SparkSession, settings: Settings, available_now: bool, stop: threading.Event) -> None:
     """The whole path of the data, until stopped; raises what ended the query."""
-    stations = gather(parse(read(spark, settings)), settings.watermark)
-    sums = totals(select(countable(stations), settings.stations))
-    results = outputs(settings, sums, uncountable(stations))
+    stations = select(parse(read(spark, settings)), settings.stations)
+    gathered = gather(stations, settings.watermark)
+    results = outputs(settings, totals(gathered), dead_letters(gathered))
     watch(start(results, settings, available_now), stop)
 
 
@@ -124,22 +138,28 @@ def run(spark: SparkSession, settings: Settings, available_now: bool, stop: thre
 def parse(records: DataFrame) -> DataFrame:
     """Read the station out of each Kafka record and say why if it cannot be counted.
 
-    Comes in: Kafka's columns. Goes out: where the record is and its bytes, the station's fields, its bikes by kind (int),
-    `postal_code` (string), and `reason` (string), which is null when the record can be counted.
+    Comes in: Kafka's columns. Goes out: `record` (struct: its bytes and where it is), `stationCode`, `postal_code`,
+    `last_updated` (epoch seconds), `counts` (struct of TOTALS: what the station adds to them), and `reason` (string), which
+    is null when the record can be counted.
     """
-    text = F.trim(F.col("value").cast("string"))
     options = {"columnNameOfCorruptRecord": "_malformed", "allowSingleQuotes": "false"}
+    text = F.col("text")
     return (
-        records.withColumn("text", text)
-        .withColumn("station", F.from_json("text", STATION, options))
-        .withColumn("is_object", F.startswith("text", F.lit("{")) & F.endswith("text", F.lit("}")))
-        .select(*records.columns, "is_object", "station.*")
-        .withColumn("code_number", code_number(F.col("stationCode")))
+        records.select(
+            F.struct(*RECORD).alias("record"),
+            F.col("timestamp").alias("arrived"),
+            F.trim(F.col("value").cast("string")).alias("text"),
+        )
+        .withColumn("station", F.from_json(text, STATION, options))
+        .select(
+            "record",
+            "arrived",
+            "station.*",
+            (F.startswith(text, F.lit("{")) & F.endswith(text, F.lit("}"))).alias("is_object"),
+            code_number(F.col("station.stationCode")).alias("code_number"),
+        )
         .withColumn("postal_code", postal_code(F.col("stationCode"), F.col("code_number")))
-        .withColumn("reason", _reason())
-        .withColumn("mechanical", _bikes_of_kind("mechanical"))
-        .withColumn("ebike", _bikes_of_kind("ebike"))
-        .drop("is_object", "code_number", "num_bikes_available_types", "_malformed", "timestamp", "timestampType")
+        .select("record", "stationCode", "postal_code", "last_updated", _counts().alias("counts"), _reason().alias("reason"))
     )
 
 
@@ -163,10 +183,10 @@ def postal_code(code: Column, number: Column) -> Column:
         .when(in_nanterre, F.lit(92_000))
     )
     exceptions = _postal_code_exceptions()
-    # As one constant: 84 literals in the plan would cost more time in every batch than the sums. A map is searched from
-    # its start, so only the few that are in it are looked up.
-    by_code = F.from_json(F.lit(json.dumps(exceptions)), "map<string, string>")
-    return F.when(code.isin(*exceptions), F.try_element_at(by_code, code)).otherwise(by_rule.cast("string"))
+    # As two constants: a literal for each of the 42 would cost more time in every batch than the sums.
+    place = F.find_in_set(code, F.lit(",".join(exceptions)))  # from 1; 0 if it is not among them
+    exception = F.get(F.split(F.lit(",".join(exceptions.values())), ","), place - 1)
+    return F.coalesce(exception, by_rule.cast("string"))
 
 
 def _postal_code_exceptions() -> dict[str, str]:
@@ -177,12 +197,12 @@ def _postal_code_exceptions() -> dict[str, str]:
 
 def _reason() -> Column:
     """Why a parsed record cannot be counted; null if it can."""
-    latest = F.unix_seconds("timestamp") + CLOCK_DIFFERENCE
+    latest = F.unix_seconds("arrived") + CLOCK_DIFFERENCE
     no_json = F.col("_malformed").isNotNull() & F.col("stationCode").isNull() & F.col("last_updated").isNull()
     kinds = F.col("num_bikes_available_types")
     faults = [
-        ("no value", F.col("value").isNull()),
-        ("longer than 32 MB, only the start is here", F.length("value") > LARGEST_VALUE),
+        ("no value", F.col("record.value").isNull()),
+        ("longer than 32 MB, only the start is here", F.length("record.value") > LARGEST_VALUE),
         ("not a JSON object", ~F.col("is_object") | no_json),
         ("no stationCode", F.col("stationCode").isNull()),
         ("stationCode without a postal code", F.col("postal_code").isNull()),
@@ -204,64 +224,19 @@ def _holds(condition: Column) -> Column:
     return F.coalesce(condition, F.lit(False))
 
 
-def gather(stations: DataFrame, watermark: str) -> DataFrame:
-    """Bring the records of a snapshot and postal code together, so that both outputs are taken from one reading.
-
-    Comes in: what `parse` gives. Goes out: the same and `snapshot` (timestamp, with the watermark), which is null for a
-    record that cannot be counted; the record itself and where it was are null for one that can.
-    """
-    is_dead = F.col("reason").isNotNull()
-    return (
-        stations.withColumn("snapshot", F.when(~is_dead, F.timestamp_seconds("last_updated")))
-        .withColumns({name: F.when(is_dead, F.col(name)) for name in RECORD})
-        .withWatermark("snapshot", watermark)
-        .repartition("snapshot", "postal_code")
-    )
-
-
-def countable(stations: DataFrame) -> DataFrame:
-    return stations.where(F.col("reason").isNull())
-
-
-def uncountable(stations: DataFrame) -> DataFrame:
-    """The dead letters; the observation `dead_letters` tells how many there are and the commonest reason."""
-    dead = stations.where(F.col("reason").isNotNull())
-    return dead.observe("dead_letters", F.count("reason").alias("dead"), F.mode("reason").alias("commonest"))
-
-
-def select(stations: DataFrame, codes: tuple[str, ...] | str) -> DataFrame:
-    """The selected stations: those with these station codes, or all."""
-    return stations if codes == config.ALL else stations.where(F.col("stationCode").isin(*codes))
-
-
-def totals(stations: DataFrame) -> DataFrame:
-    """Sum the stations of each snapshot by postal code.
-
-    Goes out: snapshot (timestamp), postal_code (string) and the columns TOTALS (long). A station of a snapshot is counted
-    once however often Kafka delivers it: a producer or a sink that retries repeats records. Of repeats that differ, which
-    no retry makes, the one with the most bikes counts, whatever their order.
-    """
+def _counts() -> Column:
+    """What a station adds to each of the TOTALS (long)."""
     is_open = (F.col("is_installed") == 1) & (F.col("is_renting") == 1)  # GBFS: a closed station's bikes cannot be rented
-    counted = {
-        "num_bikes_available": F.col("num_bikes_available"),
-        "mechanical": F.col("mechanical"),
-        "ebike": F.col("ebike"),
-        "num_docks_available": F.col("num_docks_available"),
+    counts = {
         "stations": F.lit(1),
+        "num_bikes_available": F.col("num_bikes_available"),
+        "mechanical": _bikes_of_kind("mechanical"),
+        "ebike": _bikes_of_kind("ebike"),
+        "num_docks_available": F.col("num_docks_available"),
     }
-    return (
-        stations.select(
-            "snapshot",
-            "postal_code",
-            "stationCode",
-            F.struct(*[F.when(is_open, count).otherwise(0).alias(name) for name, count in counted.items()]).alias("counts"),
-        )
-        .groupBy("snapshot", "postal_code")
-        .agg(F.collect_set(F.struct("stationCode", "counts")).alias("seen"))
-        .withColumn("by_station", F.map_from_entries(F.sort_array("seen")))  # the last of a station's entries stays
-        .withColumn("counts", F.map_values("by_station"))
-        .select("snapshot", "postal_code", *[_sum(F.col("counts")[name]).alias(name) for name in TOTALS])
-    )
+    its_own = F.struct(*[counts[name].cast("long").alias(name) for name in TOTALS])
+    none = F.struct(*[F.lit(0).cast("long").alias(name) for name in TOTALS])
+    return F.when(is_open, its_own).otherwise(none)
 
 
 def _bikes_of_kind(kind: str) -> Column:
@@ -269,8 +244,60 @@ def _bikes_of_kind(kind: str) -> Column:
     return F.coalesce(F.array_max(F.col("num_bikes_available_types")[kind]), F.lit(0))
 
 
+def select(stations: DataFrame, codes: tuple[str, ...] | str) -> DataFrame:
+    """The selected stations, those with these station codes or all, and whatever cannot be counted."""
+    if codes == config.ALL:
+        return stations
+    return stations.where(F.col("stationCode").isin(*codes) | F.col("reason").isNotNull())
+
+
+def gather(stations: DataFrame, watermark: str) -> DataFrame:
+    """Bring the stations of a snapshot and postal code together, so that both outputs are taken from one reading.
+
+    Goes out: `snapshot` (timestamp, with the watermark), `postal_code` and `station` (struct: stationCode, counts) of a record
+    that can be counted; `dead` (struct: the record and the reason) of one that cannot.
+    """
+    is_dead = F.col("reason").isNotNull()
+    return (
+        stations.select(
+            F.when(~is_dead, F.timestamp_seconds("last_updated")).alias("snapshot"),
+            F.when(~is_dead, F.col("postal_code")).alias("postal_code"),
+            F.when(~is_dead, F.struct("stationCode", "counts")).alias("station"),
+            F.when(is_dead, F.struct("record", "reason")).alias("dead"),
+        )
+        .withWatermark("snapshot", watermark)
+        .repartition("snapshot", "postal_code")
+    )
+
+
+def totals(gathered: DataFrame) -> DataFrame:
+    """Sum the stations of each snapshot by postal code.
+
+    Goes out: snapshot (timestamp), postal_code (string) and the columns TOTALS (long). A station of a snapshot is counted
+    once however often Kafka delivers it: a producer or a sink that retries repeats records. Of repeats that differ, which
+    no retry makes, the one with the most bikes counts, whatever their order.
+    """
+    return (
+        gathered.where(F.col("station").isNotNull())
+        .groupBy("snapshot", "postal_code")
+        .agg(F.collect_set("station").alias("seen"))
+        .withColumn("by_station", F.map_from_entries(F.sort_array("seen")))  # the last of a station's entries stays
+        .withColumn("counts", F.map_values("by_station"))
+        .select("snapshot", "postal_code", *[_sum(F.col("counts")[name]).alias(name) for name in TOTALS])
+    )
+
+
 def _sum(numbers: Column) -> Column:
     return F.aggregate(numbers, F.lit(0).cast("long"), lambda total, number: total + number)
+
+
+def dead_letters(gathered: DataFrame) -> DataFrame:
+    """The records that cannot be counted: the columns RECORD and `reason`.
+
+    The observation `dead_letters` tells how many there are and the commonest reason.
+    """
+    dead = gathered.where(F.col("dead").isNotNull()).select("dead.record.*", "dead.reason")
+    return dead.observe("dead_letters", F.count("reason").alias("dead"), F.mode("reason").alias("commonest"))
 
 
 def outputs(settings: Settings, sums: DataFrame, dead: DataFrame) -> DataFrame:
@@ -283,9 +310,10 @@ def outputs(settings: Settings, sums: DataFrame, dead: DataFrame) -> DataFrame:
         F.lit(settings.final_topic).alias("topic"),
         F.lit(None).cast(HEADERS).alias("headers"),
     )
-    dead_letters = dead.select(
+    value = F.col("value")
+    letters = dead.select(
         "key",
-        F.when(F.length("value") > LARGEST_VALUE, F.substring("value", 1, CUT_VALUE)).otherwise(F.col("value")).alias("value"),
+        F.when(F.length(value) > LARGEST_VALUE, F.substring(value, 1, CUT_VALUE)).otherwise(value).alias("value"),
         F.lit(settings.dead_letter_topic).alias("topic"),
         F.array(
             *[
@@ -296,7 +324,7 @@ def outputs(settings: Settings, sums: DataFrame, dead: DataFrame) -> DataFrame:
         .cast(HEADERS)
         .alias("headers"),
     )
-    return results.unionByName(dead_letters)
+    return results.unionByName(letters)
 
 
 # Spark and Kafka around them.
@@ -325,6 +353,9 @@ def session(settings: Settings) -> SparkSession:
         except PySparkException as error:
             raise Failure(f"Spark did not start ({_first_line(error)}): see {JVM_LOG}") from None
     context.setLogLevel("ERROR")
+    if settings.spark_master.startswith("local") and _has_local_checkpoint(settings):
+        # Hadoop's 1,100 defaults are sent along with every batch, twice. Local files need none of them.
+        context._jsc.hadoopConfiguration().clear()
     log.info("Spark %s runs on %s, its page is %s", context.version, settings.spark_master, context.uiWebUrl)
     return SparkSession(context)
 
@@ -358,19 +389,20 @@ def query_options(settings: Settings) -> dict[str, str]:
         "spark.sql.ui.explainMode": "simple",
         # A snapshot has 89 sums, and a few snapshots are one batch; many that waited are faster sorted than hashed.
         "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "1000",
-        # The stages stand in the order in which they are to run. Spark would move what each output needs in front of what
-        # they share, and so read and parse every record twice.
         "spark.sql.optimizer.excludedRules": ",".join(
-            f"org.apache.spark.sql.catalyst.optimizer.{rule}"
-            for rule in ("PushDownPredicates", "PushPredicateThroughNonJoin", "ColumnPruning")
+            f"org.apache.spark.sql.catalyst.optimizer.{rule}" for rule in (*RULES_THAT_SPLIT, *RULES_IN_VAIN)
         ),
     }
-    if "://" not in settings.checkpoint_dir:
+    if _has_local_checkpoint(settings):
         # Renames on a local disk are atomic without the shell commands of Hadoop's own file manager.
         options["spark.sql.streaming.checkpointFileManagerClass"] = (
             "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
         )
     return options
+
+
+def _has_local_checkpoint(settings: Settings) -> bool:
+    return "://" not in settings.checkpoint_dir
 
 
 def kafka_options(settings: Settings) -> dict[str, str]:

@@ -50,8 +50,8 @@ def as_values(*stations: Any, last_updated: int = NOW) -> list[bytes | None]:
 
 def outputs_of(spark: SparkSession, values: list[bytes | None]) -> DataFrame:
     """What the job would write for these."""
-    stations = job.gather(job.parse(kafka_records(spark, values)), "10 minutes")
-    return job.outputs(config.load(), job.totals(job.countable(stations)), job.uncountable(stations))
+    gathered = job.gather(job.parse(kafka_records(spark, values)), "10 minutes")
+    return job.outputs(config.load(), job.totals(gathered), job.dead_letters(gathered))
 
 
 def totals_of(spark: SparkSession, values: list[bytes | None]) -> list[dict[str, Any]]:
@@ -61,7 +61,7 @@ def totals_of(spark: SparkSession, values: list[bytes | None]) -> list[dict[str,
 
 
 def reasons(spark: SparkSession, values: list[bytes | None]) -> list[str | None]:
-    return [row.reason for row in job.parse(kafka_records(spark, values)).orderBy("offset").collect()]
+    return [row.reason for row in job.parse(kafka_records(spark, values)).orderBy("record.offset").collect()]
 
 
 def postal_codes(spark: SparkSession, codes: list[str | None]) -> list[str | None]:
@@ -187,11 +187,12 @@ def test_kinds_of_bikes_are_read_by_name(spark: SparkSession, kinds: Any, mechan
     assert (total["mechanical"], total["ebike"], total["num_bikes_available"]) == (mechanical, ebike, 5)
 
 
-def test_only_the_selected_stations_are_kept(spark: SparkSession) -> None:
-    parsed = job.parse(kafka_records(spark, as_values(station("16107"), station("6015"), station("32017"))))
+def test_only_the_selected_stations_are_kept_and_what_cannot_be_counted(spark: SparkSession) -> None:
+    stations = [station("16107"), station("6015"), station("32017"), station("6016", num_bikes_available=-1)]
+    parsed = job.parse(kafka_records(spark, [*as_values(*stations), b"garbage"]))
     kept = job.select(parsed, ("16107", "32017", "99"))
-    assert [row.stationCode for row in kept.orderBy("offset").collect()] == ["16107", "32017"]
-    assert job.select(parsed, "all").count() == 3
+    assert [row.stationCode for row in kept.orderBy("record.offset").collect()] == ["16107", "32017", "6016", None]
+    assert job.select(parsed, "all").count() == 5
 
 
 def test_a_whole_network_equals_the_plain_sum(spark: SparkSession) -> None:
@@ -272,8 +273,8 @@ def test_whatever_the_records_are_each_is_counted_or_a_dead_letter_with_its_own_
 ) -> None:
     values = [*values, GOOD.encode()]
     parsed = job.parse(kafka_records(spark, values))
-    dead = {row.offset: row for row in job.uncountable(parsed).collect()}
-    counted = {row.offset for row in job.countable(parsed).collect()}
+    dead = {row.offset: row for row in job.dead_letters(job.gather(parsed, "10 minutes")).collect()}
+    counted = {row.record.offset for row in parsed.where("reason is null").collect()}
     assert counted.isdisjoint(dead)
     assert counted | dead.keys() == set(range(len(values)))
     assert len(values) - 1 in counted
@@ -315,8 +316,8 @@ def test_a_dead_letter_is_the_record_itself_with_where_it_was_and_why(spark: Spa
 def test_a_snapshot_that_cannot_be_counted_does_not_move_the_watermark(spark: SparkSession) -> None:
     absurd = [GOOD.replace(str(NOW), str(2**63 - 1)), GOOD.replace("16107", "99999")]
     gathered = job.gather(job.parse(kafka_records(spark, [value.encode() for value in [*absurd, GOOD]])), "10 minutes")
-    moves = {(row.stationCode, row.last_updated): row.snapshot is not None for row in gathered.collect()}
-    assert moves == {("16107", 2**63 - 1): False, ("99999", NOW): False, ("16107", NOW): True}
+    moves = {row.dead.record.offset if row.dead else 2: row.snapshot is not None for row in gathered.collect()}
+    assert moves == {0: False, 1: False, 2: True}
 
 
 def test_the_connector_is_that_of_this_spark() -> None:
