@@ -128,10 +128,23 @@ def records(settings: Settings, topic: str, from_beginning: bool) -> Iterator[An
         consumer.seek_to_beginning(*ends)
         if not from_beginning:
             yield from latest(consumer, ends)
+        is_away, looked = False, time.monotonic()
         while True:
             polled = consumer.poll(timeout_ms=POLL_MS)
             yield from (record for batch in polled.values() for record in batch)
             yield None
+            if not polled and time.monotonic() - looked > topics.SILENT_SECONDS:
+                is_away, looked = say_whether_away(settings, is_away), time.monotonic()
+
+
+def say_whether_away(settings: Settings, was_away: bool) -> bool:
+    """Whether Kafka is away now, of which `poll` tells nothing; says so when that has changed."""
+    is_away = not topics.is_there(settings)
+    if is_away and not was_away:
+        log.warning(topics.silent(settings))
+    if was_away and not is_away:
+        log.info("Kafka answers again")
+    return is_away
 
 
 def _connect(settings: Settings, topic: str) -> tuple[KafkaConsumer, dict[TopicPartition, int]]:

@@ -6,6 +6,7 @@ python kafka_project.py --once   publish one snapshot, then stop
 
 import argparse
 import json
+import threading
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -260,6 +261,7 @@ class Publisher:
 
     def __init__(self, settings: Settings) -> None:
         self.topic = settings.raw_topic
+        self.silent = topics.silent(settings)
         self.producer = KafkaProducer(
             **topics.connection(settings),
             transactional_id=topics.transactional_id(settings),
@@ -294,6 +296,9 @@ class Publisher:
     def publish(self, snapshot: Snapshot) -> None:
         """Publish every station of the snapshot, or nothing; raises KafkaError."""
         started, begun = time.monotonic(), time.time()
+        waiting = threading.Timer(topics.SILENT_SECONDS, log.warning, (self.silent,))  # kafka-python waits without a word
+        waiting.daemon = True
+        waiting.start()
         records = [_record(station, snapshot.last_updated) for station in snapshot.stations]
         try:
             self._send_in_one_transaction(records)
@@ -302,6 +307,8 @@ class Publisher:
                 raise
             # Kafka fences a producer whose transaction it ended: nobody else need be there.
             raise KafkaTimeoutError(f"the transaction was open for more than {TRANSACTION_SECONDS} s") from None
+        finally:
+            waiting.cancel()
         self.last_updated = snapshot.last_updated
         log.info(
             "Published %d stations of the snapshot of %s (%.0f s old) in %.2f s",

@@ -17,6 +17,7 @@ SNAPSHOT_RECORDS = "snapshot_records"
 """The header of each raw record that tells how many records its snapshot has, for who finds the topic's beginning cut off."""
 
 SLOWEST_PAUSE = 1.0  # seconds between two looks for Kafka
+SILENT_SECONDS = 5.0  # that Kafka may take before a script that waits for it says so
 
 
 def connection(settings: Settings) -> dict[str, Any]:
@@ -130,7 +131,7 @@ def last_updated(value: bytes | None) -> Any:
 
 def _try_to_make(settings: Settings) -> str | None:
     """Make the missing topics; returns why it has to be tried again, or None when all are there."""
-    if not any(listens(server) for server in settings.bootstrap_servers.split(",")):
+    if not is_there(settings):
         return "nothing listens there"
     with _Bootstrap() as bootstrap:
         try:
@@ -190,6 +191,16 @@ class _Bootstrap(logging.Handler):
             if any(sign in error for error in self.errors):
                 return line
         return None
+
+
+def is_there(settings: Settings) -> bool:
+    """Whether something listens at one of Kafka's addresses."""
+    return any(listens(server) for server in settings.bootstrap_servers.split(","))
+
+
+def silent(settings: Settings) -> str:
+    """The line for a Kafka that was there and does not answer now."""
+    return f"Kafka at {settings.bootstrap_servers} does not answer: waiting for it"
 
 
 def listens(server: str) -> bool:

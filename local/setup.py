@@ -61,7 +61,7 @@ def apt_install(package: str, why: str) -> bool:
     say(f"{why.partition('. ')[0]}: installing {package} with apt")
     env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", package]):
-        if subprocess.run([*sudo, "apt-get", *command], env=env).returncode:
+        if subprocess.run([*sudo, "apt-get", *command], env=env, stdout=sys.stderr).returncode:
             return False
     return True
 
@@ -74,7 +74,7 @@ def install(requirements: Path) -> None:
         return
     say(f"Installing the packages of {requirements} into {VENV}; Spark is the large one, 450 MB")
     pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "-r", str(requirements)]
-    if subprocess.run(pip).returncode:
+    if subprocess.run(pip, stdout=sys.stderr).returncode:
         sys.exit("pip could not install the packages: see its last lines, then type the same again")
     installed.write_text(wanted)
 

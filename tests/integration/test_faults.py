@@ -41,7 +41,9 @@ def test_every_script_outlives_a_broker_that_is_killed_and_comes_back(pipeline: 
     consumer = pipeline.start("consumer.py", "--json", "--from-beginning")
     wait_until(consumer.printed, "totals before")
     broker.kill()
-    time.sleep(10)  # the broker is gone for that long
+    for script in (producer, consumer):
+        script.wait_for("does not answer: waiting for it")
+    time.sleep(5)  # and for a while longer
     pipeline.start(*arguments)
     back = int(time.time())
     wait_until(lambda: consumer.printed() and json.loads(consumer.printed()[-1])["last_updated"] > back, "totals after", 180)
