@@ -34,7 +34,7 @@ from local.broker import free_port
 from local.simulator import make_network
 from tests import expected
 from tests.chaos.feed import BAD, FAULTS, Feed
-from tests.integration.conftest import Pipeline, Script
+from tests.integration.conftest import TOPICS, Pipeline, Script
 
 STATIONS, PERIOD = 300, 2
 HOSTILE = b"hostile"  # the key of records that nobody can count
@@ -179,6 +179,13 @@ def in_sync(pipeline: Pipeline, timeout: float) -> bool:
             pass
         time.sleep(0.5)
     return False
+
+
+def short_of_copies(pipeline: Pipeline, nodes: int) -> int:
+    """How many of the pipeline's partitions have no copy on every node."""
+    with KafkaAdminClient(**pipeline.client) as admin:
+        described = admin.describe_topics([pipeline.topic(name) for name in TOPICS])
+    return sum(len(part["replica_nodes"]) != nodes for topic in described for part in topic["partitions"])
 
 
 class Reader(threading.Thread):
@@ -367,6 +374,7 @@ class Verdict:
             ("dead letters expected", len(self.dead), None),
             ("dead letters missing", len(self.dead - dead), 0),
             ("dead letters too many", len(dead - self.dead), 0),
+            ("partitions without a copy on every node", short_of_copies(chaos.pipeline, chaos.nodes), 0),
             ("scripts that ended by themselves", len(chaos.ended), 0),
         ]
         results = Table("", "", title="What came of it")

@@ -10,6 +10,7 @@ import re
 import statistics
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -91,7 +92,7 @@ def run(pipeline: Pipeline, feed: DayFeed, port: int) -> dict[str, list[tuple[in
                     samples.setdefault(f"{name}'s Java, MB", []).append((feed.count, java.memory_info().rss / 1e6))
         if kept := re.findall(r"(\d+) sums kept", scripts["job"].said()):
             samples.setdefault("sums kept in the state", []).append((feed.count, float(kept[-1])))
-        size = sum(file.stat().st_size for file in _files(pipeline.folder / ".velib" / "checkpoint"))
+        size = _size(pipeline.folder / ".velib" / "checkpoint")
         samples.setdefault("checkpoint, MB", []).append((feed.count, size / 1e6))
         if len(samples["broker, MB"]) % 15 == 0:
             log.info("%d snapshots of %d", feed.count, SNAPSHOTS)
@@ -107,9 +108,13 @@ def _has(pipeline: Pipeline, snapshot: int) -> bool:
         return False
 
 
-def _files(folder: Path) -> list[Path]:
-    """The files below a folder; Spark may be removing some of them."""
-    return [file for file in folder.rglob("*") if file.is_file()] if folder.exists() else []
+def _size(folder: Path) -> int:
+    """The bytes in the files below a folder, of which Spark may be removing some."""
+    size = 0
+    for file in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            size += file.stat().st_size if file.is_file() else 0
+    return size
 
 
 def quarters(values: list[tuple[int, float]]) -> list[float]:
