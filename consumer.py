@@ -31,7 +31,7 @@ YEAR_9999 = 253_370_764_800  # epoch seconds; no date is later
 BETWEEN_TOKENS = re.compile(r"[\t\r\n]")  # within a JSON string they are not allowed
 POSTAL_CODE = re.compile("[0-9]{5}")
 SHOWN = 60  # characters of a dead letter
-REMEMBERED = 100_000  # records: more than a job that was killed writes again
+REMEMBERED = 30_000  # totals, of 337 snapshots of the network: more than a job that was killed writes again, as a rule
 
 NUMBERS = ("stations", "num_bikes_available", "mechanical", "ebike", "num_docks_available", "last_updated")
 
