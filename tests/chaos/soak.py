@@ -140,15 +140,19 @@ def report(samples: dict[str, list[tuple[int, float]]]) -> list[str]:
 
 def draw(samples: dict[str, list[tuple[int, float]]]) -> None:
     chart = pygal.XY(
-        title=f"{SNAPSHOTS} snapshots of {STATIONS} stations: resident memory, sums kept, size of the checkpoint",
+        title=f"{SNAPSHOTS} snapshots of {STATIONS} stations: MB; on the right, sums kept in the state",
         x_title="snapshots published",
         show_dots=False,
-        range=(0, None),
+        truncate_legend=-1,
+        truncate_label=-1,
+        legend_at_bottom=True,
+        range=(0, 2000),
+        secondary_range=(0, 10_000),
         js=(),
-        style=pygal.style.CleanStyle,
+        style=pygal.style.DefaultStyle,
     )
     for name, values in samples.items():
-        chart.add(name, values)
+        chart.add(name, values, secondary=not name.endswith("MB"))
     PLOT.write_bytes(chart.render())
 
 
