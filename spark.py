@@ -111,6 +111,7 @@ def main() -> None:
     java.find()
     if arguments.reset_checkpoint and not arguments.yes:
         confirm_reset(settings)
+    topics.ensure(settings, timeout=0)  # whom Kafka refuses need not wait for Spark
     spark = session(settings)  # takes as long as Kafka does to start
     try:
         topics.ensure(settings)

@@ -135,7 +135,8 @@ def _try_to_make(settings: Settings) -> str | None:
         return "nothing listens there"
     with _Bootstrap() as bootstrap:
         try:
-            with KafkaAdminClient(**connection(settings)) as admin:
+            # A refused password is seldom told: often the connection is closed before the answer is read. So it asks often.
+            with KafkaAdminClient(**connection(settings) | {"reconnect_backoff_max_ms": 100}) as admin:
                 _make_missing(admin, wanted(settings))
         except KafkaError as error:
             if (lasting := bootstrap.lasting()) is not None:
