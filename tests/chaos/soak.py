@@ -86,9 +86,10 @@ def run(pipeline: Pipeline, feed: DayFeed, port: int) -> dict[str, list[tuple[in
                 raise Failure(f"The {name} ended: {script.said()}")
             python = psutil.Process(script.process.pid)
             samples.setdefault(f"{name}, MB", []).append((feed.count, python.memory_info().rss / 1e6))
-            for java in python.children(recursive=True):
-                if java.name() == "java":
-                    samples.setdefault(f"{name}'s Java, MB", []).append((feed.count, java.memory_info().rss / 1e6))
+            for child in python.children(recursive=True):
+                with suppress(psutil.NoSuchProcess):  # one that lived for a moment
+                    if child.name() == "java":
+                        samples.setdefault(f"{name}'s Java, MB", []).append((feed.count, child.memory_info().rss / 1e6))
         if kept := re.findall(r"(\d+) sums kept", scripts["job"].said()):
             samples.setdefault("sums kept in the state", []).append((feed.count, float(kept[-1])))
         size = _size(pipeline.folder / ".velib" / "checkpoint")
