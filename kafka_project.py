@@ -296,10 +296,10 @@ class Publisher:
     def publish(self, snapshot: Snapshot) -> None:
         """Publish every station of the snapshot, or nothing; raises KafkaError."""
         started, begun = time.monotonic(), time.time()
+        records = [_record(station, snapshot.last_updated) for station in snapshot.stations]
         waiting = threading.Timer(topics.SILENT_SECONDS, log.warning, (self.silent,))  # kafka-python waits without a word
         waiting.daemon = True
         waiting.start()
-        records = [_record(station, snapshot.last_updated) for station in snapshot.stations]
         try:
             self._send_in_one_transaction(records)
         except (ProducerFencedError, InvalidProducerEpochError):

@@ -111,10 +111,11 @@ def main() -> None:
     java.find()
     if arguments.reset_checkpoint and not arguments.yes:
         confirm_reset(settings)
-    topics.ensure(settings, timeout=0)  # whom Kafka refuses need not wait for Spark
+    has_topics = topics.ensure(settings, timeout=0)  # whom Kafka refuses need not wait for Spark
     spark = session(settings)  # takes as long as Kafka does to start
     try:
-        topics.ensure(settings)
+        if not has_topics:
+            topics.ensure(settings)
         if arguments.reset_checkpoint:
             reset_checkpoint(spark, settings)
         stop = threading.Event()
