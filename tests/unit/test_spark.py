@@ -31,7 +31,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         monkeypatch.setenv("VELIB_SPARK_MASTER", "local[2]")
         settings = config.load()
         session = job.session(settings)
-    for name, value in job.query_options(settings).items():
+    for name, value in job.query_options(session, settings).items():
         session.conf.set(name, value)
     yield session
     session.stop()
