@@ -278,15 +278,19 @@ def totals(gathered: DataFrame) -> DataFrame:
     no retry makes, the one with the most bikes counts, whatever their order.
     """
     codes = F.col("seen")["stationCode"]
-    is_each_once = F.size(codes) == F.size(F.array_distinct(codes))
+    has_no_repeats = F.col("records") == F.size(F.array_distinct(codes))  # then the plain sums hold, which take no time
     last_of_each = F.map_values(F.map_from_entries(F.sort_array("seen")))  # of a station's entries the last stays
-    counts = F.when(is_each_once, F.col("seen")["counts"]).otherwise(last_of_each)
+    by_station = F.struct(*[_sum(last_of_each[name]).alias(name) for name in TOTALS])
     return (
         gathered.where(F.col("station").isNotNull())
         .groupBy("snapshot", "postal_code")
-        .agg(F.collect_set("station").alias("seen"))
-        .select("snapshot", "postal_code", counts.alias("counts"))
-        .select("snapshot", "postal_code", *[_sum(F.col("counts")[name]).alias(name) for name in TOTALS])
+        .agg(
+            F.collect_set("station").alias("seen"),
+            F.count("station").alias("records"),
+            F.struct(*[F.sum(F.col("station.counts")[name]).alias(name) for name in TOTALS]).alias("plain"),
+        )
+        .select("snapshot", "postal_code", F.when(has_no_repeats, F.col("plain")).otherwise(by_station).alias("counts"))
+        .select("snapshot", "postal_code", "counts.*")
     )
 
 
