@@ -35,7 +35,7 @@ from local.simulator import make_network, station_status
 PROJECT = Path(__file__).parent.parent
 STATIONS = 1500
 POSTAL_CODES = 89
-WARM_UP, MEASURED, PERIOD = 150, 150, 0.5  # snapshots and the seconds between two
+WARM_UP, MEASURED, PERIOD = 150, 150, 0.5  # snapshots and the seconds between two; Java compiles through the first hundred
 RECORDS = 1_000_000
 
 
