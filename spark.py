@@ -389,8 +389,6 @@ def query_options(spark: SparkSession, settings: Settings) -> dict[str, str]:
             "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
         ),
         "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
-        # Of the state every batch writes what it changed; all of it, which takes a tenth of a batch's time, seldom.
-        "spark.sql.streaming.stateStore.minDeltasForSnapshot": "100",
         # Without new records there is nothing to write: an update is written when it happens.
         "spark.sql.streaming.noDataMicroBatches.enabled": "false",
         "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
