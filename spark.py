@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -36,6 +37,7 @@ from pyspark.errors import PySparkException  # noqa: E402
 from pyspark.java_gateway import launch_gateway  # noqa: E402
 from pyspark.sql import Column, DataFrame, SparkSession  # noqa: E402
 from pyspark.sql import functions as F  # noqa: E402, N812
+from pyspark.sql.streaming.listener import StreamingQueryProgress  # noqa: E402
 from pyspark.sql.streaming.query import StreamingQuery  # noqa: E402
 
 import cli  # noqa: E402
@@ -480,14 +482,11 @@ def watch(query: StreamingQuery, stop: threading.Event) -> None:
     logged = -1
     while True:
         running = query.isActive and not stop.is_set()
-        last = query.lastProgress
-        if last and last.batchId > logged:
-            # For recentProgress Spark turns the last hundred into JSON: only when there was more than one batch.
-            for progress in [last] if last.batchId == logged + 1 else query.recentProgress:
-                if progress.batchId > logged:
-                    logged = progress.batchId
-                    if progress.numInputRows:
-                        _log_batch(json.loads(progress.json))
+        for progress in _progress_since(query, logged):
+            if progress.batchId > logged:
+                logged = progress.batchId
+                if progress.numInputRows:
+                    _log_batch(json.loads(progress.json))
         if not running:
             break
         stop.wait(0.25)
@@ -497,6 +496,15 @@ def watch(query: StreamingQuery, stop: threading.Event) -> None:
             query.stop()
     else:
         query.awaitTermination()
+
+
+def _progress_since(query: StreamingQuery, logged: int) -> Sequence[StreamingQueryProgress]:
+    """All progress since the batch `logged`, if there is any; earlier progress may be among it."""
+    last = query.lastProgress
+    if not last or last.batchId <= logged:
+        return ()
+    # For recentProgress Spark turns the last hundred into JSON: only when there was more than one batch.
+    return [last] if last.batchId == logged + 1 else query.recentProgress
 
 
 def _finish_batch(query: StreamingQuery) -> None:
