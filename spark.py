@@ -140,28 +140,22 @@ def run(spark: SparkSession, settings: Settings, available_now: bool, stop: thre
 def parse(records: DataFrame) -> DataFrame:
     """Read the station out of each Kafka record and say why if it cannot be counted.
 
-    Comes in: Kafka's columns. Goes out: `record` (struct: its bytes and where it is), `stationCode`, `postal_code`,
+    Comes in: Kafka's columns. Goes out: the columns RECORD (its bytes and where it is), `stationCode`, `postal_code`,
     `last_updated` (epoch seconds), `counts` (struct of TOTALS: what the station adds to them), and `reason` (string), which
     is null when the record can be counted.
     """
     options = {"columnNameOfCorruptRecord": "_malformed", "allowSingleQuotes": "false"}
-    text = F.col("text")
+    text = F.trim(F.col("value").cast("string"))
     return (
         records.select(
-            F.struct(*RECORD).alias("record"),
+            *RECORD,
             F.col("timestamp").alias("arrived"),
-            F.trim(F.col("value").cast("string")).alias("text"),
-        )
-        .withColumn("station", F.from_json(text, STATION, options))
-        .select(
-            "record",
-            "arrived",
-            "station.*",
             (F.startswith(text, F.lit("{")) & F.endswith(text, F.lit("}"))).alias("is_object"),
-            code_number(F.col("station.stationCode")).alias("code_number"),
+            F.from_json(text, STATION, options).alias("station"),
         )
+        .select(*RECORD, "arrived", "is_object", "station.*", code_number(F.col("station.stationCode")).alias("code_number"))
         .withColumn("postal_code", postal_code(F.col("stationCode"), F.col("code_number")))
-        .select("record", "stationCode", "postal_code", "last_updated", _counts().alias("counts"), _reason().alias("reason"))
+        .select(*RECORD, "stationCode", "postal_code", "last_updated", _counts().alias("counts"), _reason().alias("reason"))
     )
 
 
@@ -186,7 +180,7 @@ def postal_code(code: Column, number: Column) -> Column:
     )
     exceptions = _postal_code_exceptions()
     # As two constants: a literal for each of the 42 would cost more time in every batch than the sums.
-    place = F.find_in_set(code, F.lit(",".join(exceptions)))  # from 1; 0 if it is not among them
+    place = F.array_position(F.split(F.lit(",".join(exceptions)), ","), code)  # from 1; 0 if it is not among them
     exception = F.get(F.split(F.lit(",".join(exceptions.values())), ","), place - 1)
     return F.coalesce(exception, by_rule.cast("string"))
 
@@ -203,8 +197,8 @@ def _reason() -> Column:
     no_json = F.col("_malformed").isNotNull() & F.col("stationCode").isNull() & F.col("last_updated").isNull()
     kinds = F.col("num_bikes_available_types")
     faults = [
-        ("no value", F.col("record.value").isNull()),
-        ("longer than 32 MB, only the start is here", F.length("record.value") > LARGEST_VALUE),
+        ("no value", F.col("value").isNull()),
+        ("longer than 32 MB, only the start is here", F.length("value") > LARGEST_VALUE),
         ("not a JSON object", ~F.col("is_object") | no_json),
         ("no stationCode", F.col("stationCode").isNull()),
         ("stationCode without a postal code", F.col("postal_code").isNull()),
@@ -257,7 +251,7 @@ def gather(stations: DataFrame, watermark: str) -> DataFrame:
     """Bring the stations of a snapshot and postal code together, so that both outputs are taken from one reading.
 
     Goes out: `snapshot` (timestamp, with the watermark), `postal_code` and `station` (struct: stationCode, counts) of a record
-    that can be counted; `dead` (struct: the record and the reason) of one that cannot.
+    that can be counted; `dead` (struct: the columns RECORD and the reason) of one that cannot.
     """
     is_dead = F.col("reason").isNotNull()
     return (
@@ -265,7 +259,7 @@ def gather(stations: DataFrame, watermark: str) -> DataFrame:
             F.when(~is_dead, F.timestamp_seconds("last_updated")).alias("snapshot"),
             F.when(~is_dead, F.col("postal_code")).alias("postal_code"),
             F.when(~is_dead, F.struct("stationCode", "counts")).alias("station"),
-            F.when(is_dead, F.struct("record", "reason")).alias("dead"),
+            F.when(is_dead, F.struct(*RECORD, "reason")).alias("dead"),
         )
         .withWatermark("snapshot", watermark)
         .repartition("snapshot", "postal_code")
@@ -279,25 +273,22 @@ def totals(gathered: DataFrame) -> DataFrame:
     once however often Kafka delivers it: a producer or a sink that retries repeats records. Of repeats that differ, which
     no retry makes, the one with the most bikes counts, whatever their order.
     """
-    codes = F.col("seen")["stationCode"]
-    has_no_repeats = F.col("records") == F.size(F.array_distinct(codes))  # then the plain sums hold, which take no time
-    last_of_each = F.map_values(F.map_from_entries(F.sort_array("seen")))  # of a station's entries the last stays
-    by_station = F.struct(*[_sum(last_of_each[name]).alias(name) for name in TOTALS])
+    seen = F.col("seen")
+    has_no_repeats = F.size(seen) == F.size(F.array_distinct(seen["stationCode"]))
+    last_of_each = F.map_values(F.map_from_entries(F.sort_array(seen)))  # of a station's entries the last stays
+    counts = F.when(has_no_repeats, seen["counts"]).otherwise(last_of_each)  # the same, but for repeats takes longer
+    none = F.struct(*[F.lit(0).cast("long").alias(name) for name in TOTALS])
     return (
         gathered.where(F.col("station").isNotNull())
         .groupBy("snapshot", "postal_code")
-        .agg(
-            F.collect_set("station").alias("seen"),
-            F.count("station").alias("records"),
-            F.struct(*[F.sum(F.col("station.counts")[name]).alias(name) for name in TOTALS]).alias("plain"),
-        )
-        .select("snapshot", "postal_code", F.when(has_no_repeats, F.col("plain")).otherwise(by_station).alias("counts"))
-        .select("snapshot", "postal_code", "counts.*")
+        .agg(F.collect_set("station").alias("seen"))
+        .select("snapshot", "postal_code", F.aggregate(counts, none, _add).alias("sums"))
+        .select("snapshot", "postal_code", "sums.*")
     )
 
 
-def _sum(numbers: Column) -> Column:
-    return F.aggregate(numbers, F.lit(0).cast("long"), lambda total, number: total + number)
+def _add(sums: Column, counts: Column) -> Column:
+    return F.struct(*[(sums[name] + counts[name]).alias(name) for name in TOTALS])
 
 
 def dead_letters(gathered: DataFrame) -> DataFrame:
@@ -305,7 +296,7 @@ def dead_letters(gathered: DataFrame) -> DataFrame:
 
     The observation `dead_letters` tells how many there are and the commonest reason.
     """
-    dead = gathered.where(F.col("dead").isNotNull()).select("dead.record.*", "dead.reason")
+    dead = gathered.where(F.col("dead").isNotNull()).select("dead.*")
     return dead.observe("dead_letters", F.count("reason").alias("dead"), F.mode("reason").alias("commonest"))
 
 
@@ -399,6 +390,8 @@ def query_options(spark: SparkSession, settings: Settings) -> dict[str, str]:
         "spark.sql.ui.explainMode": "simple",
         # A snapshot has 89 sums, and a few snapshots are one batch; many that waited are faster sorted than hashed.
         "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "1000",
+        # The dead letters are looked for on another core than the sums are made on.
+        "spark.sql.unionOutputPartitioning": "false",
         "spark.sql.optimizer.excludedRules": ",".join(_rules_left_out(spark)),
     }
     if _has_local_checkpoint(settings):

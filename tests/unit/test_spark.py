@@ -61,7 +61,7 @@ def totals_of(spark: SparkSession, values: list[bytes | None]) -> list[dict[str,
 
 
 def reasons(spark: SparkSession, values: list[bytes | None]) -> list[str | None]:
-    return [row.reason for row in job.parse(kafka_records(spark, values)).orderBy("record.offset").collect()]
+    return [row.reason for row in job.parse(kafka_records(spark, values)).orderBy("offset").collect()]
 
 
 def postal_codes(spark: SparkSession, codes: list[str | None]) -> list[str | None]:
@@ -191,7 +191,7 @@ def test_only_the_selected_stations_are_kept_and_what_cannot_be_counted(spark: S
     stations = [station("16107"), station("6015"), station("32017"), station("6016", num_bikes_available=-1)]
     parsed = job.parse(kafka_records(spark, [*as_values(*stations), b"garbage"]))
     kept = job.select(parsed, ("16107", "32017", "99"))
-    assert [row.stationCode for row in kept.orderBy("record.offset").collect()] == ["16107", "32017", "6016", None]
+    assert [row.stationCode for row in kept.orderBy("offset").collect()] == ["16107", "32017", "6016", None]
     assert job.select(parsed, "all").count() == 5
 
 
@@ -274,7 +274,7 @@ def test_whatever_the_records_are_each_is_counted_or_a_dead_letter_with_its_own_
     values = [*values, GOOD.encode()]
     parsed = job.parse(kafka_records(spark, values))
     dead = {row.offset: row for row in job.dead_letters(job.gather(parsed, "10 minutes")).collect()}
-    counted = {row.record.offset for row in parsed.where("reason is null").collect()}
+    counted = {row.offset for row in parsed.where("reason is null").collect()}
     assert counted.isdisjoint(dead)
     assert counted | dead.keys() == set(range(len(values)))
     assert len(values) - 1 in counted
@@ -316,7 +316,7 @@ def test_a_dead_letter_is_the_record_itself_with_where_it_was_and_why(spark: Spa
 def test_a_snapshot_that_cannot_be_counted_does_not_move_the_watermark(spark: SparkSession) -> None:
     absurd = [GOOD.replace(str(NOW), str(2**63 - 1)), GOOD.replace("16107", "99999")]
     gathered = job.gather(job.parse(kafka_records(spark, [value.encode() for value in [*absurd, GOOD]])), "10 minutes")
-    moves = {row.dead.record.offset if row.dead else 2: row.snapshot is not None for row in gathered.collect()}
+    moves = {row.dead.offset if row.dead else 2: row.snapshot is not None for row in gathered.collect()}
     assert moves == {0: False, 1: False, 2: True}
 
 
