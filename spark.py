@@ -231,8 +231,12 @@ def _counts() -> Column:
         "num_docks_available": F.col("num_docks_available"),
     }
     its_own = F.struct(*[counts[name].cast("long").alias(name) for name in TOTALS])
-    none = F.struct(*[F.lit(0).cast("long").alias(name) for name in TOTALS])
-    return F.when(is_open, its_own).otherwise(none)
+    return F.when(is_open, its_own).otherwise(_zeros())
+
+
+def _zeros() -> Column:
+    """Nothing for each of the TOTALS: what a closed station adds, and where a sum starts."""
+    return F.struct(*[F.lit(0).cast("long").alias(name) for name in TOTALS])
 
 
 def _bikes_of_kind(kind: str) -> Column:
@@ -277,12 +281,11 @@ def totals(gathered: DataFrame) -> DataFrame:
     has_no_repeats = F.size(seen) == F.size(F.array_distinct(seen["stationCode"]))
     last_of_each = F.map_values(F.map_from_entries(F.sort_array(seen)))  # of a station's entries the last stays
     counts = F.when(has_no_repeats, seen["counts"]).otherwise(last_of_each)  # the same, but for repeats takes longer
-    none = F.struct(*[F.lit(0).cast("long").alias(name) for name in TOTALS])
     return (
         gathered.where(F.col("station").isNotNull())
         .groupBy("snapshot", "postal_code")
         .agg(F.collect_set("station").alias("seen"))
-        .select("snapshot", "postal_code", F.aggregate(counts, none, _add).alias("sums"))
+        .select("snapshot", "postal_code", F.aggregate(counts, _zeros(), _add).alias("sums"))
         .select("snapshot", "postal_code", "sums.*")
     )
 
