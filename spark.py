@@ -92,6 +92,8 @@ CLOCK_DIFFERENCE = 3600  # seconds that a snapshot may be ahead of the Kafka tim
 
 TOTALS = ("stations", "num_bikes_available", "mechanical", "ebike", "num_docks_available")
 
+DIGITS = 10  # of the largest count, an int
+
 RECORD = ("key", "value", "topic", "partition", "offset")
 HEADERS = "array<struct<key: string, value: binary>>"
 
@@ -254,15 +256,18 @@ def select(stations: DataFrame, codes: tuple[str, ...] | str) -> DataFrame:
 def gather(stations: DataFrame, watermark: str) -> DataFrame:
     """Bring the stations of a snapshot and postal code together, so that both outputs are taken from one reading.
 
-    Goes out: `snapshot` (timestamp, with the watermark), `postal_code` and `station` (struct: stationCode, counts) of a record
-    that can be counted; `dead` (struct: the columns RECORD and the reason) of one that cannot.
+    Goes out: `snapshot` (timestamp, with the watermark), `postal_code` and `station` (string: each of the
+    counts in DIGITS, then the stationCode) of a record that can be counted; `dead` (struct: the columns RECORD and the
+    reason) of one that cannot.
     """
     is_dead = F.col("reason").isNotNull()
+    # As text, for Spark asks its configuration at each read of a struct's field in a lambda. Its order is that of the counts.
+    counts = [F.lpad(F.col("counts")[name].cast("string"), DIGITS, "0") for name in TOTALS]
     return (
         stations.select(
             F.when(~is_dead, F.timestamp_seconds("last_updated")).alias("snapshot"),
             F.when(~is_dead, F.col("postal_code")).alias("postal_code"),
-            F.when(~is_dead, F.struct("stationCode", "counts")).alias("station"),
+            F.when(~is_dead, F.concat(*counts, "stationCode")).alias("station"),
             F.when(is_dead, F.struct(*RECORD, "reason")).alias("dead"),
         )
         .withWatermark("snapshot", watermark)
@@ -277,21 +282,25 @@ def totals(gathered: DataFrame) -> DataFrame:
     once however often Kafka delivers it: a producer or a sink that retries repeats records. Of repeats that differ, which
     no retry makes, the one with the most bikes counts, whatever their order.
     """
-    seen = F.col("seen")
-    has_no_repeats = F.size(seen) == F.size(F.array_distinct(seen["stationCode"]))
-    last_of_each = F.map_values(F.map_from_entries(F.sort_array(seen)))  # of a station's entries the last stays
-    counts = F.when(has_no_repeats, seen["counts"]).otherwise(last_of_each)  # the same, but for repeats takes longer
+    seen = F.sort_array(F.collect_set("station"))
+    as_bytes = F.transform(seen, lambda station: station.cast("binary"))  # its parts are cut out without counting characters
+    by_code = F.map_from_entries(F.transform(as_bytes, lambda station: F.struct(_code(station), station)))  # the last stays
     return (
         gathered.where(F.col("station").isNotNull())
-        .groupBy("snapshot", "postal_code")
-        .agg(F.collect_set("station").alias("seen"))
-        .select("snapshot", "postal_code", F.aggregate(counts, _zeros(), _add).alias("sums"))
+        # Of a checkpoint Spark compares the types of these, not of the set: another form of the set needs another order.
+        .groupBy("postal_code", "snapshot")
+        .agg(F.aggregate(F.map_values(by_code), _zeros(), _add).alias("sums"))
         .select("snapshot", "postal_code", "sums.*")
     )
 
 
-def _add(sums: Column, counts: Column) -> Column:
-    return F.struct(*[(sums[name] + counts[name]).alias(name) for name in TOTALS])
+def _code(station: Column) -> Column:
+    return F.substr(station, F.lit(len(TOTALS) * DIGITS + 1)).cast("string")
+
+
+def _add(sums: Column, station: Column) -> Column:
+    counts = {name: F.substring(station, place * DIGITS + 1, DIGITS) for place, name in enumerate(TOTALS)}
+    return F.struct(*[(sums[name] + counts[name].cast("string").cast("long")).alias(name) for name in TOTALS])
 
 
 def dead_letters(gathered: DataFrame) -> DataFrame:
