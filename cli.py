@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
@@ -52,7 +53,13 @@ def run(main: Callable[[], None]) -> NoReturn:
 
 
 def _note_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """A client that a failure left half open may complain when Python collects it: no news for the user."""
+    """A client that a failure left half open may complain when Python collects it: no news for the user.
+
+    But a signal that comes while Python collects it would be lost: it is sent again.
+    """
+    if isinstance(unraisable.exc_value, KeyboardInterrupt):
+        number = signal.SIGTERM if isinstance(unraisable.exc_value, _Terminated) else signal.SIGINT
+        threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
     log.debug("ignored: %s", unraisable.exc_value)
 
 

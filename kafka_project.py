@@ -6,11 +6,14 @@ python kafka_project.py --once   publish one snapshot, then stop
 
 import argparse
 import json
+import signal
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 import requests
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -40,7 +43,7 @@ LARGEST_ANSWER = 16 * 1024 * 1024  # thirty times the feed
 LONGEST_PAUSE = 300.0  # seconds between two tries
 LONGEST_WAIT = 3600.0  # that a server may ask for
 CLOCK_DIFFERENCE = 3600  # seconds that the feed's clock may be ahead of ours
-TRANSACTION_SECONDS = 60  # that a transaction may be open; Kafka ends one that is open for longer
+TRANSACTION_SECONDS = 20  # that a transaction may be open; Kafka ends one that is open for longer
 
 
 class FeedError(Exception):
@@ -268,7 +271,7 @@ class Publisher:
             transaction_timeout_ms=TRANSACTION_SECONDS * 1000,
             compression_type="gzip",
             batch_size=256 * 1024,
-            delivery_timeout_ms=60_000,
+            max_block_ms=TRANSACTION_SECONDS * 1000,
             allow_auto_create_topics=False,
         )
         try:
@@ -288,10 +291,9 @@ class Publisher:
 
     def close(self) -> None:
         """Let go of Kafka, whether it answers or not. The next init_transactions aborts what is open."""
-        try:
+        self.producer._sender.force_close()  # else its thread goes on trying to send what cannot be sent
+        with suppress(KafkaError):
             self.producer.close(timeout=1)
-        except KafkaError:  # records that could not be sent: close leaves its thread running on them
-            self.producer._sender.force_close()
 
     def publish(self, snapshot: Snapshot) -> None:
         """Publish every station of the snapshot, or nothing; raises KafkaError."""
@@ -300,6 +302,8 @@ class Publisher:
         waiting = threading.Timer(topics.SILENT_SECONDS, log.warning, (self.silent,))  # kafka-python waits without a word
         waiting.daemon = True
         waiting.start()
+        signal.signal(signal.SIGALRM, _too_late)  # kafka-python would wait for ever for the answer to a request that it lost
+        signal.setitimer(signal.ITIMER_REAL, TRANSACTION_SECONDS, TRANSACTION_SECONDS)
         try:
             self._send_in_one_transaction(records)
         except (ProducerFencedError, InvalidProducerEpochError):
@@ -308,6 +312,7 @@ class Publisher:
             # Kafka fences a producer whose transaction it ended: nobody else need be there.
             raise KafkaTimeoutError(f"the transaction was open for more than {TRANSACTION_SECONDS} s") from None
         finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
             waiting.cancel()
         self.last_updated = snapshot.last_updated
         log.info(
@@ -326,6 +331,10 @@ class Publisher:
         for future in sent:  # flush returns even if a record could not be sent
             future.get(timeout=0)
         self.producer.commit_transaction()
+
+
+def _too_late(number: int, frame: FrameType | None) -> NoReturn:
+    raise KafkaTimeoutError(f"no answer for {TRANSACTION_SECONDS} s")
 
 
 def _record(station: Any, last_updated: int) -> tuple[bytes | None, bytes]:

@@ -47,7 +47,7 @@ class Script:
             self.process = subprocess.Popen(
                 [sys.executable, *command],
                 cwd=folder,
-                env=os.environ | QUICK_START | {"PYTHONPATH": str(PROJECT)} | environment,
+                env=os.environ | QUICK_START | {"PYTHONPATH": str(PROJECT), "PYTHONFAULTHANDLER": "1"} | environment,
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
@@ -65,13 +65,18 @@ class Script:
         assert text in self.said(), f"{self.err} ends with status {self.process.poll()}: {self.said()}"
 
     def end(self) -> int:
-        """Its exit status, once it has ended by itself."""
-        return self.process.wait(DEADLINE)
+        """Its exit status, once it has ended by itself; fails with where it is if it does not."""
+        try:
+            return self.process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # Python prints the stack of each thread
+            self.process.wait()
+            raise AssertionError(f"{self.err} does not end: {self.said()}") from None
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Its exit status after a signal."""
         self.process.send_signal(number)
-        return self.process.wait(DEADLINE)
+        return self.end()
 
     def kill(self) -> None:
         """kill -9, of it and of what it started."""
