@@ -87,6 +87,17 @@ MOST_UNKNOWN = 5  # failures in a row of a cause that nobody knows
 
 CHECKPOINT_PARTS = ("commits", "metadata", "offsets", "sources", "state")
 TOPIC_NOTE = "topic-id"  # which topic the checkpoint is of
+LETTERS_NOTE = "dead-letters"  # up to which offsets the dead letters are written
+LONGEST_UNNOTED = 60.0  # seconds; what a run that is killed has left takes as long to read again
+PATIENCE = {
+    "kafka.request.timeout.ms": "10000",
+    "kafka.default.api.timeout.ms": "20000",
+    "kafka.max.block.ms": "20000",
+    "kafka.delivery.timeout.ms": "20000",
+    "kafkaConsumer.pollTimeoutMs": "20000",
+}
+"""How long Kafka may take for the dead letters: nothing else is seen to meanwhile."""
+EARLIEST = -2  # the offset, for Spark, of the first record there is
 
 CLOCK_DIFFERENCE = 3600  # seconds that a snapshot may be ahead of the Kafka time of its record
 
@@ -95,7 +106,6 @@ TOTALS = ("stations", "num_bikes_available", "mechanical", "ebike", "num_docks_a
 DIGITS = 10  # of the largest count, an int
 
 RECORD = ("key", "value", "topic", "partition", "offset")
-HEADERS = "array<struct<key: string, value: binary>>"
 
 
 def main() -> None:
@@ -131,9 +141,17 @@ def main() -> None:
 def run(spark: SparkSession, settings: Settings, available_now: bool, stop: threading.Event) -> None:
     """The whole path of the data, until stopped; raises what ended the query."""
     stations = select(parse(read(spark, settings)), settings.stations)
-    gathered = gather(stations, settings.watermark)
-    results = outputs(settings, totals(gathered), dead_letters(gathered))
-    watch(start(results, settings, available_now), stop)
+    if settings.spark_master.startswith("local") and not config.under_spark_submit() and not available_now:
+        stations = stations.coalesce(1)  # a snapshot is quicker in one task; what has waited keeps all cores busy
+    results = outputs(settings, totals(stations, settings.watermark))
+    letters = DeadLetters(spark, settings)
+    letters.make_up()
+    query = start(results, settings, available_now)
+    try:
+        watch(query, letters, stop)
+    finally:
+        with suppress(PySparkException, Py4JError):  # a sink that waits for a Kafka that has gone does not end in time
+            query.stop()
 
 
 # Transformations: each takes and gives a DataFrame.
@@ -247,51 +265,45 @@ def _bikes_of_kind(kind: str) -> Column:
 
 
 def select(stations: DataFrame, codes: tuple[str, ...] | str) -> DataFrame:
-    """The selected stations, those with these station codes or all, and whatever cannot be counted."""
-    if codes == config.ALL:
-        return stations
-    return stations.where(F.col("stationCode").isin(*codes) | F.col("reason").isNotNull())
+    """Of the stations that can be counted those with these codes, or all.
 
-
-def gather(stations: DataFrame, watermark: str) -> DataFrame:
-    """Bring the stations of a snapshot and postal code together, so that both outputs are taken from one reading.
-
-    Goes out: `snapshot` (timestamp, with the watermark), `postal_code` and `station` (string: each of the
-    counts in DIGITS, then the stationCode) of a record that can be counted; `dead` (struct: the columns RECORD and the
-    reason) of one that cannot.
+    The observation `dead_letters` tells how many cannot be counted, and the commonest reason.
     """
-    is_dead = F.col("reason").isNotNull()
-    # As text, for Spark asks its configuration at each read of a struct's field in a lambda. Its order is that of the counts.
-    counts = [F.lpad(F.col("counts")[name].cast("string"), DIGITS, "0") for name in TOTALS]
-    return (
-        stations.select(
-            F.when(~is_dead, F.timestamp_seconds("last_updated")).alias("snapshot"),
-            F.when(~is_dead, F.col("postal_code")).alias("postal_code"),
-            F.when(~is_dead, F.concat(*counts, "stationCode")).alias("station"),
-            F.when(is_dead, F.struct(*RECORD, "reason")).alias("dead"),
-        )
-        .withWatermark("snapshot", watermark)
-        .repartition("snapshot", "postal_code")
-    )
+    can_be_counted = F.col("reason").isNull()
+    observed = stations.observe("dead_letters", F.count("reason").alias("dead"), F.mode("reason").alias("commonest"))
+    return observed.where(can_be_counted if codes == config.ALL else can_be_counted & F.col("stationCode").isin(*codes))
 
 
-def totals(gathered: DataFrame) -> DataFrame:
+def totals(stations: DataFrame, watermark: str) -> DataFrame:
     """Sum the stations of each snapshot by postal code.
 
     Goes out: snapshot (timestamp), postal_code (string) and the columns TOTALS (long). A station of a snapshot is counted
     once however often Kafka delivers it: a producer or a sink that retries repeats records. Of repeats that differ, which
     no retry makes, the one with the most bikes counts, whatever their order.
     """
-    seen = F.sort_array(F.collect_set("station"))
-    as_bytes = F.transform(seen, lambda station: station.cast("binary"))  # its parts are cut out without counting characters
-    by_code = F.map_from_entries(F.transform(as_bytes, lambda station: F.struct(_code(station), station)))  # the last stays
+    seen = F.transform(F.sort_array(F.collect_set("station")), _as_bytes)
+    by_code = F.map_from_entries(F.transform(seen, lambda station: F.struct(_code(station), station)))  # the last stays
     return (
-        gathered.where(F.col("station").isNotNull())
+        stations.select(F.timestamp_seconds("last_updated").alias("snapshot"), "postal_code", _text().alias("station"))
+        .withWatermark("snapshot", watermark)
         # Of a checkpoint Spark compares the types of these, not of the set: another form of the set needs another order.
         .groupBy("postal_code", "snapshot")
         .agg(F.aggregate(F.map_values(by_code), _zeros(), _add).alias("sums"))
         .select("snapshot", "postal_code", "sums.*")
     )
+
+
+# A station in the state is text, for Spark asks its configuration at each read of a struct's field in a lambda: each of the
+# counts in DIGITS, then the stationCode, so that its order is that of the counts.
+
+
+def _text() -> Column:
+    return F.concat(*[F.lpad(F.col("counts")[name].cast("string"), DIGITS, "0") for name in TOTALS], "stationCode")
+
+
+def _as_bytes(text: Column) -> Column:
+    """Parts of bytes are found without counting characters."""
+    return text.cast("binary")
 
 
 def _code(station: Column) -> Column:
@@ -303,40 +315,30 @@ def _add(sums: Column, station: Column) -> Column:
     return F.struct(*[(sums[name] + counts[name].cast("string").cast("long")).alias(name) for name in TOTALS])
 
 
-def dead_letters(gathered: DataFrame) -> DataFrame:
-    """The records that cannot be counted: the columns RECORD and `reason`.
-
-    The observation `dead_letters` tells how many there are and the commonest reason.
-    """
-    dead = gathered.where(F.col("dead").isNotNull()).select("dead.*")
-    return dead.observe("dead_letters", F.count("reason").alias("dead"), F.mode("reason").alias("commonest"))
-
-
-def outputs(settings: Settings, sums: DataFrame, dead: DataFrame) -> DataFrame:
-    """Everything that is written, as Kafka's sink takes it: key, value (binary), topic, headers."""
-    results = sums.select(
+def outputs(settings: Settings, sums: DataFrame) -> DataFrame:
+    """The totals as Kafka's sink takes them."""
+    return sums.select(
         F.col("postal_code").cast("binary").alias("key"),
         F.to_json(F.struct("postal_code", F.unix_seconds("snapshot").alias("last_updated"), *TOTALS))
         .cast("binary")
         .alias("value"),
         F.lit(settings.final_topic).alias("topic"),
-        F.lit(None).cast(HEADERS).alias("headers"),
     )
+
+
+def dead_letters(settings: Settings, stations: DataFrame) -> DataFrame:
+    """The records that cannot be counted, as Kafka's sink takes them: their own key and value, where they were, and why."""
     value = F.col("value")
-    letters = dead.select(
+    headers = [
+        F.struct(F.lit(name).alias("key"), F.col(name).cast("string").cast("binary").alias("value"))
+        for name in ("reason", "topic", "partition", "offset")
+    ]
+    return stations.where(F.col("reason").isNotNull()).select(
         "key",
         F.when(F.length(value) > LARGEST_VALUE, F.substring(value, 1, CUT_VALUE)).otherwise(value).alias("value"),
         F.lit(settings.dead_letter_topic).alias("topic"),
-        F.array(
-            *[
-                F.struct(F.lit(name).alias("key"), F.col(name).cast("string").cast("binary").alias("value"))
-                for name in ("reason", "topic", "partition", "offset")
-            ]
-        )
-        .cast(HEADERS)
-        .alias("headers"),
+        F.array(*headers).alias("headers"),
     )
-    return results.unionByName(letters)
 
 
 # Spark and Kafka around them.
@@ -381,8 +383,11 @@ def _session_options(settings: Settings) -> dict[str, str]:
     }
     if settings.spark_master.startswith("local"):
         options["spark.sql.shuffle.partitions"] = "1"  # a snapshot is 1,500 records: more tasks only cost time
-        # A small heap: other collectors cost more. Without the size, classes that are loaded make it stop ten times.
-        options["spark.driver.extraJavaOptions"] = "-XX:+UseParallelGC -XX:MetaspaceSize=256m"
+        # A small heap: other collectors cost more. It starts with the least that Spark runs on, with room for what lives
+        # through a batch: else each of the old collections, and those for loaded classes, holds a batch up.
+        options["spark.driver.extraJavaOptions"] = (
+            "-XX:+UseParallelGC -Xms450m -XX:-UseAdaptiveSizePolicy -XX:MetaspaceSize=256m"
+        )
     return options
 
 
@@ -402,8 +407,6 @@ def query_options(spark: SparkSession, settings: Settings) -> dict[str, str]:
         "spark.sql.ui.explainMode": "simple",
         # A snapshot has 89 sums, and a few snapshots are one batch; many that waited are faster sorted than hashed.
         "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "1000",
-        # The dead letters are looked for on another core than the sums are made on.
-        "spark.sql.unionOutputPartitioning": "false",
         "spark.sql.optimizer.excludedRules": ",".join(_rules_left_out(spark)),
     }
     if _has_local_checkpoint(settings):
@@ -451,16 +454,21 @@ def read(spark: SparkSession, settings: Settings) -> DataFrame:
         spark.conf.set(name, value)
     return (
         spark.readStream.format("kafka")
-        .options(**kafka_options(settings))
+        .options(**_read_options(settings))
         .option("subscribe", settings.raw_topic)
         .option("startingOffsets", starting_offsets(settings))
-        .option("kafka.isolation.level", "read_committed")
-        # Behind the last record stands the marker of its transaction: a fetch that waits for more waits in vain.
-        .option("kafka.fetch.max.wait.ms", "10")
-        .option("kafka.max.poll.records", "10000")
-        .option("maxRecordsPerPartition", "100000")  # many records that waited are read on all cores
         .load()
     )
+
+
+def _read_options(settings: Settings) -> dict[str, str]:
+    return kafka_options(settings) | {
+        "kafka.isolation.level": "read_committed",
+        # Behind the last record stands the marker of its transaction: a fetch that waits for more waits in vain.
+        "kafka.fetch.max.wait.ms": "10",
+        "kafka.max.poll.records": "10000",
+        "maxRecordsPerPartition": "100000",  # many records that waited are read on all cores
+    }
 
 
 def start(results: DataFrame, settings: Settings, available_now: bool) -> StreamingQuery:
@@ -469,10 +477,7 @@ def start(results: DataFrame, settings: Settings, available_now: bool) -> Stream
         .outputMode("update")
         .format("kafka")
         .options(**kafka_options(settings))
-        # Kafka's limit is for what is sent: a dead letter that was let in compressed gets in compressed.
         .option("kafka.compression.type", "gzip")
-        .option("kafka.max.request.size", str(2 * LARGEST_VALUE))
-        .option("kafka.buffer.memory", str(2 * LARGEST_VALUE))
         .option("checkpointLocation", settings.checkpoint_dir)
     )
     if available_now:
@@ -482,24 +487,25 @@ def start(results: DataFrame, settings: Settings, available_now: bool) -> Stream
     return writer.start()
 
 
-def watch(query: StreamingQuery, stop: threading.Event) -> None:
-    """Log every batch until the query has ended or `stop` is set; raises the query's exception."""
+def watch(query: StreamingQuery, letters: "DeadLetters", stop: threading.Event) -> None:
+    """Log every batch and see to its dead letters until the query has ended or `stop` is set; raises the query's exception."""
     logged = -1
     while True:
         running = query.isActive and not stop.is_set()
+        if stop.is_set():
+            _finish_batch(query)
         for progress in _progress_since(query, logged):
             if progress.batchId > logged:
                 logged = progress.batchId
                 if progress.numInputRows:
-                    _log_batch(json.loads(progress.json))
+                    batch = json.loads(progress.json)
+                    _log_batch(batch)
+                    letters.look_through(batch)
         if not running:
             break
         stop.wait(0.25)
-    if stop.is_set():
-        _finish_batch(query)
-        with suppress(PySparkException, Py4JError):  # a sink that waits for a Kafka that has gone does not end in time
-            query.stop()
-    else:
+    letters.note()
+    if not stop.is_set():
         query.awaitTermination()
 
 
@@ -520,7 +526,6 @@ def _finish_batch(query: StreamingQuery) -> None:
 
 
 def _log_batch(progress: dict[str, Any]) -> None:
-    dead = progress["observedMetrics"]["dead_letters"]
     log.info(
         "batch %d: %d records in, %d out, %.2f s, %d sums kept, watermark %s",
         progress["batchId"],
@@ -530,13 +535,80 @@ def _log_batch(progress: dict[str, Any]) -> None:
         sum(operator["numRowsTotal"] for operator in progress["stateOperators"]),
         progress.get("eventTime", {}).get("watermark", "none yet"),
     )
-    if dead["dead"]:
-        log.warning("batch %d: %d dead letters, most of them: %s", progress["batchId"], dead["dead"], dead["commonest"])
     late = sum(operator["numRowsDroppedByWatermark"] for operator in progress["stateOperators"])
     if late:
         log.warning(
             "batch %d: %d sums dropped, of snapshots older than the watermark (VELIB_WATERMARK)", progress["batchId"], late
         )
+
+
+class DeadLetters:
+    """Writes the records that cannot be counted to their topic, beside the query: few batches have any, and the others need
+    not look for them.
+
+    A note in the checkpoint says up to which offsets there are none that are not written. What a run that was killed has
+    left is made up for by the next.
+    """
+
+    def __init__(self, spark: SparkSession, settings: Settings) -> None:
+        self.spark, self.settings = spark, settings
+        self.offsets = self._noted()  # by partition
+        self.noted = time.monotonic()
+
+    def _noted(self) -> dict[str, int]:
+        """What the note says. Without one, or with one whose run was killed while writing it, all is looked through."""
+        try:
+            return dict(json.loads(_read_file(self.spark, self.settings, LETTERS_NOTE) or "")[self.settings.raw_topic])
+        except (Py4JError, ValueError, KeyError):
+            return {}
+
+    def make_up(self) -> None:
+        """Write those of the batches that ended before this run."""
+        if (done := committed_offsets(self.spark, self.settings)) not in (None, self.offsets):
+            self._write_up_to(done)
+            self.note()
+
+    def look_through(self, progress: dict[str, Any]) -> None:
+        """Write those of a batch that has ended, if it has any."""
+        end = progress["sources"][0]["endOffset"][self.settings.raw_topic]
+        letters = progress["observedMetrics"]["dead_letters"]
+        if letters["dead"]:
+            self._write_up_to(end)
+            log.warning(
+                "batch %d: %d dead letters, most of them: %s", progress["batchId"], letters["dead"], letters["commonest"]
+            )
+            self.note()
+        self.offsets = end
+        if time.monotonic() - self.noted > LONGEST_UNNOTED:
+            self.note()
+
+    def note(self) -> None:
+        _write_file(self.spark, self.settings, LETTERS_NOTE, json.dumps({self.settings.raw_topic: self.offsets}))
+        self.noted = time.monotonic()
+
+    def _write_up_to(self, end: dict[str, int]) -> None:
+        topic = self.settings.raw_topic
+        start = {partition: self.offsets.get(partition, EARLIEST) for partition in end}
+        records = (
+            self.spark.read.format("kafka")
+            .options(**_read_options(self.settings) | PATIENCE)
+            .option("assign", json.dumps({topic: [int(partition) for partition in end]}))
+            .option("startingOffsets", json.dumps({topic: start}))
+            .option("endingOffsets", json.dumps({topic: end}))
+            .option("failOnDataLoss", "false")  # what has passed retention since is gone
+            .load()
+        )
+        (
+            dead_letters(self.settings, parse(records))
+            .write.format("kafka")
+            .options(**kafka_options(self.settings) | PATIENCE)
+            # Kafka's limit is for what is sent: a dead letter that was let in compressed gets in compressed.
+            .option("kafka.compression.type", "gzip")
+            .option("kafka.max.request.size", str(2 * LARGEST_VALUE))
+            .option("kafka.buffer.memory", str(2 * LARGEST_VALUE))
+            .save()
+        )
+        self.offsets = end
 
 
 def stop_on_signals(stop: threading.Event) -> None:
@@ -621,21 +693,26 @@ def starting_offsets(settings: Settings) -> str:
     return json.dumps({settings.raw_topic: {str(partition): offset for partition, offset in offsets.items()}})
 
 
+def committed_offsets(spark: SparkSession, settings: Settings) -> dict[str, int] | None:
+    """Up to where, by partition, the batches that ended have read the raw topic; None if there are none."""
+    files, _, commits = _hadoop(spark, settings, "commits")
+    names = [file.getPath().getName() for file in files.listStatus(commits)] if files.exists(commits) else []
+    batches = [int(name) for name in names if name.isdigit()]
+    if not batches:
+        return None
+    offsets = _read_file(spark, settings, f"offsets/{max(batches)}")
+    assert offsets is not None
+    return json.loads(offsets.splitlines()[-1]).get(settings.raw_topic)  # type: ignore[no-any-return]
+
+
 def check_checkpoint(spark: SparkSession, settings: Settings) -> None:
     """Note in a new checkpoint which topic it is of; raises Failure if it is of one that has been made anew."""
     topic = topics.identity(settings)
-    files, folder, note = _hadoop(spark, settings, TOPIC_NOTE)
-    if files.exists(note):
-        stream = files.open(note)
-        noted = bytes(stream.readAllBytes()).decode()
-        stream.close()
-        if topic and noted != topic:
-            raise Failure(_misfit(settings, "was made anew"))
-    elif topic:
-        files.mkdirs(folder)
-        stream = files.create(note, True)
-        stream.write(bytearray(topic.encode()))
-        stream.close()
+    noted = _read_file(spark, settings, TOPIC_NOTE)
+    if noted is None and topic:
+        _write_file(spark, settings, TOPIC_NOTE, topic)
+    elif noted and topic and noted != topic:
+        raise Failure(_misfit(settings, "was made anew"))
 
 
 def confirm_reset(settings: Settings) -> None:
@@ -652,10 +729,29 @@ def confirm_reset(settings: Settings) -> None:
 
 def reset_checkpoint(spark: SparkSession, settings: Settings) -> None:
     """Remove what Spark and we keep in the checkpoint, and nothing else: the folder may be a wrong one."""
-    for part in (*CHECKPOINT_PARTS, TOPIC_NOTE):
+    for part in (*CHECKPOINT_PARTS, TOPIC_NOTE, LETTERS_NOTE):
         files, _, path = _hadoop(spark, settings, part)
         files.delete(path, True)
     log.info("The progress in %s is forgotten", settings.checkpoint_dir)
+
+
+def _read_file(spark: SparkSession, settings: Settings, name: str) -> str | None:
+    """The text of a file in the checkpoint, None if it is not there."""
+    files, _, path = _hadoop(spark, settings, name)
+    if not files.exists(path):
+        return None
+    stream = files.open(path)
+    text = bytes(stream.readAllBytes()).decode()
+    stream.close()
+    return text
+
+
+def _write_file(spark: SparkSession, settings: Settings, name: str, text: str) -> None:
+    files, folder, path = _hadoop(spark, settings, name)
+    files.mkdirs(folder)
+    stream = files.create(path, True)
+    stream.write(bytearray(text.encode()))
+    stream.close()
 
 
 def _hadoop(spark: SparkSession, settings: Settings, name: str) -> tuple[Any, Any, Any]:

@@ -148,7 +148,7 @@ def test_a_record_that_cannot_be_counted_is_a_dead_letter_and_stops_nothing(pipe
             producer.send(pipeline.topic("raw"), key=key, value=value)
     job = pipeline.start("spark.py", "--available-now")
     assert job.end() == 0
-    assert "6 records in" in job.said(), "Spark reads and parses each record once, for both outputs"
+    assert "6 records in" in job.said()
     assert "5 dead letters, most of them: " in job.said()
     assert [total["mechanical"] for total in pipeline.totals().values()] == [3]
     dead = pipeline.records(pipeline.topic("dead_letter"))
@@ -160,6 +160,23 @@ def test_a_record_that_cannot_be_counted_is_a_dead_letter_and_stops_nothing(pipe
         assert dict(record.headers)["topic"] == pipeline.topic("raw").encode()
         assert dict(record.headers)["partition"] == b"0"
         assert dict(record.headers)["reason"]
+
+
+def test_dead_letters_that_a_killed_job_has_not_written_are_written_by_the_next(pipeline: Pipeline) -> None:
+    now = int(time.time())
+    put(pipeline.serve_folder(), feed(now, station("16107", 3), station("99999", 5), {"stationCode": None}))
+    assert pipeline.start("kafka_project.py", "--once").end() == 0
+    assert pipeline.start("spark.py", "--available-now").end() == 0
+    assert len(pipeline.records(pipeline.topic("dead_letter"))) == 2
+    note = pipeline.folder / ".velib" / "checkpoint" / "dead-letters"
+    for left in ("", None):  # a note that was being written, and none
+        note.unlink() if left is None else note.write_text(left)
+        before = len(pipeline.records(pipeline.topic("dead_letter")))
+        assert pipeline.start("spark.py", "--available-now").end() == 0
+        assert len(pipeline.records(pipeline.topic("dead_letter"))) == before + 2
+    assert pipeline.start("spark.py", "--available-now").end() == 0
+    assert len(pipeline.records(pipeline.topic("dead_letter"))) == before + 2, "written ones are not looked for again"
+    assert [total["mechanical"] for total in pipeline.totals().values()] == [3]
 
 
 def test_a_second_producer_ends_the_first(pipeline: Pipeline) -> None:

@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import strategies as st
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 import config
@@ -48,16 +48,20 @@ def as_values(*stations: Any, last_updated: int = NOW) -> list[bytes | None]:
     return [json.dumps(one | {"last_updated": last_updated}).encode() for one in stations]
 
 
-def outputs_of(spark: SparkSession, values: list[bytes | None]) -> DataFrame:
-    """What the job would write for these."""
-    gathered = job.gather(job.parse(kafka_records(spark, values)), "10 minutes")
-    return job.outputs(config.load(), job.totals(gathered), job.dead_letters(gathered))
-
-
 def totals_of(spark: SparkSession, values: list[bytes | None]) -> list[dict[str, Any]]:
-    """The totals among it, by postal code and snapshot."""
-    written = outputs_of(spark, values).where("topic = 'velib-projet-final-data'").collect()
+    """The totals that the job would write for these, by postal code and snapshot."""
+    stations = job.select(job.parse(kafka_records(spark, values)), config.ALL)
+    written = job.outputs(config.load(), job.totals(stations, "10 minutes")).collect()
     return sorted((json.loads(row.value) for row in written), key=lambda t: (t["postal_code"], t["last_updated"]))
+
+
+def dead_letters_of(spark: SparkSession, values: list[bytes | None]) -> list[Row]:
+    """The dead letters that it would write."""
+    return job.dead_letters(config.load(), job.parse(kafka_records(spark, values))).collect()
+
+
+def headers(letter: Row) -> dict[str, bytes]:
+    return {header.key: bytes(header.value) for header in letter.headers}
 
 
 def reasons(spark: SparkSession, values: list[bytes | None]) -> list[str | None]:
@@ -187,12 +191,12 @@ def test_kinds_of_bikes_are_read_by_name(spark: SparkSession, kinds: Any, mechan
     assert (total["mechanical"], total["ebike"], total["num_bikes_available"]) == (mechanical, ebike, 5)
 
 
-def test_only_the_selected_stations_are_kept_and_what_cannot_be_counted(spark: SparkSession) -> None:
+def test_only_the_selected_stations_are_kept_and_none_that_cannot_be_counted(spark: SparkSession) -> None:
     stations = [station("16107"), station("6015"), station("32017"), station("6016", num_bikes_available=-1)]
     parsed = job.parse(kafka_records(spark, [*as_values(*stations), b"garbage"]))
-    kept = job.select(parsed, ("16107", "32017", "99"))
-    assert [row.stationCode for row in kept.orderBy("offset").collect()] == ["16107", "32017", "6016", None]
-    assert job.select(parsed, "all").count() == 5
+    kept = job.select(parsed, ("16107", "32017", "6016", "99"))
+    assert [row.stationCode for row in kept.orderBy("offset").collect()] == ["16107", "32017"]
+    assert job.select(parsed, "all").count() == 3
 
 
 def test_a_whole_network_equals_the_plain_sum(spark: SparkSession) -> None:
@@ -273,14 +277,14 @@ def test_whatever_the_records_are_each_is_counted_or_a_dead_letter_with_its_own_
 ) -> None:
     values = [*values, GOOD.encode()]
     parsed = job.parse(kafka_records(spark, values))
-    dead = {row.offset: row for row in job.dead_letters(job.gather(parsed, "10 minutes")).collect()}
+    dead = {int(headers(row)["offset"]): row for row in dead_letters_of(spark, values)}
     counted = {row.offset for row in parsed.where("reason is null").collect()}
     assert counted.isdisjoint(dead)
     assert counted | dead.keys() == set(range(len(values)))
     assert len(values) - 1 in counted
     for offset, row in dead.items():
         assert row.value == values[offset]
-        assert row.reason
+        assert headers(row)["reason"]
 
 
 @pytest.mark.parametrize(
@@ -302,10 +306,9 @@ def test_bytes_that_are_no_text_have_a_reason(spark: SparkSession) -> None:
 
 
 def test_a_dead_letter_is_the_record_itself_with_where_it_was_and_why(spark: SparkSession) -> None:
-    written = outputs_of(spark, [*as_values(station()), b"\xffgarbage"])
-    dead = written.where("topic = 'velib-projet-dead-letters'").collect()
+    dead = dead_letters_of(spark, [*as_values(station()), b"\xffgarbage"])
     assert [(row.key, row.value) for row in dead] == [(b"key", b"\xffgarbage")]
-    assert {header.key: bytes(header.value) for header in dead[0].headers} == {
+    assert headers(dead[0]) == {
         "reason": b"not a JSON object",
         "topic": b"velib-projet",
         "partition": b"0",
@@ -315,9 +318,8 @@ def test_a_dead_letter_is_the_record_itself_with_where_it_was_and_why(spark: Spa
 
 def test_a_snapshot_that_cannot_be_counted_does_not_move_the_watermark(spark: SparkSession) -> None:
     absurd = [GOOD.replace(str(NOW), str(2**63 - 1)), GOOD.replace("16107", "99999")]
-    gathered = job.gather(job.parse(kafka_records(spark, [value.encode() for value in [*absurd, GOOD]])), "10 minutes")
-    moves = {row.dead.offset if row.dead else 2: row.snapshot is not None for row in gathered.collect()}
-    assert moves == {0: False, 1: False, 2: True}
+    stations = job.select(job.parse(kafka_records(spark, [value.encode() for value in [*absurd, GOOD]])), config.ALL)
+    assert [row.last_updated for row in stations.collect()] == [NOW]
 
 
 def test_the_connector_is_that_of_this_spark() -> None:
