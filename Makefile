@@ -15,7 +15,7 @@ help:
 	@echo 'make check  ruff and mypy'
 	@echo 'make bench  latency and catch-up, against Spark alone'
 	@echo 'make chaos  break everything at random for five minutes, and compare every total (MINUTES=30 SEED=7 NODES=3)'
-	@echo 'make soak   a day of snapshots in a few minutes: does anything grow?'
+	@echo 'make soak   two days of snapshots in a few minutes: does anything grow?'
 	@echo 'make clean  remove everything that make made'
 
 setup:
