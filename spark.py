@@ -650,8 +650,9 @@ def keep_running(spark: SparkSession, settings: Settings, available_now: bool, s
 def _lasting(error: Exception, settings: Settings) -> str | None:
     """What ended the query and what to do about it, if it will not pass by itself."""
     text = str(error)
-    misfits = ("offset was changed", "are gone", "out of range", "OffsetOutOfRange", "failOnDataLoss", "STATE_STORE_")
-    if any(sign in text for sign in misfits) or "SCHEMA_NOT_COMPATIBLE" in text:
+    gone = ("offset was changed", "are gone", "out of range", "OffsetOutOfRange", "failOnDataLoss")
+    other_job = ("STATE_STORE_", "SCHEMA_NOT_COMPATIBLE", "sources in the checkpoint")
+    if any(sign in text for sign in (*gone, *other_job)):
         return _misfit(settings, "was made anew, has lost records that were not read yet, or the job has changed")
     if "Failed to find data source: kafka" in text or "DATA_SOURCE_NOT_FOUND" in text:
         return f"Spark has no Kafka connector: give spark-submit --packages {connector()}"
