@@ -73,7 +73,7 @@ RULES_KEPT = (
     "SimplifyCasts",
 )
 """Of the optimizer rules that Spark can do without, those that do our plan good. The others search the plan of every batch in
-vain, or move what each output needs in front of what they share, so that every record would be read and parsed twice."""
+vain."""
 
 LARGEST_VALUE = 32 * 1024 * 1024  # bytes; a compressed record may be as large. Of a larger dead letter the start is kept
 CUT_VALUE = 1024 * 1024
@@ -141,7 +141,7 @@ def main() -> None:
 def run(spark: SparkSession, settings: Settings, available_now: bool, stop: threading.Event) -> None:
     """The whole path of the data, until stopped; raises what ended the query."""
     stations = select(parse(read(spark, settings)), settings.stations)
-    if settings.spark_master.startswith("local") and not config.under_spark_submit() and not available_now:
+    if _is_local(settings) and not available_now:
         stations = stations.coalesce(1)  # a snapshot is quicker in one task; what has waited keeps all cores busy
     results = outputs(settings, totals(stations, settings.watermark))
     letters = DeadLetters(spark, settings)
@@ -355,7 +355,7 @@ def session(settings: Settings) -> SparkSession:
         return SparkSession.builder.appName("velib-projet").getOrCreate()
     spark_conf = SparkConf().setAppName("velib-projet").setMaster(settings.spark_master)
     spark_conf.setAll(list(_session_options(settings).items()))
-    if settings.spark_master.startswith("local"):
+    if _is_local(settings):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # nothing here is for other machines
     if not (IVY_DIR / "jars").is_dir():
         log.info("Spark fetches its Kafka connector from Maven Central, once: this can take half a minute")
@@ -367,7 +367,7 @@ def session(settings: Settings) -> SparkSession:
         except PySparkException as error:
             raise Failure(f"Spark did not start ({_first_line(error)}): see {JVM_LOG}") from None
     context.setLogLevel("ERROR")
-    if settings.spark_master.startswith("local") and _has_local_checkpoint(settings):
+    if _is_local(settings) and _has_local_checkpoint(settings):
         # Hadoop's 1,100 defaults are sent along with every batch, twice. Local files need none of them.
         context._jsc.hadoopConfiguration().clear()
     log.info("Spark %s runs on %s, its page is %s", context.version, settings.spark_master, context.uiWebUrl)
@@ -381,7 +381,7 @@ def _session_options(settings: Settings) -> dict[str, str]:
         "spark.jars.ivy": str(IVY_DIR),
         "spark.ui.showConsoleProgress": "false",
     }
-    if settings.spark_master.startswith("local"):
+    if _is_local(settings):
         options["spark.sql.shuffle.partitions"] = "1"  # a snapshot is 1,500 records: more tasks only cost time
         # A small heap: other collectors cost more. It starts with the least that Spark runs on, with room for what lives
         # through a batch: else each of the old collections, and those for loaded classes, holds a batch up.
@@ -423,6 +423,11 @@ def _rules_left_out(spark: SparkSession) -> list[str]:
     batches = as_list(spark._jsparkSession.sessionState().optimizer().defaultBatches())
     names = {rule.ruleName() for batch in batches for rule in as_list(batch.rules())}
     return sorted(name for name in names if name.rpartition(".")[2] not in RULES_KEPT)
+
+
+def _is_local(settings: Settings) -> bool:
+    """Whether Spark runs in one process that we start."""
+    return settings.spark_master.startswith("local") and not config.under_spark_submit()
 
 
 def _has_local_checkpoint(settings: Settings) -> bool:
