@@ -97,7 +97,6 @@ PATIENCE = {
     "kafkaConsumer.pollTimeoutMs": "20000",
 }
 """How long Kafka may take for the dead letters: nothing else is seen to meanwhile."""
-EARLIEST = -2  # the offset, for Spark, of the first record there is
 
 CLOCK_DIFFERENCE = 3600  # seconds that a snapshot may be ahead of the Kafka time of its record
 
@@ -403,6 +402,8 @@ def query_options(spark: SparkSession, settings: Settings) -> dict[str, str]:
         "spark.sql.streaming.noDataMicroBatches.enabled": "false",
         "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
         "spark.sql.streaming.stopTimeout": "10s",
+        # While it is idle Spark would report progress as of the batch to come: that batch would then seem to have been seen.
+        "spark.sql.streaming.noDataProgressEventInterval": "36500d",
         # A longer description of each batch's plan costs more time than its sums.
         "spark.sql.ui.explainMode": "simple",
         # A snapshot has 89 sums, and a few snapshots are one batch; many that waited are faster sorted than hashed.
@@ -552,7 +553,7 @@ class DeadLetters:
     not look for them.
 
     A note in the checkpoint says up to which offsets there are none that are not written. What a run that was killed has
-    left is made up for by the next.
+    left is made up for by the next, and a batch that does not start there takes along what is between.
     """
 
     def __init__(self, spark: SparkSession, settings: Settings) -> None:
@@ -575,10 +576,12 @@ class DeadLetters:
 
     def look_through(self, progress: dict[str, Any]) -> None:
         """Write those of a batch that has ended, if it has any."""
-        end = progress["sources"][0]["endOffset"][self.settings.raw_topic]
+        source, topic = progress["sources"][0], self.settings.raw_topic
+        start, end = (source["startOffset"] or {}).get(topic), source["endOffset"][topic]  # the first batch has no start
         letters = progress["observedMetrics"]["dead_letters"]
-        if letters["dead"]:
+        if letters["dead"] or self.offsets not in (start, {}):
             self._write_up_to(end)
+        if letters["dead"]:
             log.warning(
                 "batch %d: %d dead letters, most of them: %s", progress["batchId"], letters["dead"], letters["commonest"]
             )
@@ -593,14 +596,18 @@ class DeadLetters:
 
     def _write_up_to(self, end: dict[str, int]) -> None:
         topic = self.settings.raw_topic
-        start = {partition: self.offsets.get(partition, EARLIEST) for partition in end}
+        # What has passed retention is gone. Spark must not be told to skip it: it would skip what a broker lacks for a while.
+        first = topics.beginning(self.settings)
+        start = {
+            partition: min(max(first[int(partition)], self.offsets.get(partition, 0)), offset)
+            for partition, offset in end.items()
+        }
         records = (
             self.spark.read.format("kafka")
             .options(**_read_options(self.settings) | PATIENCE)
             .option("assign", json.dumps({topic: [int(partition) for partition in end]}))
             .option("startingOffsets", json.dumps({topic: start}))
             .option("endingOffsets", json.dumps({topic: end}))
-            .option("failOnDataLoss", "false")  # what has passed retention since is gone
             .load()
         )
         (

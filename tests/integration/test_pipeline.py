@@ -179,6 +179,20 @@ def test_dead_letters_that_a_killed_job_has_not_written_are_written_by_the_next(
     assert [total["mechanical"] for total in pipeline.totals().values()] == [3]
 
 
+def test_a_batch_after_a_pause_is_logged_and_its_dead_letters_are_written(pipeline: Pipeline) -> None:
+    now = int(time.time())
+    served = pipeline.serve_folder()
+    put(served, feed(now - 60, station("16107", 3)))
+    job = pipeline.start("spark.py")
+    pipeline.start("kafka_project.py")
+    job.wait_for("batch 0: 1 records in")
+    time.sleep(12)  # after ten seconds without records Spark reports that it is idle
+    put(served, feed(now, station("16107", 4), station("99999", 5)))
+    job.wait_for("batch 1: 2 records in")
+    job.wait_for("batch 1: 1 dead letters, most of them: stationCode without a postal code")
+    assert len(pipeline.records(pipeline.topic("dead_letter"))) == 1
+
+
 def test_a_second_producer_ends_the_first(pipeline: Pipeline) -> None:
     pipeline.simulate(stations=10, period=1)
     first = pipeline.start("kafka_project.py")
