@@ -55,6 +55,13 @@ SPARK_HAS = ["org.apache.hadoop:hadoop-client-api", "org.apache.hadoop:hadoop-cl
 
 JVM_LOG = Path(".velib/logs/spark-jvm.log")
 
+READER = {
+    # Each task leaves thousands of fetched records that no other reads. Spark keeps them for five minutes: those of a
+    # backlog of some days fill the memory.
+    "spark.kafka.consumer.fetchedData.cache.timeout": "1s",
+    "spark.kafka.consumer.fetchedData.cache.evictorThreadRunInterval": "1s",
+}
+
 STATION = """
     stationCode string, last_updated long, is_installed int, is_renting int,
     num_bikes_available int, num_docks_available int,
@@ -351,7 +358,7 @@ def connector() -> str:
 def session(settings: Settings) -> SparkSession:
     """A Spark session: that of spark-submit, or one of our own. What its JVM prints goes to JVM_LOG."""
     if config.under_spark_submit():
-        return SparkSession.builder.appName("velib-projet").getOrCreate()
+        return SparkSession.builder.appName("velib-projet").config(map={**READER}).getOrCreate()
     spark_conf = SparkConf().setAppName("velib-projet").setMaster(settings.spark_master)
     spark_conf.setAll(list(_session_options(settings).items()))
     if _is_local(settings):
@@ -379,7 +386,7 @@ def _session_options(settings: Settings) -> dict[str, str]:
         "spark.jars.excludes": ",".join(SPARK_HAS),
         "spark.jars.ivy": str(IVY_DIR),
         "spark.ui.showConsoleProgress": "false",
-    }
+    } | READER
     if _is_local(settings):
         options["spark.sql.shuffle.partitions"] = "1"  # a snapshot is 1,500 records: more tasks only cost time
         # A small heap: other collectors cost more. It starts with the least that Spark runs on, with room for what lives
