@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -579,7 +580,6 @@ class DeadLetters:
         """Write those of the batches that ended before this run."""
         if (done := committed_offsets(self.spark, self.settings)) not in (None, self.offsets):
             self._write_up_to(done)
-            self.note()
 
     def look_through(self, progress: dict[str, Any]) -> None:
         """Write those of a batch that has ended, if it has any."""
@@ -592,7 +592,6 @@ class DeadLetters:
             log.warning(
                 "batch %d: %d dead letters, most of them: %s", progress["batchId"], letters["dead"], letters["commonest"]
             )
-            self.note()
         self.offsets = end
         if time.monotonic() - self.noted > LONGEST_UNNOTED:
             self.note()
@@ -601,12 +600,17 @@ class DeadLetters:
         _write_file(self.spark, self.settings, LETTERS_NOTE, json.dumps({self.settings.raw_topic: self.offsets}))
         self.noted = time.monotonic()
 
+    @cached_property
+    def beginning(self) -> dict[int, int]:
+        """Of the topic, by partition. Once in a run is enough: what the run itself has read is not older than that."""
+        return topics.beginning(self.settings)
+
     def _write_up_to(self, end: dict[str, int]) -> None:
+        """Write those between the offsets and this end, and note it."""
         topic = self.settings.raw_topic
         # What has passed retention is gone. Spark must not be told to skip it: it would skip what a broker lacks for a while.
-        first = topics.beginning(self.settings)
         start = {
-            partition: min(max(first[int(partition)], self.offsets.get(partition, 0)), offset)
+            partition: min(max(self.beginning.get(int(partition), 0), self.offsets.get(partition, 0)), offset)
             for partition, offset in end.items()
         }
         records = (
@@ -628,6 +632,7 @@ class DeadLetters:
             .save()
         )
         self.offsets = end
+        self.note()
 
 
 def stop_on_signals(stop: threading.Event) -> None:
