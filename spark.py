@@ -387,6 +387,8 @@ def _session_options(settings: Settings) -> dict[str, str]:
         "spark.jars.excludes": ",".join(SPARK_HAS),
         "spark.jars.ivy": str(IVY_DIR),
         "spark.ui.showConsoleProgress": "false",
+        # What is sorted goes to disk before the heap is full: a backlog of some days spent its time in garbage collections.
+        "spark.memory.fraction": "0.3",
     } | READER
     if _is_local(settings):
         options["spark.sql.shuffle.partitions"] = "1"  # a snapshot is 1,500 records: more tasks only cost time
