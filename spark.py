@@ -17,9 +17,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -110,6 +110,7 @@ CLOCK_DIFFERENCE = 3600  # seconds that a snapshot may be ahead of the Kafka tim
 
 TOTALS = ("stations", "num_bikes_available", "mechanical", "ebike", "num_docks_available")
 
+BITS = {name: 1 if name == "stations" else 11 for name in TOTALS}  # of the counts in a station that is one number
 DIGITS = 10  # of the largest count, an int
 
 RECORD = ("key", "value", "topic", "partition", "offset")
@@ -167,9 +168,9 @@ def run(spark: SparkSession, settings: Settings, available_now: bool, stop: thre
 def parse(records: DataFrame) -> DataFrame:
     """Read the station out of each Kafka record and say why if it cannot be counted.
 
-    Comes in: Kafka's columns. Goes out: the columns RECORD (its bytes and where it is), `stationCode`, `postal_code`,
-    `last_updated` (epoch seconds), `counts` (struct of TOTALS: what the station adds to them), and `reason` (string), which
-    is null when the record can be counted.
+    Comes in: Kafka's columns. Goes out: the columns RECORD (its bytes and where it is), `stationCode`, `code_number`,
+    `postal_code`, `last_updated` (epoch seconds), `counts` (struct of TOTALS: what the station adds to them), and `reason`
+    (string), which is null when the record can be counted.
     """
     options = {"columnNameOfCorruptRecord": "_malformed", "allowSingleQuotes": "false"}
     text = F.trim(F.col("value").cast("string"))
@@ -182,7 +183,11 @@ def parse(records: DataFrame) -> DataFrame:
         )
         .select(*RECORD, "arrived", "is_object", "station.*", code_number(F.col("station.stationCode")).alias("code_number"))
         .withColumn("postal_code", postal_code(F.col("stationCode"), F.col("code_number")))
-        .select(*RECORD, "stationCode", "postal_code", "last_updated", _counts().alias("counts"), _reason().alias("reason"))
+        .select(
+            *(*RECORD, "stationCode", "code_number", "postal_code", "last_updated"),
+            _counts().alias("counts"),
+            _reason().alias("reason"),
+        )
     )
 
 
@@ -207,8 +212,10 @@ def postal_code(code: Column, number: Column) -> Column:
     )
     exceptions = _postal_code_exceptions()
     # As two constants: a literal for each of the 42 would cost more time in every batch than the sums.
-    place = F.array_position(F.split(F.lit(",".join(exceptions)), ","), code)  # from 1; 0 if it is not among them
-    exception = F.get(F.split(F.lit(",".join(exceptions.values())), ","), place - 1)
+    numbers = F.split(F.lit(",".join(exceptions)), ",").cast("array<int>")
+    place = F.array_position(numbers, number)  # from 1; 0 if it is not among them
+    is_exception = (place > 0) & (code == number.cast("string"))
+    exception = F.when(is_exception, F.get(F.split(F.lit(",".join(exceptions.values())), ","), place - 1))
     return F.coalesce(exception, by_rule.cast("string"))
 
 
@@ -288,38 +295,73 @@ def totals(stations: DataFrame, watermark: str) -> DataFrame:
     once however often Kafka delivers it: a producer or a sink that retries repeats records. Of repeats that differ, which
     no retry makes, the one with the most bikes counts, whatever their order.
     """
-    seen = F.transform(F.sort_array(F.collect_set("station")), _as_bytes)
-    by_code = F.map_from_entries(F.transform(seen, lambda station: F.struct(_code(station), station)))  # the last stays
     return (
-        stations.select(F.timestamp_seconds("last_updated").alias("snapshot"), "postal_code", _text().alias("station"))
+        stations.withColumn("packed", _packed())
+        .select(
+            F.timestamp_seconds("last_updated").alias("snapshot"),
+            "postal_code",
+            "packed",
+            F.when(F.col("packed").isNull(), _text(F.col("stationCode"), F.col("counts").getField)).alias("text"),
+        )
         .withWatermark("snapshot", watermark)
-        # Of a checkpoint Spark compares the types of these, not of the set: another form of the set needs another order.
         .groupBy("postal_code", "snapshot")
-        .agg(F.aggregate(F.map_values(by_code), _zeros(), _add).alias("sums"))
+        .agg(_sums(F.collect_set("packed"), F.collect_set("text")).alias("sums"))
         .select("snapshot", "postal_code", "sums.*")
     )
 
 
-# A station in the state is text, for Spark asks its configuration at each read of a struct's field in a lambda: each of the
-# counts in DIGITS, then the stationCode, so that its order is that of the counts.
+def _sums(packed: Column, texts: Column) -> Column:
+    """What the stations of a postal code count together (struct of TOTALS), each once. Hardly one has texts."""
+    as_texts = F.transform(packed, lambda station: _text(_packed_code(station).cast("string"), partial(_packed_count, station)))
+    all_texts = F.transform(F.sort_array(F.concat(as_texts, texts)), lambda text: text.cast("binary"))
+    return F.when(F.size(texts) == 0, _add_up(F.sort_array(packed), _packed_code, _packed_count)).otherwise(
+        _add_up(all_texts, _text_code, _text_count)
+    )
 
 
-def _text() -> Column:
-    return F.concat(*[F.lpad(F.col("counts")[name].cast("string"), DIGITS, "0") for name in TOTALS], "stationCode")
+def _add_up(stations: Column, code: Callable[[Column], Column], count: Callable[[Column, str], Column]) -> Column:
+    by_code = F.map_from_entries(F.transform(stations, lambda station: F.struct(code(station), station)))  # the last stays
+
+    def add(sums: Column, station: Column) -> Column:
+        return F.struct(*[(sums[name] + count(station, name)).alias(name) for name in TOTALS])
+
+    return F.aggregate(F.map_values(by_code), _zeros(), add)
 
 
-def _as_bytes(text: Column) -> Column:
-    """Parts of bytes are found without counting characters."""
-    return text.cast("binary")
+# A station in the state is one number, for the state of what has waited for days must not fill the memory: its code and its
+# counts, each in its BITS. One that does not fit, with letters in its code or a large count, is text: its counts in DIGITS,
+# then its code. Of one code the order of either is that of the counts.
 
 
-def _code(station: Column) -> Column:
+def _packed() -> Column:
+    """Null if it does not fit."""
+    packed, fits = F.col("code_number").cast("long"), F.col("stationCode") == F.col("code_number").cast("string")
+    for name, bits in BITS.items():
+        packed = F.shiftleft(packed, bits).bitwiseOR(F.col("counts")[name])
+        fits &= F.col("counts")[name] < 2**bits
+    return F.when(fits, packed)
+
+
+def _packed_code(station: Column) -> Column:
+    return F.shiftright(station, sum(BITS.values()))
+
+
+def _packed_count(station: Column, name: str) -> Column:
+    behind = list(BITS.values())[TOTALS.index(name) + 1 :]
+    return F.shiftright(station, sum(behind)).bitwiseAND(2 ** BITS[name] - 1)
+
+
+def _text(code: Column, count: Callable[[str], Column]) -> Column:
+    return F.concat(*[F.lpad(count(name).cast("string"), DIGITS, "0") for name in TOTALS], code)
+
+
+def _text_code(station: Column) -> Column:
+    """In bytes, as below: they need not be counted as characters must."""
     return F.substr(station, F.lit(len(TOTALS) * DIGITS + 1)).cast("string")
 
 
-def _add(sums: Column, station: Column) -> Column:
-    counts = {name: F.substring(station, place * DIGITS + 1, DIGITS) for place, name in enumerate(TOTALS)}
-    return F.struct(*[(sums[name] + counts[name].cast("string").cast("long")).alias(name) for name in TOTALS])
+def _text_count(station: Column, name: str) -> Column:
+    return F.substring(station, TOTALS.index(name) * DIGITS + 1, DIGITS).cast("string").cast("long")
 
 
 def outputs(settings: Settings, sums: DataFrame) -> DataFrame:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import random
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -88,6 +89,9 @@ def test_the_code_carries_the_postal_code(spark: SparkSession) -> None:
         "92001": "92000",
         "11031_relais": "75011",
         "11031_": "75011",
+        "1022": "75002",
+        "01022": "75001",
+        "1022_relais": "75001",
     }
     assert postal_codes(spark, list(by_code)) == list(by_code.values())
 
@@ -164,6 +168,31 @@ def test_of_a_station_twice_with_other_counts_the_same_one_counts_in_any_order(s
     first, second = totals_of(spark, values), totals_of(spark, values[::-1])
     assert first == second
     assert [(t["stations"], t["num_bikes_available"]) for t in first] == [(1, 5)]
+
+
+def test_stations_of_odd_codes_large_counts_and_repeats_are_summed_each_once(spark: SparkSession) -> None:
+    dice = random.Random(1)
+    codes = ["6015", "06015", "6015_relais", "6016", "1022", "01022", "1022_relais", "1023", "59999", "20999", "32017_"]
+    counts = [0, 0, 1, 2, 9, 2046, 2047, 2048, 2**31 - 1]
+    values: list[bytes | None] = []
+    plain: dict[tuple[str, int], expected.Total] = {}
+    for last_updated in range(NOW, NOW + 300):
+        stations = [
+            station(dice.choice(codes), *(dice.choice(counts) for _ in range(3)), is_renting=dice.choice([1, 1, 1, 0]))
+            | {"num_bikes_available": dice.choice(counts)}
+            for _ in range(dice.choice([1, 2, 10, 30]))
+        ]
+        values += as_values(*stations, last_updated=last_updated)
+        last = {one["stationCode"]: one for one in sorted(stations, key=_counted)}
+        plain |= expected.totals(expected.feed(last_updated, *last.values()))
+    dice.shuffle(values)
+    assert {(t["postal_code"], t["last_updated"]): t for t in totals_of(spark, values)} == plain
+
+
+def _counted(one: dict[str, Any]) -> list[int]:
+    """What a station counts: of its repeats the greatest is counted."""
+    kinds = [count for kind in one["num_bikes_available_types"] for count in kind.values()]
+    return [one["num_bikes_available"], *kinds, one["num_docks_available"]] if one["is_renting"] else []
 
 
 def test_a_closed_station_does_not_count_and_leaves_a_record_of_zeros(spark: SparkSession) -> None:
