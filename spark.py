@@ -330,7 +330,8 @@ def _add_up(stations: Column, code: Callable[[Column], Column], count: Callable[
 
 # A station in the state is one number, for the state of what has waited for days must not fill the memory: its code and its
 # counts, each in its BITS. One that does not fit, with letters in its code or a large count, is text: its counts in DIGITS,
-# then its code. Of one code the order of either is that of the counts.
+# then its code. Of one code the order of either is that of the counts. A new form needs another order of the keys above: of an
+# old checkpoint Spark compares the types only, and would read one form as the other.
 
 
 def _packed() -> Column:
