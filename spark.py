@@ -184,7 +184,11 @@ def parse(records: DataFrame) -> DataFrame:
         .select(*RECORD, "arrived", "is_object", "station.*", code_number(F.col("station.stationCode")).alias("code_number"))
         .withColumn("postal_code", postal_code(F.col("stationCode"), F.col("code_number")))
         .select(
-            *(*RECORD, "stationCode", "code_number", "postal_code", "last_updated"),
+            *RECORD,
+            "stationCode",
+            "code_number",
+            "postal_code",
+            "last_updated",
             _counts().alias("counts"),
             _reason().alias("reason"),
         )
@@ -214,9 +218,14 @@ def postal_code(code: Column, number: Column) -> Column:
     # As two constants: a literal for each of the 42 would cost more time in every batch than the sums.
     numbers = F.split(F.lit(",".join(exceptions)), ",").cast("array<int>")
     place = F.array_position(numbers, number)  # from 1; 0 if it is not among them
-    is_exception = (place > 0) & (code == number.cast("string"))
+    is_exception = (place > 0) & _is_just(code, number)
     exception = F.when(is_exception, F.get(F.split(F.lit(",".join(exceptions.values())), ","), place - 1))
     return F.coalesce(exception, by_rule.cast("string"))
+
+
+def _is_just(code: Column, number: Column) -> Column:
+    """Whether the code is its number and nothing more: no zeros before it, no letters behind."""
+    return code == number.cast("string")
 
 
 def _postal_code_exceptions() -> dict[str, str]:
@@ -336,7 +345,7 @@ def _add_up(stations: Column, code: Callable[[Column], Column], count: Callable[
 
 def _packed() -> Column:
     """Null if it does not fit."""
-    packed, fits = F.col("code_number").cast("long"), F.col("stationCode") == F.col("code_number").cast("string")
+    packed, fits = F.col("code_number").cast("long"), _is_just(F.col("stationCode"), F.col("code_number"))
     for name, bits in BITS.items():
         packed = F.shiftleft(packed, bits).bitwiseOR(F.col("counts")[name])
         fits &= F.col("counts")[name] < 2**bits
