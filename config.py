@@ -1,7 +1,8 @@
-"""Every setting of the pipeline: read from the environment or a `.env` file, checked, with its default.
+"""Every setting of the pipeline, from the environment or a `.env` file: checked, with its default.
 
-No other file reads a setting from the environment. `load()` returns the settings or raises `BadSetting`, whose text has
-one line for each bad value: the variable, what it holds (never a secret) and what is allowed.
+No other file reads a setting from the environment. `load()` returns the settings or raises
+BadSetting, whose text has a line for each bad value: the variable, what it holds (never a secret)
+and what is allowed.
 """
 
 import os
@@ -13,14 +14,12 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from velib.errors import BadSetting
+
 CACHE_DIR = Path.home() / ".cache" / "velib-projet"
 """What is fetched once for this user: Spark's Kafka connector and Kafka itself."""
 
 ALL = "all"
-
-
-class BadSetting(Exception):
-    """A setting that cannot be used. The text names the variable, its value and what is allowed."""
 
 
 def _must(condition: object) -> None:
@@ -31,7 +30,12 @@ def _must(condition: object) -> None:
 
 def _url(text: str) -> str:
     url = urlsplit(text)
-    _must(url.scheme in ("http", "https") and url.hostname and url.port != 0 and not re.search(r"\s", text))
+    _must(
+        url.scheme in ("http", "https")
+        and url.hostname
+        and url.port != 0
+        and not re.search(r"\s", text)
+    )
     return text.rstrip("/")
 
 
@@ -73,7 +77,7 @@ _TOPIC = "a Kafka topic name: 1 to 249 letters, digits, '.', '_' or '-'"
 
 
 class Settings(BaseSettings):
-    """The settings. Each field's description says what is allowed, in the words of the error line."""
+    """The settings. A field's description says what is allowed, for the line of a BadSetting."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -89,10 +93,12 @@ class Settings(BaseSettings):
         validation_alias="VELIB_API_URL",
         description="a URL that starts with http:// or https://",
     )
-    stations: Annotated[tuple[str, ...] | Literal["all"], NoDecode, BeforeValidator(_stations)] = Field(
-        ("16107", "32017"),
-        validation_alias="VELIB_STATIONS",
-        description="station codes separated by commas, such as 16107,32017, or the word all",
+    stations: Annotated[tuple[str, ...] | Literal["all"], NoDecode, BeforeValidator(_stations)] = (
+        Field(
+            ("16107", "32017"),
+            validation_alias="VELIB_STATIONS",
+            description="station codes separated by commas, such as 16107,32017, or the word all",
+        )
     )
     poll_seconds: float = Field(
         60,
@@ -102,7 +108,9 @@ class Settings(BaseSettings):
         description="a number of seconds from 0.1 to 86400",
     )
     raw_topic: Topic = Field("velib-projet", validation_alias="VELIB_RAW_TOPIC", description=_TOPIC)
-    final_topic: Topic = Field("velib-projet-final-data", validation_alias="VELIB_FINAL_TOPIC", description=_TOPIC)
+    final_topic: Topic = Field(
+        "velib-projet-final-data", validation_alias="VELIB_FINAL_TOPIC", description=_TOPIC
+    )
     dead_letter_topic: Topic = Field(
         "velib-projet-dead-letters", validation_alias="VELIB_DEAD_LETTER_TOPIC", description=_TOPIC
     )
@@ -114,9 +122,13 @@ class Settings(BaseSettings):
     watermark: Annotated[str, _matches(r"[1-9][0-9]{0,6} (second|minute|hour|day)s?")] = Field(
         "10 minutes",
         validation_alias="VELIB_WATERMARK",
-        description="a whole number and a unit, such as '10 minutes' (seconds, minutes, hours or days)",
+        description=(
+            "a whole number and a unit, such as '10 minutes' (seconds, minutes, hours or days)"
+        ),
     )
-    spark_master: Annotated[str, _matches(r"local(\[.+\])?|local-cluster\[.+\]|spark://.+|yarn|k8s://.+")] = Field(
+    spark_master: Annotated[
+        str, _matches(r"local(\[.+\])?|local-cluster\[.+\]|spark://.+|yarn|k8s://.+")
+    ] = Field(
         "local[*]",
         validation_alias="VELIB_SPARK_MASTER",
         description="a Spark master: local[*], local[N], spark://host:port, yarn or k8s://host:port",
@@ -131,8 +143,12 @@ class Settings(BaseSettings):
         validation_alias="KAFKA_SECURITY_PROTOCOL",
         description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL",
     )
-    sasl_mechanism: Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None, _EMPTY_IS_NONE] = Field(
-        None, validation_alias="KAFKA_SASL_MECHANISM", description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
+    sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None, _EMPTY_IS_NONE
+    ] = Field(
+        None,
+        validation_alias="KAFKA_SASL_MECHANISM",
+        description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
     )
     sasl_username: Annotated[str | None, _EMPTY_IS_NONE] = Field(
         None, validation_alias="KAFKA_SASL_USERNAME", description="a user name"
@@ -140,8 +156,12 @@ class Settings(BaseSettings):
     sasl_password: Annotated[SecretStr | None, _EMPTY_IS_NONE] = Field(
         None, validation_alias="KAFKA_SASL_PASSWORD", description="a password"
     )
-    ssl_cafile: Annotated[Annotated[Path, AfterValidator(_readable_file)] | None, _EMPTY_IS_NONE] = Field(
-        None, validation_alias="KAFKA_SSL_CAFILE", description="a readable file of CA certificates (PEM)"
+    ssl_cafile: Annotated[
+        Annotated[Path, AfterValidator(_readable_file)] | None, _EMPTY_IS_NONE
+    ] = Field(
+        None,
+        validation_alias="KAFKA_SSL_CAFILE",
+        description="a readable file of CA certificates (PEM)",
     )
 
 
@@ -150,7 +170,9 @@ def load() -> Settings:
     try:
         settings = Settings()
     except ValidationError as error:
-        raise BadSetting("\n".join(_line(e["loc"][0], e["input"]) for e in error.errors())) from None
+        raise BadSetting(
+            "\n".join(_line(e["loc"][0], e["input"]) for e in error.errors())
+        ) from None
     except UnicodeDecodeError:
         raise BadSetting("The file .env is not UTF-8 text: save it as UTF-8") from None
     _check_together(settings)
@@ -173,8 +195,8 @@ def _check_together(settings: Settings) -> None:
     topics = [settings.raw_topic, settings.final_topic, settings.dead_letter_topic]
     if len(set(topics)) < len(topics):
         raise BadSetting(
-            f"VELIB_RAW_TOPIC, VELIB_FINAL_TOPIC and VELIB_DEAD_LETTER_TOPIC are {', '.join(map(repr, topics))}:"
-            " they must be three different topics"
+            "VELIB_RAW_TOPIC, VELIB_FINAL_TOPIC and VELIB_DEAD_LETTER_TOPIC are"
+            f" {', '.join(map(repr, topics))}: they must be three different topics"
         )
     if settings.security_protocol.startswith("SASL_"):
         for variable, value in (
@@ -183,4 +205,7 @@ def _check_together(settings: Settings) -> None:
             ("KAFKA_SASL_PASSWORD", settings.sasl_password),
         ):
             if value is None:
-                raise BadSetting(f"{variable} is not set: KAFKA_SECURITY_PROTOCOL={settings.security_protocol} needs it")
+                raise BadSetting(
+                    f"{variable} is not set:"
+                    f" KAFKA_SECURITY_PROTOCOL={settings.security_protocol} needs it"
+                )

@@ -1,214 +1,217 @@
-"""Prints the totals of `velib-projet-final-data`: the latest of every postal code, then each new one as it comes.
+"""Prints the totals of `velib-projet-final-data`: the latest of every postal code, then new ones.
 
-python consumer.py                        as aligned text
-python consumer.py --json                 one JSON object a line, as stored
-python consumer.py --postal-code 75016    of this postal code alone (may be repeated)
-python consumer.py --dead-letters         the records that could not be counted, and why
+ Usage: consumer.py [--json] [--from-beginning] [--postal-code CODE ...] [--dead-letters]
+                    [--max-messages N] [--timeout-ms N]
+
+ Run it
+    python consumer.py                        aligned text
+    python consumer.py --json                 one JSON object a line, as stored
+    python consumer.py --postal-code 75016    this postal code alone; the option may be repeated
+    python consumer.py --from-beginning       every total, the oldest first
+    python consumer.py --dead-letters         the records that could not be counted, and why
+    python consumer.py --timeout-ms 5000      end after five seconds without a message
+
+A week of totals takes seconds to read. So the end of the topic is read first, and the latest total
+that it has of each postal code is printed, in the order of the postal codes. Then the older records
+are read: if they have a later total of a postal code, or its only one, that is printed too. After
+that each new total is printed as it comes. The last line of a postal code is its latest total.
 """
 
 import argparse
-import csv
 import json
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
-from datetime import datetime
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import KafkaError
 
-import cli
 import config
-import topics
-from cli import Failure, log, printable
 from config import Settings
+from velib import cli, connection, topics
+from velib.areas import areas
+from velib.cli import local_time, log, printable
+from velib.errors import Failure
 
+RECENT = 20_000  # offsets of each partition that are read first: four hours of the whole network
+MAX_OFFSET = 2**63 - 1  # an offset has 64 bits
 POLL_MS = 500
-YEAR_9999 = 253_370_764_800  # epoch seconds; no date is later
-BETWEEN_TOKENS = re.compile(r"[\t\r\n]")  # within a JSON string they are not allowed
-POSTAL_CODE = re.compile("[0-9]{5}")
-SHOWN = 60  # characters of a dead letter
-REMEMBERED = 30_000  # totals, of 337 snapshots of the network: more than a job that was killed writes again, as a rule
+END_OFFSETS_MS = 5_000  # for Kafka to tell where the partitions end
+RETRY_SECONDS = 1.0
+CHECK_SECONDS = 5.0  # between two checks whether Kafka is there, while no record comes
+MAX_REMEMBERED = 30_000  # printed totals; a job that was killed seldom writes more of them again
+MAX_SHOWN = 60  # characters of a dead letter's value in the text form
 
-NUMBERS = ("stations", "num_bikes_available", "mechanical", "ebike", "num_docks_available", "last_updated")
+POSTAL_CODE = re.compile("[0-9]{5}")
+COUNTS = ("stations", "num_bikes_available", "mechanical", "ebike", "num_docks_available")
+NUMBERS = (*COUNTS, "last_updated")
+YEAR_9999 = 253_370_764_800  # epoch seconds; Python knows no later date
+BETWEEN_TOKENS = re.compile(r"[\t\r\n]")  # JSON does not allow them within a string
+DEAD_LETTER = ("reason", "topic", "partition", "offset", "key", "value")
+
+Offsets = dict[TopicPartition, int]
 
 
 def main() -> None:
-    arguments = _arguments()
+    options = _options()
     settings = config.load()
-    timeout = arguments.timeout_ms / 1000 if arguments.timeout_ms is not None else float("inf")
-    if not topics.ensure(settings, timeout):
+    deadline = Deadline(options.timeout_ms)
+    if not topics.ensure(settings, deadline.seconds_left()):
         return
-    try:
-        lines = dead_letter_lines(settings, arguments) if arguments.dead_letters else total_lines(settings, arguments)
-        for count, line in enumerate(until_silence(lines, timeout), start=1):
+    topic = settings.dead_letter_topic if options.dead_letters else settings.final_topic
+    with Reader(settings, topic, deadline) as reader:
+        lines = dead_letter_lines if options.dead_letters else total_lines
+        for count, line in enumerate(lines(reader, options), start=1):
             print(printable(line), flush=True)
-            if count == arguments.max_messages:
+            deadline.renew()
+            if count == options.max_messages:
                 break
-    except KafkaError as error:
-        raise Failure(topics.refused(settings, error)) from None
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Print the totals by postal code.")
-    parser.add_argument("--json", action="store_true", help="print each record as it is stored, one JSON object a line")
-    parser.add_argument("--from-beginning", action="store_true", help="start with the oldest record instead of the latest")
-    parser.add_argument(
-        "--postal-code", action="append", metavar="CODE", type=_postal_code, help="print this one only (may be repeated)"
-    )
-    parser.add_argument("--max-messages", type=_at_least_one, metavar="N", help="stop after N messages")
-    parser.add_argument("--timeout-ms", type=_at_least_one, metavar="N", help="stop after N ms without a message")
-    parser.add_argument("--dead-letters", action="store_true", help="print what could not be counted, from the beginning")
-    arguments = parser.parse_args()
-    if arguments.dead_letters and arguments.postal_code:
-        parser.error("--postal-code does not go with --dead-letters: they may have none")
-    return arguments
+class Deadline:
+    """When the script ends: `timeout_ms` after it started, or after its last message."""
+
+    def __init__(self, timeout_ms: int | None) -> None:
+        """Without `timeout_ms` the deadline never passes."""
+        self.timeout = float("inf") if timeout_ms is None else timeout_ms / 1000
+        self.renew()
+
+    def renew(self) -> None:
+        self.time = time.monotonic() + self.timeout
+
+    def seconds_left(self) -> float:
+        return max(0.0, self.time - time.monotonic())
+
+    def has_passed(self) -> bool:
+        return self.seconds_left() == 0
 
 
-def total_lines(settings: Settings, arguments: argparse.Namespace) -> Iterator[str | None]:
-    """Each total to print, as a line; None when there is none now."""
-    names = place_names()
-    values = (record and record.value for record in records(settings, settings.final_topic, arguments.from_beginning))
-    for item in wanted(values, arguments.postal_code):
-        yield item and (item[0] if arguments.json else as_text(item[1], names))
+class Reader:
+    """Reads the committed records of a topic, of all its partitions, until the deadline.
 
-
-def dead_letter_lines(settings: Settings, arguments: argparse.Namespace) -> Iterator[str | None]:
-    """Each dead letter, once, as a line; None when there is none now."""
-    seen: set[tuple[str, str]] = set()
-    for record in records(settings, settings.dead_letter_topic, from_beginning=True):
-        letter = record and dead_letter(record)
-        if letter is None:
-            yield None
-        elif (place := (letter["partition"], letter["offset"])) not in seen:  # Spark writes a batch again if it was killed
-            seen.add(place)
-            yield json.dumps(letter) if arguments.json else dead_letter_as_text(letter)
-
-
-def dead_letter(record: Any) -> dict[str, Any]:
-    """What a dead letter says, as text: bytes that are no UTF-8 are written as \\xff."""
-    headers = {name: value.decode(errors="backslashreplace") for name, value in record.headers}
-    told = {name: headers.get(name, "") for name in ("reason", "topic", "partition", "offset")}
-    key, value = (None if raw is None else raw.decode(errors="backslashreplace") for raw in (record.key, record.value))
-    return told | {"key": key, "value": value}
-
-
-def dead_letter_as_text(letter: dict[str, Any]) -> str:
-    value = letter["value"] or ""
-    start = value if len(value) <= SHOWN else value[:SHOWN] + "…"
-    return f"{letter['topic']} {letter['partition']}:{letter['offset']}  {letter['reason']}  key {letter['key']}  value {start}"
-
-
-def _postal_code(text: str) -> str:
-    if not POSTAL_CODE.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a postal code: five digits, such as 75016")
-    return text
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
-
-
-def place_names() -> dict[str, str]:
-    """The name of the place by postal code."""
-    with (Path(__file__).parent / "data" / "postal_areas.csv").open(encoding="utf-8", newline="") as file:
-        return {row["postal_code"]: row["name"] for row in csv.DictReader(file)}
-
-
-def records(settings: Settings, topic: str, from_beginning: bool) -> Iterator[Any]:
-    """The records of a topic: all, or the latest total of each key and then the new ones. None when there is none now."""
-    consumer, ends = _connect(settings, topic)
-    with consumer:
-        consumer.assign(list(ends))
-        consumer.seek_to_beginning(*ends)
-        if not from_beginning:
-            yield from latest(consumer, ends)
-        is_away, looked = False, time.monotonic()
-        while True:
-            polled = consumer.poll(timeout_ms=POLL_MS)
-            yield from (record for batch in polled.values() for record in batch)
-            yield None
-            if not polled and time.monotonic() - looked > topics.SILENT_SECONDS:
-                is_away, looked = say_whether_away(settings, is_away), time.monotonic()
-
-
-def say_whether_away(settings: Settings, was_away: bool) -> bool:
-    """Whether Kafka is away now, of which `poll` tells nothing; says so when that has changed."""
-    is_away = not topics.is_there(settings)
-    if is_away and not was_away:
-        log.warning(topics.silent(settings))
-    if was_away and not is_away:
-        log.info("Kafka answers again")
-    return is_away
-
-
-def _connect(settings: Settings, topic: str) -> tuple[KafkaConsumer, dict[TopicPartition, int]]:
-    """A consumer and the end of each partition now. Of several brokers one may be away: it is tried until one answers."""
-    while True:
-        consumer = None
-        try:
-            consumer = KafkaConsumer(
-                **topics.connection(settings),
-                isolation_level="read_committed",
-                auto_offset_reset="earliest",
-                enable_auto_commit=False,
-                max_poll_records=5000,
-            )
-            partitions = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
-            return consumer, consumer.end_offsets(partitions)
-        except KafkaError as error:
-            if consumer is not None:
-                consumer.close()
-            if not topics.passes(error):
-                raise
-            log.warning("Kafka failed (%s): connecting again", error)
-            time.sleep(1)
-
-
-def latest(consumer: KafkaConsumer, ends: dict[TopicPartition, int]) -> list[Any]:
-    """The record of the newest snapshot of each postal code that stands before the given offsets, by postal code."""
-    newest: dict[str, tuple[int, Any]] = {}
-    while any(consumer.position(partition) < end for partition, end in ends.items()):
-        for batch in consumer.poll(timeout_ms=POLL_MS).values():
-            for record in batch:
-                total = parse(record.value)
-                if total and total["last_updated"] >= newest.get(total["postal_code"], (0, None))[0]:
-                    newest[total["postal_code"]] = (total["last_updated"], record)
-    return [newest[postal_code][1] for postal_code in sorted(newest)]
-
-
-def wanted(values: Iterator[bytes | None], postal_codes: list[str] | None) -> Iterator[tuple[str, dict[str, Any]] | None]:
-    """Each value to print, as text and as an object; None when there is none now.
-
-    Spark writes a batch again if it was killed while it wrote it: an exact repeat is not printed.
+    While Kafka is away it waits, and then it goes on where it was. Raises Failure if Kafka refuses.
     """
-    seen: OrderedDict[int, None] = OrderedDict()
-    for value in values:
-        total = parse(value)
-        if value is None or total is None:
-            yield None
+
+    def __init__(self, settings: Settings, topic: str, deadline: Deadline) -> None:
+        self.settings, self.topic, self.deadline = settings, topic, deadline
+        self.consumer: Any = None  # a KafkaConsumer, once connected
+        self.beginnings: Offsets = {}
+        self.ends: Offsets = {}  # as they were when it connected
+        self.is_away = False
+        self.next_check = time.monotonic() + CHECK_SECONDS
+
+    def __enter__(self) -> "Reader":
+        while not (self.ends or self.deadline.has_passed()):
+            with self._waiting_out_failures():
+                self.consumer = self.consumer or connection.committed_consumer(self.settings)
+                partitions = topics.partitions(self.consumer, self.topic)
+                self.consumer.assign(partitions)
+                self.beginnings = dict.fromkeys(partitions, 0)
+                self.ends = self.consumer.end_offsets(partitions, END_OFFSETS_MS)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.consumer is not None:
+            self.consumer.close()
+
+    def read(self, starts: Offsets, ends: Offsets | None = None) -> Iterator[Any]:
+        """The records from the offsets `starts` up to `ends`; without `ends`, also each new one.
+
+        They end early if the deadline passes.
+        """
+        ends = ends or dict.fromkeys(starts, MAX_OFFSET)
+        for partition, start in starts.items():
+            self.consumer.seek(partition, start)
+        is_at_end = False
+        while not (is_at_end or self.deadline.has_passed()):
+            batches: dict[TopicPartition, list[Any]] = {}
+            with self._waiting_out_failures():
+                batches = self.consumer.poll(min(POLL_MS, 1000 * self.deadline.seconds_left()))
+                # There is no position while Kafka is asked for its oldest record, if that is newer.
+                positions = {p: self.consumer.position(p, POLL_MS) or 0 for p in ends}
+                is_at_end = all(positions[p] >= end for p, end in ends.items())
+            for partition, batch in batches.items():
+                yield from (record for record in batch if record.offset < ends[partition])
+            if not batches and time.monotonic() > self.next_check:
+                self._check_kafka()
+
+    @contextmanager
+    def _waiting_out_failures(self) -> Iterator[None]:
+        """Log a transient failure of Kafka and wait a second; raise Failure for any other."""
+        try:
+            yield
+        except KafkaError as error:
+            if not connection.is_transient(error):
+                raise Failure(connection.refusal_message(self.settings, error)) from None
+            log.warning("Kafka failed (%s): trying again", error)
+            time.sleep(min(RETRY_SECONDS, self.deadline.seconds_left()))
+
+    def _check_kafka(self) -> None:
+        """Log that Kafka has gone away or is back: a poll without records does not tell."""
+        was_away, self.is_away = self.is_away, not connection.is_reachable(self.settings)
+        if self.is_away and not was_away:
+            log.warning(connection.no_answer_message(self.settings))
+        if was_away and not self.is_away:
+            log.info("Kafka answers again")
+        self.next_check = time.monotonic() + CHECK_SECONDS
+
+
+def total_lines(reader: Reader, options: argparse.Namespace) -> Iterator[str]:
+    """A line for each total of the chosen postal codes, but none for an exact repeat."""
+    names = {postal_code: area["name"] for postal_code, area in areas().items()}
+    chosen = options.postal_code
+    repeats = Repeats()
+    everything = reader.read(reader.beginnings)
+    for record in everything if options.from_beginning else latest_then_new(reader):
+        total = parse(record.value)
+        if total is None or (chosen and total["postal_code"] not in chosen):
             continue
-        if hash(value) in seen or (postal_codes and total["postal_code"] not in postal_codes):
+        if not repeats.has(record.value):
+            as_stored = BETWEEN_TOKENS.sub(" ", record.value.decode())
+            yield as_stored if options.json else as_text(total, names)
+
+
+def latest_then_new(reader: Reader) -> Iterator[Any]:
+    """The record of every postal code's latest total, then each new record."""
+    recent = {partition: max(0, end - RECENT) for partition, end in reader.ends.items()}
+    latest: dict[str, tuple[int, int]] = {}
+    for starts, ends in ((recent, reader.ends), (reader.beginnings, recent)):
+        later = later_totals(reader.read(starts, ends), latest)
+        if reader.deadline.has_passed():
+            return  # before all records were read: the rest may have later totals
+        yield from later
+    yield from reader.read(reader.ends)
+
+
+def later_totals(records: Iterable[Any], latest: dict[str, tuple[int, int]]) -> list[Any]:
+    """The record of each postal code's latest total, if later than `latest` says, by postal code.
+
+    `latest` has the `last_updated` and the offset of every latest total, and is updated.
+    Of totals with the same `last_updated`, the one with the greatest offset is the latest.
+    """
+    later = {}
+    for record in records:
+        total = parse(record.value)
+        if total is None:
             continue
-        seen[hash(value)] = None
-        if len(seen) > REMEMBERED:
-            seen.popitem(last=False)
-        yield BETWEEN_TOKENS.sub(" ", value.decode()), total
+        postal_code, version = total["postal_code"], (total["last_updated"], record.offset)
+        if postal_code not in latest or version > latest[postal_code]:
+            latest[postal_code], later[postal_code] = version, record
+    return [later[postal_code] for postal_code in sorted(later)]
 
 
 def parse(value: bytes | None) -> dict[str, Any] | None:
-    """The object in a value, None if it is none of `spark.py`'s; says so unless the value is empty."""
+    """The total in a record's value; None if it is not one, with a log line unless it is empty."""
     if value is None:
         return None
     try:
         total = json.loads(value)
-        is_whole = all(type(total[number]) is int for number in NUMBERS)
-        if is_whole and POSTAL_CODE.fullmatch(total["postal_code"]) and 0 <= total["last_updated"] < YEAR_9999:
+        has_numbers = all(type(total[number]) is int for number in NUMBERS)
+        has_postal_code = POSTAL_CODE.fullmatch(total["postal_code"])
+        if has_numbers and has_postal_code and 0 <= total["last_updated"] < YEAR_9999:
             return dict(total)
     except (ValueError, TypeError, KeyError, RecursionError):
         pass
@@ -216,27 +219,99 @@ def parse(value: bytes | None) -> dict[str, Any] | None:
     return None
 
 
-def until_silence(lines: Iterator[str | None], timeout: float) -> Iterator[str]:
-    """Pass the lines on until none has come for `timeout` seconds."""
-    last = time.monotonic()
-    for line in lines:
-        if line is not None:
-            yield line
-            last = time.monotonic()
-        elif time.monotonic() - last >= timeout:
-            return
+class Repeats:
+    """Recognises a total that was printed already: a killed job writes its last ones again."""
+
+    def __init__(self) -> None:
+        self.hashes: OrderedDict[int, None] = OrderedDict()
+
+    def has(self, value: bytes) -> bool:
+        """Whether `value` is one of the last MAX_REMEMBERED values, to which it is then added."""
+        if hash(value) in self.hashes:
+            return True
+        self.hashes[hash(value)] = None
+        if len(self.hashes) > MAX_REMEMBERED:
+            self.hashes.popitem(last=False)
+        return False
 
 
 def as_text(total: dict[str, Any], names: dict[str, str]) -> str:
-    """One line: postal code, place, bikes, docks, stations, the snapshot's time on this machine's clock."""
+    """One line: postal code, place, bikes, docks, stations, and the snapshot's local time."""
     width = max(map(len, names.values()))
     return (
         f"{total['postal_code']}  {names.get(total['postal_code'], ''):{width}}"
         f"  {total['num_bikes_available']:5} bikes"
         f" ({total['mechanical']:4} mechanical + {total['ebike']:4} electric)"
         f"  {total['num_docks_available']:5} docks  {total['stations']:3} stations"
-        f"  {datetime.fromtimestamp(total['last_updated']):%Y-%m-%d %H:%M:%S}"
+        f"  {local_time(total['last_updated'])}"
     )
+
+
+def dead_letter_lines(reader: Reader, options: argparse.Namespace) -> Iterator[str]:
+    """A line for each raw record that could not be counted: one, if a killed job wrote it twice."""
+    printed: set[int] = set()
+    for record in reader.read(reader.beginnings):
+        dead_letter = parse_dead_letter(record)
+        place = hash(
+            (record.value, *(dead_letter[part] for part in ("topic", "partition", "offset")))
+        )
+        if place not in printed:
+            printed.add(place)
+            yield json.dumps(dead_letter) if options.json else dead_letter_as_text(dead_letter)
+
+
+def parse_dead_letter(record: Any) -> dict[str, str | None]:
+    """The fields of a dead letter as text; a byte that is not UTF-8 is written as in \\xff."""
+    fields = dict(record.headers) | {"key": record.key, "value": record.value}
+    raw = {name: fields.get(name, b"") for name in DEAD_LETTER}
+    return {
+        name: None if field is None else field.decode(errors="backslashreplace")
+        for name, field in raw.items()
+    }
+
+
+def dead_letter_as_text(dead_letter: dict[str, str | None]) -> str:
+    """One line: the raw record's place, the reason, its key, and the beginning of its value."""
+    value = dead_letter["value"] or ""
+    start = value if len(value) <= MAX_SHOWN else value[:MAX_SHOWN] + "…"
+    return (
+        f"{dead_letter['topic']} {dead_letter['partition']}:{dead_letter['offset']}"
+        f"  {dead_letter['reason']}  key {dead_letter['key']}  value {start}"
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Print the totals by postal code.")
+    add = parser.add_argument
+    add("--json", action="store_true", help="print each record as it is stored, one object a line")
+    add("--from-beginning", action="store_true", help="print every record, the oldest first")
+    add("--dead-letters", action="store_true", help="print the records that could not be counted")
+    add("--max-messages", type=_at_least_one, metavar="N", help="stop after N messages")
+    add("--timeout-ms", type=_at_least_one, metavar="N", help="stop after N ms without a message")
+    add(
+        "--postal-code",
+        type=_postal_code,
+        metavar="CODE",
+        action="append",
+        help="print this one only (may be repeated)",
+    )
+    options = parser.parse_args()
+    if options.dead_letters and options.postal_code:
+        parser.error("--postal-code does not go with --dead-letters: they may have none")
+    return options
+
+
+def _postal_code(text: str) -> str:
+    if not POSTAL_CODE.fullmatch(text):
+        reason = f"{text!r} is not a postal code: five digits, such as 75016"
+        raise argparse.ArgumentTypeError(reason)
+    return text
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
 
 
 if __name__ == "__main__":

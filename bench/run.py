@@ -1,12 +1,12 @@
-"""Measures the pipeline against Spark alone, all in one run, as ratios: these hold where the machine's speed does not.
+"""Measures the pipeline against Spark alone, in one run, as ratios: machines differ in speed.
 
     make bench            both
     python -m bench.run   the same, in the .venv
 
-Latency: from a producer's commit of a snapshot of 1,500 stations to the last of its results readable, against a Spark job
-that copies the records from topic to topic. Catch-up: a million records that wait in the topic, against Spark only
-counting them; each three times in turns, and the median. Each job is a process of its own, started anew on the same
-embedded Kafka.
+Latency: from a producer's commit of a snapshot of 1,500 stations until the last of its results can
+be read, against a Spark job that copies the records from topic to topic. Catch-up: a million
+records that wait in the topic, against Spark only counting them; three times in turns, and the
+median. Each job is a process of its own, started anew on the same embedded Kafka.
 """
 
 import json
@@ -26,17 +26,21 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from rich.console import Console
 from rich.table import Table
 
-import cli
 import config
-import topics
-from cli import Failure, log
 from local.broker import free_port
 from local.simulator import make_network, station_status
+from velib import cli, connection, topics
+from velib.cli import log
+from velib.errors import Failure
 
 PROJECT = Path(__file__).parent.parent
 STATIONS = 1500
 POSTAL_CODES = 89
-WARM_UP, MEASURED, PERIOD = 150, 150, 0.5  # snapshots and the seconds between two; Java compiles through the first hundred
+WARM_UP, MEASURED, PERIOD = (
+    150,
+    150,
+    0.5,
+)  # snapshots and the seconds between two; Java compiles through the first hundred
 RECORDS, TURNS = 1_000_000, 3
 
 
@@ -70,8 +74,18 @@ def _percentile(values: list[float], share: int) -> float:
 @contextmanager
 def _kafka(folder: Path) -> Iterator[str]:
     port = free_port()
-    command = [sys.executable, "-m", "local.broker", "--port", str(port), "--data-dir", str(folder / "kafka")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=PROJECT) as broker:
+    command = [
+        sys.executable,
+        "-m",
+        "local.broker",
+        "--port",
+        str(port),
+        "--data-dir",
+        str(folder / "kafka"),
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=PROJECT
+    ) as broker:
         try:
             assert broker.stdout is not None
             if broker.stdout.readline() != "ready\n":
@@ -98,7 +112,12 @@ def _job(folder: Path, name: str, arguments: list[str]) -> Iterator[subprocess.P
     """A Spark job as a process, once it has started."""
     environment = os.environ | {"VELIB_CHECKPOINT_DIR": str(folder / name)}
     with subprocess.Popen(
-        [sys.executable, *arguments], env=environment, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, *arguments],
+        env=environment,
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         try:
             yield process
@@ -108,14 +127,16 @@ def _job(folder: Path, name: str, arguments: list[str]) -> Iterator[subprocess.P
 
 
 def latencies(folder: Path, name: str, arguments: list[str], results: int) -> list[float]:
-    """Seconds from the commit of each snapshot until the last of its `results` records can be read."""
+    """Seconds from the commit of each snapshot until the last of its results can be read."""
     log.info("Latency of %s", name)
     settings = _settings(name)
     network = make_network(STATIONS, 1)
     committed: list[float] = []
     readable: list[float] = []
     done = threading.Event()
-    reader = threading.Thread(target=_note_arrivals, args=(settings, results, readable, done), daemon=True)
+    reader = threading.Thread(
+        target=_note_arrivals, args=(settings, results, readable, done), daemon=True
+    )
     reader.start()
     with _job(folder, name, arguments), _producer() as producer:
         for number in range(WARM_UP + MEASURED):
@@ -132,11 +153,15 @@ def latencies(folder: Path, name: str, arguments: list[str], results: int) -> li
     return [end - start for start, end in zip(committed, readable, strict=False)][WARM_UP:]
 
 
-def _note_arrivals(settings: config.Settings, results: int, readable: list[float], done: threading.Event) -> None:
+def _note_arrivals(
+    settings: config.Settings, results: int, readable: list[float], done: threading.Event
+) -> None:
     """Note when each full set of results has been read."""
     seen = 0
     partition = TopicPartition(settings.final_topic, 0)
-    with KafkaConsumer(**topics.connection(settings), enable_auto_commit=False, max_poll_records=5000) as consumer:
+    with KafkaConsumer(
+        **connection.kafka_python_options(settings), enable_auto_commit=False, max_poll_records=5000
+    ) as consumer:
         consumer.assign([partition])
         consumer.seek_to_beginning(partition)
         while not done.is_set():
@@ -149,7 +174,10 @@ def _note_arrivals(settings: config.Settings, results: int, readable: list[float
 def _producer() -> Iterator[KafkaProducer]:
     settings = config.load()
     with KafkaProducer(
-        **topics.connection(settings), transactional_id="bench", compression_type="gzip", batch_size=256 * 1024
+        **connection.kafka_python_options(settings),
+        transactional_id="bench",
+        compression_type="gzip",
+        batch_size=256 * 1024,
     ) as producer:
         producer.init_transactions()
         yield producer
@@ -178,10 +206,14 @@ def catch_up(folder: Path, name: str, arguments: list[str]) -> float:
     log.info("Catch-up of %s", name)
     with _job(folder, name, arguments) as process:
         out, err = process.communicate(timeout=600)
-    batches = [line.split() for line in out.splitlines()] or re.findall(r": (\d+) records in, .*, ([0-9.]+) s,", err)
+    batches = [line.split() for line in out.splitlines()] or re.findall(
+        r": (\d+) records in, .*, ([0-9.]+) s,", err
+    )
     if not batches:
         raise Failure(f"{name} did nothing: {err}")
-    return sum(int(records) for records, _ in batches) / sum(float(seconds) for _, seconds in batches)
+    return sum(int(records) for records, _ in batches) / sum(
+        float(seconds) for _, seconds in batches
+    )
 
 
 if __name__ == "__main__":

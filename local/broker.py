@@ -24,13 +24,12 @@ from pathlib import Path
 
 from kafka.errors import KafkaError
 
-import cli
 import config
-import java
-import topics
-from cli import Failure, log
 from local import jars
 from local.security import ADMIN, Security, grant
+from velib import cli, connection, java
+from velib.cli import log
+from velib.errors import Failure
 
 START_SECONDS = 60
 STOP_SECONDS = 30
@@ -112,7 +111,9 @@ def _security(command: str, directory: Path, secure: bool) -> Security | None:
     if not secure:
         return None
     if not security.directory.exists() and any(directory.rglob("meta.properties")):
-        raise Failure(f"The data directory {directory} is of a Kafka without users: name another --data-dir for --secure")
+        raise Failure(
+            f"The data directory {directory} is of a Kafka without users: name another --data-dir for --secure"
+        )
     security.make(command)
     return security
 
@@ -120,22 +121,40 @@ def _security(command: str, directory: Path, secure: bool) -> Security | None:
 def _nodes(count: int, port: int, directory: Path) -> list[Node]:
     if count == 1:
         return [Node(1, port, free_port(), free_port(), directory)]
-    return [Node(n, port + n - 1, free_port(), free_port(), directory / f"node-{n}") for n in range(1, count + 1)]
+    return [
+        Node(n, port + n - 1, free_port(), free_port(), directory / f"node-{n}")
+        for n in range(1, count + 1)
+    ]
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m local.broker", description="Apache Kafka on this machine alone.")
-    parser.add_argument("--port", type=int, default=9092, help="port on localhost (default: %(default)s)")
-    parser.add_argument(
-        "--data-dir", type=Path, default=Path(".velib/kafka"), help="where the records are kept (default: %(default)s)"
+    parser = argparse.ArgumentParser(
+        prog="python -m local.broker", description="Apache Kafka on this machine alone."
     )
     parser.add_argument(
-        "--nodes", type=int, choices=(1, 3), default=1, help="one node, or a cluster of three on ports in a row"
+        "--port", type=int, default=9092, help="port on localhost (default: %(default)s)"
     )
-    parser.add_argument("--secure", action="store_true", help="TLS, a user for each script, and ACLs")
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        default=Path(".velib/kafka"),
+        help="where the records are kept (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--nodes",
+        type=int,
+        choices=(1, 3),
+        default=1,
+        help="one node, or a cluster of three on ports in a row",
+    )
+    parser.add_argument(
+        "--secure", action="store_true", help="TLS, a user for each script, and ACLs"
+    )
     arguments = parser.parse_args()
     if not 0 < arguments.port <= 65536 - arguments.nodes:
-        parser.error(f"argument --port: {arguments.port} is not a port: use 1 to {65536 - arguments.nodes}")
+        parser.error(
+            f"argument --port: {arguments.port} is not a port: use 1 to {65536 - arguments.nodes}"
+        )
     return arguments
 
 
@@ -160,7 +179,9 @@ def _owned(directory: Path) -> Iterator[int]:
 
 def _check_free(port: int) -> None:
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port whose last user has gone is free
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # a port whose last user has gone is free
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
@@ -185,7 +206,11 @@ def _write_configuration(node: Node, nodes: list[Node], security: Security | Non
             least=2 if len(nodes) == 3 else 1,
             data=node.directory / "data",
         )
-        + (security.properties(node.port, node.broker_port, node.controller_port) if security else "")
+        + (
+            security.properties(node.port, node.broker_port, node.controller_port)
+            if security
+            else ""
+        )
     )
     (node.directory / "log4j2.properties").write_text(LOGGING.format(directory=node.directory))
 
@@ -215,7 +240,13 @@ def _format(command: str, nodes: list[Node], security: Security | None) -> None:
     for node in nodes:
         if (node.directory / "data" / "meta.properties").exists():
             continue
-        tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", f"--cluster-id={cluster_id}", "-c"]
+        tool = [
+            "kafka.tools.StorageTool",
+            "format",
+            "--ignore-formatted",
+            f"--cluster-id={cluster_id}",
+            "-c",
+        ]
         tool.append(str(node.directory / "server.properties"))
         for user in security.users() if security else []:
             tool += ["--add-scram", user]
@@ -231,7 +262,9 @@ def _format(command: str, nodes: list[Node], security: Security | None) -> None:
             raise Failure(f"The data directory {node.directory} cannot be formatted: {said}")
 
 
-def _serve(command: str, nodes: list[Node], directory: Path, lock: int, security: Security | None) -> None:
+def _serve(
+    command: str, nodes: list[Node], directory: Path, lock: int, security: Security | None
+) -> None:
     """Run Kafka until it is told to stop; prints `ready` once it serves."""
     running = {node.number: _start(command, node, lock) for node in nodes}
     try:
@@ -253,7 +286,9 @@ def _grant(security: Security, servers: str) -> None:
     while True:
         try:
             return grant(security.settings(servers, ADMIN), config.load())
-        except KafkaError as error:  # a cluster that serves may still be choosing who keeps the ACLs
+        except (
+            KafkaError
+        ) as error:  # a cluster that serves may still be choosing who keeps the ACLs
             if time.monotonic() > deadline:
                 raise Failure(f"Kafka did not take the ACLs: {error}") from None
             time.sleep(0.5)
@@ -266,15 +301,24 @@ def _start(command: str, node: Node, lock: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(kafka, stdout=output, stderr=output, pass_fds=[lock])
 
 
-def _watch(command: str, nodes: list[Node], running: dict[int, subprocess.Popen[bytes]], lock: int) -> None:
+def _watch(
+    command: str, nodes: list[Node], running: dict[int, subprocess.Popen[bytes]], lock: int
+) -> None:
     """Start nodes of a cluster again when they end; raises Failure when a single one does."""
     while True:
         for node in nodes:
             if (status := running[node.number].poll()) is None:
                 continue
             if len(nodes) == 1:
-                raise Failure(f"Kafka ended by itself (status {status}). {_last_error(node.directory)}")
-            log.warning("Node %d ended (status %d) and is started again. %s", node.number, status, _last_error(node.directory))
+                raise Failure(
+                    f"Kafka ended by itself (status {status}). {_last_error(node.directory)}"
+                )
+            log.warning(
+                "Node %d ended (status %d) and is started again. %s",
+                node.number,
+                status,
+                _last_error(node.directory),
+            )
             running[node.number] = _start(command, node, lock)
         time.sleep(WATCH_SECONDS)
 
@@ -282,9 +326,11 @@ def _watch(command: str, nodes: list[Node], running: dict[int, subprocess.Popen[
 def _wait_until_ready(kafka: subprocess.Popen[bytes], node: Node) -> None:
     """Return when Kafka answers, or has ended; raises Failure if neither happens for long."""
     deadline = time.monotonic() + START_SECONDS
-    while kafka.poll() is None and not topics.listens(f"127.0.0.1:{node.port}"):
+    while kafka.poll() is None and not connection.listens(f"127.0.0.1:{node.port}"):
         if time.monotonic() > deadline:
-            raise Failure(f"Kafka did not serve within {START_SECONDS} s: see {node.directory / 'kafka.log'}")
+            raise Failure(
+                f"Kafka did not serve within {START_SECONDS} s: see {node.directory / 'kafka.log'}"
+            )
         time.sleep(0.05)
 
 
@@ -308,7 +354,11 @@ def _last_error(directory: Path) -> str:
     where = directory / "kafka.log"
     lines = where.read_text(errors="replace").splitlines() if where.exists() else []
     errors = [line for line in lines if " ERROR " in line or " FATAL " in line]
-    return f"{errors[-1]} (more in {where})" if errors else f"See {where} and {directory / 'kafka.out'}"
+    return (
+        f"{errors[-1]} (more in {where})"
+        if errors
+        else f"See {where} and {directory / 'kafka.out'}"
+    )
 
 
 if __name__ == "__main__":

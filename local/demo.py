@@ -21,10 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import cli
 import config
-from cli import Failure, log
 from local.broker import free_port
+from velib import cli
+from velib.cli import log
+from velib.errors import Failure
 
 HOME = Path(".velib")
 LOGS = HOME / "logs"
@@ -45,15 +46,21 @@ class Part:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m local.demo", description="The whole pipeline in one terminal.")
-    parser.add_argument("--live", action="store_true", help="the live feed and the settings of the environment")
+    parser = argparse.ArgumentParser(
+        prog="python -m local.demo", description="The whole pipeline in one terminal."
+    )
+    parser.add_argument(
+        "--live", action="store_true", help="the live feed and the settings of the environment"
+    )
     arguments = parser.parse_args()
     settings = config.load()
     with _alone():
         if arguments.live:
             run(_live_parts(settings), {})
         else:
-            shutil.rmtree(DEMO, ignore_errors=True)  # each demo starts with an empty topic: what you see is from this run
+            shutil.rmtree(
+                DEMO, ignore_errors=True
+            )  # each demo starts with an empty topic: what you see is from this run
             broker_port, feed_port = free_port(), free_port()
             run(_demo_parts(broker_port, feed_port), _demo_environment(broker_port, feed_port))
 
@@ -72,7 +79,14 @@ def _live_parts(settings: config.Settings) -> dict[str, list[str]]:
 
 def _demo_parts(broker_port: int, feed_port: int) -> dict[str, list[str]]:
     return {
-        "broker": ["-m", "local.broker", "--port", str(broker_port), "--data-dir", str(DEMO / "kafka")],
+        "broker": [
+            "-m",
+            "local.broker",
+            "--port",
+            str(broker_port),
+            "--data-dir",
+            str(DEMO / "kafka"),
+        ],
         "feed": ["-m", "local.simulator", "--port", str(feed_port), "--period", str(PERIOD)],
         "producer": ["kafka_project.py"],
         "spark": ["spark.py"],
@@ -122,8 +136,15 @@ def run(commands: dict[str, list[str]], environment: dict[str, str]) -> None:
     finally:
         _stop(parts)
     dead.listener.join()
-    log.error("The %s ended (status %d). The end of %s:", dead.name, dead.process.returncode, dead.log_file)
-    print("\n".join(dead.log_file.read_text(errors="replace").splitlines()[-TAIL:]), file=sys.stderr)
+    log.error(
+        "The %s ended (status %d). The end of %s:",
+        dead.name,
+        dead.process.returncode,
+        dead.log_file,
+    )
+    print(
+        "\n".join(dead.log_file.read_text(errors="replace").splitlines()[-TAIL:]), file=sys.stderr
+    )
     raise Failure(f"Everything is stopped, as nothing works without the {dead.name}")
 
 

@@ -17,10 +17,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-import cli
-import java
-from cli import Failure
 from config import CACHE_DIR
+from velib import cli, java
+from velib.errors import Failure
 
 KAFKA = "org.apache.kafka:kafka_2.13:4.4.0"
 KAFKA_LOGGING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.5"  # Kafka's own list leaves it out: no log without it
@@ -54,13 +53,18 @@ def kafka() -> Path:
 
 def connector() -> None:
     """Put Spark's Kafka connector where `spark.py` has Spark look for it, if it is missing there."""
-    import spark  # takes a second, and Kafka alone does without
+    from velib import engine  # takes a second, and Kafka alone does without
 
-    fetched = spark.IVY_DIR / f"{spark.connector()}.fetched"
+    fetched = engine.IVY_DIR / f"{engine.CONNECTOR}.fetched"
     with _alone():
         if not fetched.exists():
             with tempfile.TemporaryDirectory(dir=CACHE_DIR) as unfinished:
-                _fetch("Spark's Kafka connector", [spark.connector()], spark.SPARK_HAS, Path(unfinished))
+                _fetch(
+                    "Spark's Kafka connector",
+                    [engine.CONNECTOR],
+                    engine.PROVIDED_BY_PYSPARK,
+                    Path(unfinished),
+                )
             fetched.touch()
 
 
@@ -83,30 +87,59 @@ def _fetch(name: str, artifacts: list[str], without: list[str], folder: Path) ->
     """Fetch each `group:module:version` and what it needs into Ivy's cache and `folder`/jars, showing progress."""
     dependency = '<dependency org="{}" name="{}" rev="{}" conf="default->default"/>'
     dependencies = [dependency.format(*artifact.split(":")) for artifact in artifacts]
-    dependencies += ['<exclude org="{}" module="{}"/>'.format(*excluded.split(":")) for excluded in without]
+    dependencies += [
+        '<exclude org="{}" module="{}"/>'.format(*excluded.split(":")) for excluded in without
+    ]
     ivy_file = folder / "ivy.xml"
     ivy_file.write_text(IVY_FILE.format(dependencies="\n    ".join(dependencies)))
-    arguments = ["-cache", str(CACHE_DIR / "ivy" / "cache"), "-ivy", str(ivy_file), "-confs", "default"]
+    arguments = [
+        "-cache",
+        str(CACHE_DIR / "ivy" / "cache"),
+        "-ivy",
+        str(ivy_file),
+        "-confs",
+        "default",
+    ]
     # Some jars, scala-logging among them, call themselves bundles.
-    arguments += ["-types", "jar", "bundle", "-retrieve", f"{folder}/jars/[artifact]-[revision](-[classifier]).[ext]"]
+    arguments += [
+        "-types",
+        "jar",
+        "bundle",
+        "-retrieve",
+        f"{folder}/jars/[artifact]-[revision](-[classifier]).[ext]",
+    ]
     command = java.find()
     console = Console(stderr=True)
     console.print(f"Fetching {name} from Maven Central, once …", highlight=False)
     with (
         subprocess.Popen(
-            [command, "-jar", str(_ivy()), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [command, "-jar", str(_ivy()), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         ) as ivy,
         _progress(console) as progress,
     ):
         assert ivy.stdout is not None
         said = _show(ivy.stdout, progress)
     if ivy.returncode != 0:
-        problem = next((line for line in said if "UNRESOLVED" in line or "not found" in line or "FAILED" in line), said[-1])
-        raise Failure(f"{name} cannot be fetched ({problem.strip(' :')}): check the network and type the same again")
+        problem = next(
+            (
+                line
+                for line in said
+                if "UNRESOLVED" in line or "not found" in line or "FAILED" in line
+            ),
+            said[-1],
+        )
+        raise Failure(
+            f"{name} cannot be fetched ({problem.strip(' :')}): check the network and type the same again"
+        )
 
 
 def _progress(console: Console) -> Progress:
-    return Progress(TextColumn("  {task.description}"), BarColumn(), TimeElapsedColumn(), console=console)
+    return Progress(
+        TextColumn("  {task.description}"), BarColumn(), TimeElapsedColumn(), console=console
+    )
 
 
 def _show(lines: Iterator[str], progress: Progress) -> list[str]:
@@ -121,7 +154,9 @@ def _show(lines: Iterator[str], progress: Progress) -> list[str]:
             progress.update(task, description=f"looking up what it needs: {found} modules")
         elif "[SUCCESSFUL ]" in line:
             fetched += 1
-            progress.update(task, description=f"{fetched} of {found} jars", total=found, completed=fetched)
+            progress.update(
+                task, description=f"{fetched} of {found} jars", total=found, completed=fetched
+            )
     progress.update(task, description="done", total=1, completed=1)
     return said
 

@@ -13,9 +13,9 @@ from kafka import KafkaAdminClient
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
 from pydantic import SecretStr
 
-import topics
-from cli import Failure
 from config import Settings
+from velib import connection, topics
+from velib.errors import Failure
 
 ADMIN, PRODUCER, JOB, CONSUMER = "velib-admin", "velib-producer", "velib-spark", "velib-consumer"
 SCRIPTS = {"kafka_project.py": PRODUCER, "spark.py": JOB, "consumer.py": CONSUMER}
@@ -77,23 +77,57 @@ class Security:
             store.unlink(missing_ok=True)
         password = str(self.password_file(BROKER))
         pair = ["-genkeypair", "-keyalg", "EC", "-groupname", "secp256r1", "-validity", YEARS_10]
-        store_of_keys = ["-keystore", str(keys), "-storetype", "PKCS12", "-storepass:file", password]
+        store_of_keys = [
+            "-keystore",
+            str(keys),
+            "-storetype",
+            "PKCS12",
+            "-storepass:file",
+            password,
+        ]
         commands = [
-            [*pair, "-alias", "ca", "-dname", "CN=velib-ca", "-ext", "bc:c", "-ext", "ku:c=keyCertSign", *store_of_keys],
+            [
+                *pair,
+                "-alias",
+                "ca",
+                "-dname",
+                "CN=velib-ca",
+                "-ext",
+                "bc:c",
+                "-ext",
+                "ku:c=keyCertSign",
+                *store_of_keys,
+            ],
             [
                 *[*pair, "-alias", "broker", "-dname", f"CN={BROKER}", "-signer", "ca"],
                 *["-ext", "san=dns:localhost,ip:127.0.0.1", *store_of_keys],
             ],
             [
-                *["-importkeystore", "-noprompt", "-srckeystore", str(keys), "-srcstorepass:file", password],
-                *["-srcalias", "broker", "-destkeystore", str(broker), "-deststorepass:file", password],
+                *[
+                    "-importkeystore",
+                    "-noprompt",
+                    "-srckeystore",
+                    str(keys),
+                    "-srcstorepass:file",
+                    password,
+                ],
+                *[
+                    "-srcalias",
+                    "broker",
+                    "-destkeystore",
+                    str(broker),
+                    "-deststorepass:file",
+                    password,
+                ],
             ],
             ["-exportcert", "-rfc", "-alias", "ca", "-file", str(self.ca), *store_of_keys],
         ]
         for command in commands:
             done = subprocess.run([keytool, *command], capture_output=True, text=True)
             if done.returncode != 0:
-                raise Failure(f"{keytool} made no certificate: {(done.stdout or done.stderr).strip()}")
+                raise Failure(
+                    f"{keytool} made no certificate: {(done.stdout or done.stderr).strip()}"
+                )
         keys.unlink()
 
     def properties(self, port: int, broker_port: int, controller_port: int) -> str:
@@ -113,7 +147,10 @@ class Security:
 
     def users(self) -> list[str]:
         """The users, as the tool that formats a data directory takes them."""
-        return [f"{MECHANISM}=[name={user},password={self.password(user)}]" for user in (ADMIN, *SCRIPTS.values())]
+        return [
+            f"{MECHANISM}=[name={user},password={self.password(user)}]"
+            for user in (ADMIN, *SCRIPTS.values())
+        ]
 
     def settings(self, servers: str, user: str) -> Settings:
         """The settings with which a user reaches this Kafka: those of the environment for the rest."""
@@ -165,10 +202,16 @@ def rights(settings: Settings) -> list[tuple[str, ResourceType, str, ACLOperatio
 
 def grant(admin: Settings, settings: Settings) -> None:
     """Give the scripts' users their rights on the topics of these settings; raises KafkaError."""
-    with KafkaAdminClient(**topics.connection(admin)) as client:
+    with KafkaAdminClient(**connection.kafka_python_options(admin)) as client:
         client.create_acls(
             [
-                ACL(f"User:{user}", "*", operation, ACLPermissionType.ALLOW, ResourcePattern(resource, name))
+                ACL(
+                    f"User:{user}",
+                    "*",
+                    operation,
+                    ACLPermissionType.ALLOW,
+                    ResourcePattern(resource, name),
+                )
                 for user, resource, name, operation in rights(settings)
             ]
         )

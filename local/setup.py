@@ -13,7 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import java
+from velib import java
+from velib.errors import JavaMissing
 
 VENV = Path(".venv")
 PYTHON = VENV / "bin" / "python"
@@ -30,8 +31,10 @@ def main() -> None:
 def need_java() -> None:
     try:
         java.find()
-    except java.JavaMissing as missing:
-        if "JAVA_HOME" in os.environ or not any(apt_install(package, str(missing)) for package in java.APT_PACKAGES):
+    except JavaMissing as missing:
+        if "JAVA_HOME" in os.environ or not any(
+            apt_install(package, str(missing)) for package in java.APT_PACKAGES
+        ):
             sys.exit(str(missing))
 
 
@@ -56,11 +59,17 @@ def apt_install(package: str, why: str) -> bool:
     if shutil.which("apt-get") is None:
         return False
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    if sudo and (shutil.which("sudo") is None or subprocess.run(["sudo", "-n", "true"], capture_output=True).returncode):
+    if sudo and (
+        shutil.which("sudo") is None
+        or subprocess.run(["sudo", "-n", "true"], capture_output=True).returncode
+    ):
         return False
     say(f"{why.partition('. ')[0]}: installing {package} with apt")
     env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", package]):
+    for command in (
+        ["update", "-qq"],
+        ["install", "-y", "-qq", "--no-install-recommends", package],
+    ):
         if subprocess.run([*sudo, "apt-get", *command], env=env, stdout=sys.stderr).returncode:
             return False
     return True
@@ -68,12 +77,22 @@ def apt_install(package: str, why: str) -> bool:
 
 def install(requirements: Path) -> None:
     """Install the pinned packages, unless these very ones are installed."""
-    wanted = hashlib.sha256(b"".join(Path(name).read_bytes() for name in ("requirements.txt", requirements))).hexdigest()
+    wanted = hashlib.sha256(
+        b"".join(Path(name).read_bytes() for name in ("requirements.txt", requirements))
+    ).hexdigest()
     installed = VENV / f"{requirements.stem}.installed"
     if installed.exists() and installed.read_text() == wanted:
         return
     say(f"Installing the packages of {requirements} into {VENV}; Spark is the large one, 450 MB")
-    pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "-r", str(requirements)]
+    pip = [
+        str(PYTHON),
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "-r",
+        str(requirements),
+    ]
     if subprocess.run(pip, stdout=sys.stderr).returncode:
         sys.exit("pip could not install the packages: see its last lines, then type the same again")
     installed.write_text(wanted)

@@ -20,11 +20,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import cli
-from cli import Failure, log
+from velib import cli
+from velib.cli import log
+from velib.errors import Failure
 
 DATA = Path(__file__).parent.parent / "data"
-DEFAULT_STATIONS = {"16107": "75016", "32017": "93200"}  # those that the scripts count by default: always there
+DEFAULT_STATIONS = {
+    "16107": "75016",
+    "32017": "93200",
+}  # those that the scripts count by default: always there
 SCRIPTS = ("python-requests", "python-urllib", "curl", "wget", "java", "go-http-client", "okhttp")
 MIX = 2654435761  # spreads numbers that lie close together
 
@@ -47,11 +51,29 @@ class Station:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m local.simulator", description="The Vélib' API on this machine.")
-    parser.add_argument("--port", type=int, default=8000, help="port on localhost (default: %(default)s)")
-    parser.add_argument("--stations", type=int, default=1500, metavar="N", help="how many (default: %(default)s)")
-    parser.add_argument("--period", type=int, default=60, metavar="SECONDS", help="between snapshots (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="same seed, same data (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        prog="python -m local.simulator", description="The Vélib' API on this machine."
+    )
+    parser.add_argument(
+        "--port", type=int, default=8000, help="port on localhost (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--stations", type=int, default=1500, metavar="N", help="how many (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--period",
+        type=int,
+        default=60,
+        metavar="SECONDS",
+        help="between snapshots (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=1,
+        metavar="N",
+        help="same seed, same data (default: %(default)s)",
+    )
     arguments = parser.parse_args()
     if arguments.period < 1:
         parser.error("argument --period: 1 second is the shortest")
@@ -70,7 +92,10 @@ def make_network(count: int, seed: int) -> list[Station]:
         areas = {row["postal_code"]: row for row in csv.DictReader(file)}
     codes = _codes(count, {code: int(area["stations"]) for code, area in areas.items()})
     chance = random.Random(seed)
-    return [_station(number, code, areas[postal_code], chance) for number, (code, postal_code) in enumerate(codes)]
+    return [
+        _station(number, code, areas[postal_code], chance)
+        for number, (code, postal_code) in enumerate(codes)
+    ]
 
 
 def _codes(count: int, weights: dict[str, int]) -> list[tuple[str, str]]:
@@ -103,7 +128,11 @@ def _regular_codes(postal_code: str, exceptions: dict[str, str]) -> list[str]:
         numbers = range(int(postal_code[1:4]) * 100 + 1, int(postal_code[1:4]) * 100 + 100)
     else:  # 75116 has only exceptions
         numbers = range(0)
-    codes = [str(number) for number in numbers if str(number) not in exceptions and str(number) not in DEFAULT_STATIONS]
+    codes = [
+        str(number)
+        for number in numbers
+        if str(number) not in exceptions and str(number) not in DEFAULT_STATIONS
+    ]
     return ["11031_relais", *codes] if postal_code == "75011" else codes
 
 
@@ -112,7 +141,9 @@ def _station(number: int, code: str, area: dict[str, str], chance: random.Random
     return Station(
         code=code,
         # The real ids are of both kinds: small ones, and some that need more than 32 bits.
-        station_id=chance.randrange(10**10, 2 * 10**10) if chance.random() < 0.2 else 10_000 + number,
+        station_id=chance.randrange(10**10, 2 * 10**10)
+        if chance.random() < 0.2
+        else 10_000 + number,
         name=f"{area['name']} - {code}",
         latitude=round(float(area["latitude"]) + chance.uniform(-0.008, 0.008), 6),
         longitude=round(float(area["longitude"]) + chance.uniform(-0.012, 0.012), 6),
@@ -219,8 +250,15 @@ def serve(network: list[Station], port: int, period: int, seed: int) -> None:
     try:
         server = Server(("127.0.0.1", port), Handler)
     except OSError as error:
-        raise Failure(f"Port {port} cannot be used ({error.strerror}): name another --port") from None
-    log.info("%d stations, a snapshot every %d s: VELIB_API_URL=http://localhost:%d", len(network), period, port)
+        raise Failure(
+            f"Port {port} cannot be used ({error.strerror}): name another --port"
+        ) from None
+    log.info(
+        "%d stations, a snapshot every %d s: VELIB_API_URL=http://localhost:%d",
+        len(network),
+        period,
+        port,
+    )
     with server:
         server.serve_forever()
 

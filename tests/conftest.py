@@ -1,17 +1,24 @@
-"""What all tests share: the project's settings do not come from the environment of whoever runs the tests."""
+"""What all tests share: no setting comes from the environment of the person who runs them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import config
+from tests import PROJECT as PROJECT
 
-PROJECT = Path(__file__).parent.parent
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment() -> Iterator[None]:
+    """No setting is set in the environment."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for field in config.Settings.model_fields.values():
+            monkeypatch.delenv(str(field.validation_alias), raising=False)
+        yield
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No setting is set, no `.env` is read, and what a test makes is made in a folder of its own."""
-    for field in config.Settings.model_fields.values():
-        monkeypatch.delenv(str(field.validation_alias), raising=False)
+def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No `.env` is read, and what a test makes is made in a folder of its own."""
     monkeypatch.chdir(tmp_path)

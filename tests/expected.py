@@ -1,17 +1,22 @@
-"""The totals as they must be: plain sums in Python over a feed's answer, computed apart from the pipeline."""
+"""The totals as they must be: plain sums over the feed, computed apart from the pipeline."""
 
 import csv
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
-DATA = Path(__file__).parent.parent / "data"
-EXCEPTIONS = {row["station_code"]: row["postal_code"] for row in csv.DictReader((DATA / "postal_code_exceptions.csv").open())}
+from local.simulator import make_network, station_status
+from tests import PROJECT
+
+EXCEPTIONS = {
+    row["station_code"]: row["postal_code"]
+    for row in csv.DictReader((PROJECT / "data" / "postal_code_exceptions.csv").open())
+}
 
 Total = dict[str, Any]
 
 
 def postal_code(station_code: str) -> str | None:
-    """The rule as it is written down, on the letters of the code."""
+    """The rule of the README, character by character; None if the code has no postal code."""
     if station_code in EXCEPTIONS:
         return EXCEPTIONS[station_code]
     digits = station_code.split("_")[0]
@@ -26,7 +31,10 @@ def postal_code(station_code: str) -> str | None:
 
 
 def totals(feed: dict[str, Any], selected: set[str] | None = None) -> dict[tuple[str, int], Total]:
-    """The record of each postal code of an answer of `station_status.json`; selected: station codes, None for all."""
+    """The total of each postal code and snapshot for an answer of `station_status.json`.
+
+    `selected` are the codes of the stations to count, None for all of them.
+    """
     sums: dict[tuple[str, int], Total] = {}
     for station in feed["data"]["stations"]:
         if selected is not None and station["stationCode"] not in selected:
@@ -55,8 +63,21 @@ def totals(feed: dict[str, Any], selected: set[str] | None = None) -> dict[tuple
     return sums
 
 
-def station(code: str = "16107", bikes: int = 3, ebikes: int = 1, docks: int = 10, **other: Any) -> dict[str, Any]:
-    """A station of the feed, open unless told otherwise; `bikes` are the mechanical ones."""
+def simulated_totals(
+    stations: int, seed: int, snapshots: Iterable[int], selected: set[str] | None = None
+) -> dict[tuple[str, int], Total]:
+    """The totals of the simulator's answers at these times (epoch seconds)."""
+    network = make_network(stations, seed)
+    sums: dict[tuple[str, int], Total] = {}
+    for snapshot in snapshots:
+        sums |= totals(station_status(network, snapshot, seed), selected)
+    return sums
+
+
+def station(
+    code: str = "16107", bikes: int = 3, ebikes: int = 1, docks: int = 10, **other: Any
+) -> dict[str, Any]:
+    """A station of the feed; `bikes` are the mechanical ones, `other` replaces or adds fields."""
     return {
         "station_id": 213688169,
         "num_bikes_available": bikes + ebikes,

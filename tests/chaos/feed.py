@@ -1,4 +1,4 @@
-"""The simulated feed over HTTP, which misbehaves in every way that feeds are known to, when it is told to."""
+"""The simulated feed over HTTP, which can misbehave in every way that is known of feeds."""
 
 import json
 import random
@@ -11,7 +11,7 @@ from typing import Any
 from local.simulator import Station, station_status
 
 YEAR = 365 * 24 * 3600
-HUGE = 1024**3  # bytes of the answer that does not end
+HUGE = 1024**3  # bytes that an answer without an end would have
 
 BAD_STATIONS: list[dict[str, Any]] = [
     {"stationCode": None},
@@ -24,14 +24,14 @@ BAD_STATIONS: list[dict[str, Any]] = [
     {"is_renting": "yes"},
     {"num_bikes_available_types": [{"mechanical": -3}]},
 ]
-"""What makes a station one that cannot be counted."""
+"""Fields that each make a station one that cannot be counted."""
 
 BAD = "bad"
 """A field that no feed has: it marks the stations that cannot be counted."""
 
 
 class Feed:
-    """Serves `station_status.json` on a port of localhost; remembers every snapshot that it served."""
+    """Serves `station_status.json` on a port of localhost and remembers every snapshot served."""
 
     def __init__(self, network: list[Station], seed: int, period: int, port: int) -> None:
         self.network, self.seed, self.period, self.port = network, seed, period, port
@@ -41,6 +41,7 @@ class Feed:
         self.start()
 
     def start(self) -> None:
+        """Accept connections, in a thread."""
         feed = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -48,8 +49,8 @@ class Feed:
                 fault = feed.fault
                 feed.faulty_answers += fault is not None
                 try:
-                    FAULTS.get(fault or "", _well)(feed, self)
-                except OSError:  # who asked has hung up, as it should
+                    FAULTS.get(fault or "", _good_answer)(feed, self)
+                except OSError:  # the producer has hung up, as it should
                     self.close_connection = True
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
@@ -65,7 +66,7 @@ class Feed:
         self.server.server_close()
 
     def answer(self, last_updated: int) -> dict[str, Any]:
-        """The snapshot of a time: the same whenever it is asked for. One in three has stations that cannot be counted."""
+        """The snapshot of a time, always the same; one in three has three bad stations."""
         answer = station_status(self.network, last_updated, self.seed)
         chance = random.Random(self.seed * 1_000_003 + last_updated)
         if chance.random() < 0.33:
@@ -75,10 +76,16 @@ class Feed:
         return answer
 
     def now(self) -> int:
+        """The time of the snapshot that the feed has now (epoch seconds)."""
         return int(time.time()) // self.period * self.period
 
 
-def _send(request: BaseHTTPRequestHandler, body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
+def _send(
+    request: BaseHTTPRequestHandler,
+    body: bytes,
+    status: int = 200,
+    headers: dict[str, str] | None = None,
+) -> None:
     request.send_response(status)
     for name, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
         request.send_header(name, value)
@@ -86,15 +93,17 @@ def _send(request: BaseHTTPRequestHandler, body: bytes, status: int = 200, heade
     request.wfile.write(body)
 
 
-def _well(feed: Feed, request: BaseHTTPRequestHandler) -> None:
+def _good_answer(feed: Feed, request: BaseHTTPRequestHandler) -> None:
     last_updated = feed.now()
     answer = feed.answer(last_updated)
     feed.served[last_updated] = answer
     _send(request, json.dumps(answer).encode())
 
 
-def _altered(change: Callable[[dict[str, Any]], object]) -> Callable[[Feed, BaseHTTPRequestHandler], None]:
-    """An answer in which something is not as it should be."""
+def _altered(
+    change: Callable[[dict[str, Any]], object],
+) -> Callable[[Feed, BaseHTTPRequestHandler], None]:
+    """An answer in which something is wrong."""
 
     def send(feed: Feed, request: BaseHTTPRequestHandler) -> None:
         answer = feed.answer(feed.now())
@@ -109,7 +118,7 @@ def _cut(feed: Feed, request: BaseHTTPRequestHandler) -> None:
     _send(request, body[: len(body) // 2])
 
 
-def _hung_up(feed: Feed, request: BaseHTTPRequestHandler) -> None:
+def _hang_up(feed: Feed, request: BaseHTTPRequestHandler) -> None:
     body = json.dumps(feed.answer(feed.now())).encode()
     _send(request, body[: len(body) // 2], headers={"Content-Length": str(len(body))})
 
@@ -121,7 +130,7 @@ def _trickle(feed: Feed, request: BaseHTTPRequestHandler) -> None:
         time.sleep(0.2)
 
 
-def _silence(feed: Feed, request: BaseHTTPRequestHandler) -> None:
+def _no_answer(feed: Feed, request: BaseHTTPRequestHandler) -> None:
     while feed.fault == "does not answer":
         time.sleep(0.2)
 
@@ -135,18 +144,26 @@ def _endless(feed: Feed, request: BaseHTTPRequestHandler) -> None:
 FAULTS: dict[str, Callable[[Feed, BaseHTTPRequestHandler], None]] = {
     "answers 500": lambda feed, request: _send(request, b"", 500),
     "answers 503": lambda feed, request: _send(request, b"", 503),
-    "answers 429, Retry-After": lambda feed, request: _send(request, b"", 429, {"Retry-After": "2"}),
+    "answers 429, Retry-After": lambda feed, request: _send(
+        request, b"", 429, {"Retry-After": "2"}
+    ),
     "answers 403": lambda feed, request: _send(request, b"", 403),
-    "redirects in a circle": lambda feed, request: _send(request, b"", 302, {"Location": request.path}),
+    "redirects in a circle": lambda feed, request: _send(
+        request, b"", 302, {"Location": request.path}
+    ),
     "sends HTML": lambda feed, request: _send(request, b"<html>Maintenance</html>"),
     "sends cut JSON": _cut,
-    "hangs up": _hung_up,
+    "hangs up": _hang_up,
     "trickles": _trickle,
-    "does not answer": _silence,
+    "does not answer": _no_answer,
     "sends 1 GB": _endless,
     "has no stations": _altered(lambda answer: answer["data"].update(stations=[])),
     "has other types": _altered(lambda answer: answer.update(data="none", lastUpdatedOther="now")),
-    "goes back in time": _altered(lambda answer: answer.update(lastUpdatedOther=answer["lastUpdatedOther"] - 600)),
-    "is of next year": _altered(lambda answer: answer.update(lastUpdatedOther=answer["lastUpdatedOther"] + YEAR)),
+    "goes back in time": _altered(
+        lambda answer: answer.update(lastUpdatedOther=answer["lastUpdatedOther"] - 600)
+    ),
+    "is of next year": _altered(
+        lambda answer: answer.update(lastUpdatedOther=answer["lastUpdatedOther"] + YEAR)
+    ),
 }
-"""What the feed may do instead of answering well, by what it does. Refused connections are `Feed.stop`."""
+"""The ways to answer badly, each with its description. Refused connections are `Feed.stop`."""

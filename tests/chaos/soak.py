@@ -1,14 +1,17 @@
-"""Two days of the whole network in a few minutes: what grows with the number of snapshots would be seen here.
+"""Two days of the whole network in a few minutes, to see what grows with the number of snapshots.
 
-    make soak    prints the table and draws docs/soak.svg; status 1 if something grows after the warm-up
+    make soak    prints the table and draws docs/soak.svg
 
-The real scripts on a real Kafka; the feed has a snapshot a minute of the last two days, and the next as soon as one was asked
-for. Memory is the resident set of each process, Java's and Python's.
+The real scripts on a real Kafka. The feed has a snapshot for each minute of the last two days, and
+goes on to the next with each request. Memory is the resident set of each process, Java's and
+Python's. The exit status is 1 if something grows after the warm-up.
 """
 
 import re
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,22 +21,27 @@ from kafka.errors import KafkaError
 from rich.console import Console
 from rich.table import Table
 
-import cli
-from cli import Failure, log
 from local.broker import free_port
 from local.simulator import make_network
+from tests import PROJECT
 from tests.chaos.feed import Feed
-from tests.conftest import PROJECT
-from tests.integration.conftest import Pipeline, wait_until
+from tests.pipeline import Pipeline, Script, wait_until
+from velib import cli
+from velib.cli import log
+from velib.errors import Failure
 
 STATIONS, SNAPSHOTS, MINUTE = 1500, 2 * 1440, 60
-LONGEST = 3600.0
-GROWTH = 1.1  # of the last quarter over the third: the first half is the warm-up
+TIMEOUT = 3600.0  # seconds for all snapshots
+MAX_GROWTH = 1.1  # of the last quarter over the third: the first half is the warm-up
 PLOT = PROJECT / "docs" / "soak.svg"
 
 
+Samples = dict[str, list[tuple[int, float]]]
+"""What was measured, by name, as pairs of the number of snapshots served and the value."""
+
+
 class FastFeed(Feed):
-    """Has the next snapshot whenever it is asked."""
+    """Has the next snapshot at each request."""
 
     def __init__(self, port: int) -> None:
         self.count = 0
@@ -41,7 +49,7 @@ class FastFeed(Feed):
         super().__init__(make_network(STATIONS, 1), 1, MINUTE, port)
 
     def now(self) -> int:
-        self.served.clear()  # nobody compares them here
+        self.served.clear()  # nothing compares them here
         self.count = min(self.count + 1, SNAPSHOTS)
         return self.first + self.count * MINUTE
 
@@ -55,55 +63,60 @@ def main() -> None:
             "VELIB_STATIONS": "all",
             "VELIB_SPARK_MASTER": "local[*]",
             "VELIB_POLL_SECONDS": "0.1",
-            "JAVA_TOOL_OPTIONS": "",  # the tests' own are for processes that live for a minute
+            "JAVA_TOOL_OPTIONS": "",  # those of the tests are for processes that live for a minute
         }
         try:
             samples = run(pipeline, feed, port)
         finally:
-            pipeline.clean_up()
+            pipeline.kill_all()
     draw(samples)
-    growing = report(samples)
-    if growing:
+    if growing := report(samples):
         raise Failure(f"This grows: {', '.join(growing)}")
 
 
-def run(pipeline: Pipeline, feed: FastFeed, port: int) -> dict[str, list[tuple[int, float]]]:
-    """Let the days pass; returns what was measured, as pairs of the snapshots published and the value."""
+def run(pipeline: Pipeline, feed: FastFeed, port: int) -> Samples:
+    """Let the two days pass; returns what was measured."""
     scripts = {
         "broker": pipeline.start("-m", "local.broker", "--port", str(port)),
         "producer": pipeline.start("kafka_project.py"),
         "job": pipeline.start("spark.py"),
         "consumer": pipeline.start("consumer.py"),
     }
-    samples: dict[str, list[tuple[int, float]]] = {}
-    deadline = time.monotonic() + LONGEST
+    samples: Samples = defaultdict(list)
+    deadline = time.monotonic() + TIMEOUT
     while feed.count < SNAPSHOTS:
         if time.monotonic() > deadline:
-            raise Failure(f"The days were not over after {LONGEST:.0f} s: {feed.count} snapshots of {SNAPSHOTS}")
+            raise Failure(f"After {TIMEOUT:.0f} s there are {feed.count} snapshots of {SNAPSHOTS}")
         time.sleep(2)
         for name, script in scripts.items():
-            if script.process.poll() is not None:
-                raise Failure(f"The {name} ended: {script.said()}")
-            python = psutil.Process(script.process.pid)
-            samples.setdefault(f"{name}, MB", []).append((feed.count, python.memory_info().rss / 1e6))
-            for child in python.children(recursive=True):
-                with suppress(psutil.NoSuchProcess):  # one that lived for a moment
-                    if child.name() == "java":
-                        samples.setdefault(f"{name}'s Java, MB", []).append((feed.count, child.memory_info().rss / 1e6))
-        if kept := re.findall(r"(\d+) sums kept", scripts["job"].said()):
-            samples.setdefault("sums kept in the state", []).append((feed.count, float(kept[-1])))
+            if script.has_ended():
+                raise Failure(f"The {name} ended: {script.log()}")
+            for process, megabytes in _memory(name, script):
+                samples[process].append((feed.count, megabytes))
+        if kept := re.findall(r"(\d+) sums kept", scripts["job"].log()):
+            samples["sums kept in the state"].append((feed.count, float(kept[-1])))
         size = _size(pipeline.folder / ".velib" / "checkpoint")
-        samples.setdefault("checkpoint, MB", []).append((feed.count, size / 1e6))
+        samples["checkpoint, MB"].append((feed.count, size / 1e6))
         if len(samples["broker, MB"]) % 15 == 0:
             log.info("%d snapshots of %d", feed.count, SNAPSHOTS)
     last = feed.first + SNAPSHOTS * MINUTE
-    wait_until(lambda: _has(pipeline, last), "the last totals", 300)
+    wait_until(lambda: _has_totals(pipeline, last), "the last totals", 300)
     return samples
 
 
-def _has(pipeline: Pipeline, snapshot: int) -> bool:
+def _memory(name: str, script: Script) -> Iterator[tuple[str, float]]:
+    """The resident set of a script and of its Java process, in MB, each with a name."""
+    python = psutil.Process(script.process.pid)
+    yield f"{name}, MB", python.memory_info().rss / 1e6
+    for child in python.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # a process that lived for a moment
+            if child.name() == "java":
+                yield f"{name}'s Java, MB", child.memory_info().rss / 1e6
+
+
+def _has_totals(pipeline: Pipeline, snapshot: int) -> bool:
     try:
-        return any(of == snapshot for _, of in pipeline.totals())
+        return any(last_updated == snapshot for _, last_updated in pipeline.totals())
     except KafkaError:
         return False
 
@@ -117,31 +130,35 @@ def _size(folder: Path) -> int:
     return size
 
 
-def quarters(values: list[tuple[int, float]]) -> list[float]:
-    """The least in each quarter: it takes longer than the minute after which Spark removes old files."""
+def minima(values: list[tuple[int, float]]) -> list[float]:
+    """The minimum of each quarter, in which Spark has removed its old files at least once."""
     parts: list[list[float]] = [[], [], [], []]
     for count, value in values:
         parts[min(4 * count // SNAPSHOTS, 3)].append(value)
     return [min(part, default=0.0) for part in parts]
 
 
-def report(samples: dict[str, list[tuple[int, float]]]) -> list[str]:
-    """Print the least of each quarter; returns what grows after the third."""
-    table = Table("", "1st quarter", "2nd", "3rd", "4th", title=f"{SNAPSHOTS} snapshots of {STATIONS} stations")
+def report(samples: Samples) -> list[str]:
+    """Print the minimum of each quarter; returns the names of what grows after the third."""
+    title = f"{SNAPSHOTS} snapshots of {STATIONS} stations"
+    table = Table("", "1st quarter", "2nd", "3rd", "4th", title=title)
     growing = []
     for name, values in samples.items():
-        least = quarters(values)
-        is_growing = least[3] > GROWTH * least[2]
+        least = minima(values)
+        is_growing = least[3] > MAX_GROWTH * least[2]
         growing += [name] * is_growing
-        table.add_row(name, *[f"{value:,.1f}" for value in least], style="bold red" if is_growing else None)
+        numbers = [f"{value:,.1f}" for value in least]
+        table.add_row(name, *numbers, style="bold red" if is_growing else None)
     Console().print(table)
     return growing
 
 
-def draw(samples: dict[str, list[tuple[int, float]]]) -> None:
+def draw(samples: Samples) -> None:
+    """Draw what was measured into docs/soak.svg."""
+    network = f"{SNAPSHOTS} snapshots of {STATIONS} stations"
     chart = pygal.XY(
-        title=f"{SNAPSHOTS} snapshots of {STATIONS} stations: MB; on the right, sums kept in the state",
-        x_title="snapshots published",
+        title=f"{network}: MB; on the right, sums kept in the state",
+        x_title="snapshots served",
         show_dots=False,
         truncate_legend=-1,
         truncate_label=-1,

@@ -1,54 +1,55 @@
-"""What breaks around the scripts: Kafka dies, the topic is made anew or cut, and the totals are right all the same."""
+"""Kafka dies, a topic is made anew or cut, a checkpoint does not fit: the totals stay right."""
 
 import json
 import time
+from pathlib import Path
 
-from kafka import KafkaAdminClient, TopicPartition
+import pytest
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from local.broker import free_port
-from tests.expected import feed, station
-from tests.integration.conftest import Pipeline, Script, put, wait_until
-from tests.integration.test_pipeline import sums
+from tests.expected import feed, simulated_totals, station
+from tests.pipeline import Api, Pipeline, Script, wait_until
+from velib import topics
 
 
-def _publish(pipeline: Pipeline, *snapshots: tuple[int, int]) -> None:
-    """Publish snapshots of one station, given as time and mechanical bikes."""
-    served = pipeline.folder / "feed"
-    if not served.exists():
-        pipeline.serve_folder()
+def _publish(pipeline: Pipeline, api: Api, *snapshots: tuple[int, int]) -> None:
+    """Publish snapshots of two stations, given as time and mechanical bikes of each station."""
     for last_updated, bikes in snapshots:
-        put(served, feed(last_updated, station("16107", bikes), station("16108", bikes)))
+        api.put(feed(last_updated, station("16107", bikes), station("16108", bikes)))
         assert pipeline.start("kafka_project.py", "--once").end() == 0
 
 
-def _job(pipeline: Pipeline, *options: str) -> Script:
+def _run_job(pipeline: Pipeline, *options: str) -> Script:
+    """Run the job on everything that is in the topic; returns it when it has ended."""
     job = pipeline.start("spark.py", "--available-now", *options, VELIB_STATIONS="all")
     job.end()
     return job
 
 
-def _bikes(pipeline: Pipeline) -> dict[int, int]:
+def _sums(pipeline: Pipeline) -> dict[int, int]:
+    """The mechanical bikes of each snapshot in the final topic."""
     return {snapshot: total["mechanical"] for (_, snapshot), total in pipeline.totals().items()}
 
 
 def test_every_script_outlives_a_broker_that_is_killed_and_comes_back(pipeline: Pipeline) -> None:
-    port = free_port()
-    pipeline.use(f"localhost:{port}")
-    arguments = ("-m", "local.broker", "--port", str(port), "--data-dir", "own")
-    broker = pipeline.start(*arguments)
+    pipeline.use(f"localhost:{free_port()}")
+    broker = pipeline.start_broker()
     pipeline.simulate(stations=1500, period=2)
-    producer, job = pipeline.start("kafka_project.py"), pipeline.start("spark.py", VELIB_STATIONS="all")
+    producer = pipeline.start("kafka_project.py")
+    job = pipeline.start("spark.py", VELIB_STATIONS="all")
     consumer = pipeline.start("consumer.py", "--json", "--from-beginning")
     wait_until(consumer.printed, "totals before")
     broker.kill()
     for script in (producer, consumer):
         script.wait_for("does not answer: waiting for it")
-    time.sleep(5)  # and for a while longer
-    pipeline.start(*arguments)
+    pipeline.start_broker()
     back = int(time.time())
-    wait_until(lambda: consumer.printed() and json.loads(consumer.printed()[-1])["last_updated"] > back, "totals after", 180)
+    wait_until(
+        lambda: json.loads(consumer.printed()[-1])["last_updated"] > back, "totals after", 180
+    )
     assert producer.stop() == 0
-    expected_totals = sums(1500, 1, pipeline.published())
+    expected_totals = simulated_totals(1500, 1, pipeline.published())
     wait_until(lambda: pipeline.totals().keys() >= expected_totals.keys(), "all totals", 180)
     assert pipeline.totals() == expected_totals
     wait_until(lambda: len(consumer.printed()) >= len(expected_totals), "everything is printed")
@@ -58,48 +59,114 @@ def test_every_script_outlives_a_broker_that_is_killed_and_comes_back(pipeline: 
     assert job.stop() == 0
 
 
-def test_the_checkpoint_of_a_topic_that_was_made_anew_is_refused_and_can_be_reset(pipeline: Pipeline) -> None:
+def test_the_checkpoint_of_a_topic_that_was_made_anew_is_refused_and_can_be_reset(
+    pipeline: Pipeline,
+) -> None:
     now = int(time.time())
-    _publish(pipeline, (now - 120, 3))
-    assert _job(pipeline).end() == 0
-    raw = pipeline.topic("raw")
+    api = pipeline.serve_api()
+    _publish(pipeline, api, (now - 120, 3))
+    assert _run_job(pipeline).end() == 0
     with KafkaAdminClient(**pipeline.client) as admin:
-        admin.delete_topics([raw])
+        admin.delete_topics([pipeline.settings.raw_topic])
     # More records than before: the offsets alone would fit.
-    _publish(pipeline, (now - 60, 4), (now, 5))
-    refused = _job(pipeline)
+    _publish(pipeline, api, (now - 60, 4), (now, 5))
+    refused = _run_job(pipeline)
     assert refused.end() == 1
-    assert "does not fit the topic" in refused.said()
-    assert "type: python spark.py --reset-checkpoint" in refused.said()
-    unanswered = _job(pipeline, "--reset-checkpoint")
+    assert "does not fit the topic" in refused.log()
+    assert "type: python spark.py --reset-checkpoint" in refused.log()
+    unanswered = _run_job(pipeline, "--reset-checkpoint")
     assert unanswered.end() == 1
-    assert "add --yes" in unanswered.said()
-    assert _job(pipeline, "--reset-checkpoint", "--yes").end() == 0
-    assert _bikes(pipeline) == {now - 120: 6, now - 60: 8, now: 10}
+    assert "add --yes" in unanswered.log()
+    assert _run_job(pipeline, "--reset-checkpoint", "--yes").end() == 0
+    assert _sums(pipeline) == {now - 120: 6, now - 60: 8, now: 10}
 
 
-def test_a_checkpoint_that_retention_has_passed_is_refused_and_a_cut_snapshot_is_not_counted(pipeline: Pipeline) -> None:
+def test_a_checkpoint_of_an_earlier_version_is_refused_and_can_be_reset(pipeline: Pipeline) -> None:
+    """Earlier versions kept one query's files in the checkpoint itself."""
     now = int(time.time())
-    _publish(pipeline, (now - 180, 3))
-    assert _job(pipeline).end() == 0
-    _publish(pipeline, (now - 120, 4), (now - 60, 5))
-    partition = TopicPartition(pipeline.topic("raw"), 0)
-    second = [record.offset for record in pipeline.raw() if json.loads(record.value)["last_updated"] == now - 120]
-    with KafkaAdminClient(**pipeline.client) as admin:
-        admin.delete_records({partition: second[1]})
-    refused = _job(pipeline)
+    _publish(pipeline, pipeline.serve_api(), (now, 3))
+    checkpoint = pipeline.folder / ".velib" / "checkpoint"
+    for name in ("commits/0", "offsets/0", "sources/0/0", "state/0/0/1.zip"):
+        _make_file(checkpoint / name)
+    for name in ("metadata", "topic-id", "dead-letters"):
+        _make_file(checkpoint / name)
+    _make_file(checkpoint / "notes.txt")
+    refused = _run_job(pipeline)
     assert refused.end() == 1
-    assert "does not fit the topic" in refused.said()
-    assert _job(pipeline, "--reset-checkpoint", "--yes").end() == 0
-    # Of the snapshot before, one station of two is left: no total is better than a wrong one.
-    assert _bikes(pipeline) == {now - 180: 6, now - 60: 10}
+    assert "python spark.py --reset-checkpoint" in refused.log()
+    assert pipeline.totals() == {}
+    assert _run_job(pipeline, "--reset-checkpoint", "--yes").end() == 0
+    assert _sums(pipeline) == {now: 6}
+    left = {path.name for path in checkpoint.iterdir()}
+    assert left & {"commits", "offsets", "sources", "state", "metadata"} == set()
+    assert {"totals", "dead-letters", "notes.txt"} <= left, "only Spark's files are removed"
 
 
-def test_the_consumer_prints_dead_letters_and_they_cannot_move_the_terminal(pipeline: Pipeline) -> None:
-    served = pipeline.serve_folder()
-    put(served, feed(int(time.time()), station("16107"), station("99999", name="\x1b[2J\x9b2J")))
+def _make_file(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{}")
+
+
+def test_a_checkpoint_that_retention_has_passed_is_refused_and_a_cut_snapshot_is_not_counted(
+    pipeline: Pipeline,
+) -> None:
+    now = int(time.time())
+    api = pipeline.serve_api()
+    _publish(pipeline, api, (now - 180, 3))
+    assert _run_job(pipeline).end() == 0
+    _publish(pipeline, api, (now - 120, 4), (now - 60, 5))
+    stations = [
+        record.offset
+        for record in pipeline.raw()
+        if json.loads(record.value)["last_updated"] == now - 120
+    ]
+    with KafkaAdminClient(**pipeline.client) as admin:
+        admin.delete_records({TopicPartition(pipeline.settings.raw_topic, 0): stations[1]})
+    refused = _run_job(pipeline)
+    assert refused.end() == 1
+    assert "does not fit the topic" in refused.log()
+    reset = _run_job(pipeline, "--reset-checkpoint", "--yes")
+    assert reset.end() == 0
+    assert "has lost its oldest records" in reset.log()
+    # Of two stations of the cut snapshot one is left: no total is better than a wrong one.
+    assert _sums(pipeline) == {now - 180: 6, now - 60: 10}
+    _publish(pipeline, api, (now, 6))
+    assert _run_job(pipeline).end() == 0
+    assert _sums(pipeline) == {now - 180: 6, now - 60: 10, now: 12}
+
+
+@pytest.mark.parametrize(
+    ("cuts", "first_whole"),
+    [
+        ((0, 0), (0, 0)),  # nothing is lost
+        ((1, 0), (2, 2)),  # one partition has lost a part of snapshot 100
+        ((2, 0), (4, 4)),  # it has lost all of 100: its oldest, 160, may be cut
+        ((1, 3), (4, 4)),  # the other one has lost a part of 160
+        ((3, 6), (6, 6)),  # the other one has lost everything: any snapshot may be cut
+    ],
+)
+def test_a_job_without_a_checkpoint_starts_after_the_snapshot_that_may_have_lost_records(
+    pipeline: Pipeline, cuts: tuple[int, int], first_whole: tuple[int, int]
+) -> None:
+    topic = pipeline.settings.raw_topic
+    with KafkaAdminClient(**pipeline.client) as admin:
+        admin.create_topics({topic: {"num_partitions": 2}})
+        with KafkaProducer(**pipeline.client) as producer:
+            for snapshot in (100, 100, 160, 160, 220, 220):  # at offsets 0 to 5 of each partition
+                for partition in (0, 1):
+                    value = json.dumps({"last_updated": snapshot}).encode()
+                    producer.send(topic, value, partition=partition).get(timeout=30)
+        admin.delete_records({TopicPartition(topic, n): offset for n, offset in enumerate(cuts)})
+    assert topics.first_whole_snapshot(pipeline.settings) == dict(enumerate(first_whole))
+
+
+def test_the_consumer_prints_dead_letters_and_they_cannot_move_the_terminal(
+    pipeline: Pipeline,
+) -> None:
+    stations = (station("16107"), station("99999", name="\x1b[2J\x9b2J"))
+    pipeline.serve_api().put(feed(int(time.time()), *stations))
     assert pipeline.start("kafka_project.py", "--once").end() == 0
-    assert _job(pipeline).end() == 0
+    assert _run_job(pipeline).end() == 0
     consumer = pipeline.start("consumer.py", "--dead-letters", "--max-messages", "1")
     assert consumer.end() == 0
     (line,) = consumer.printed()
@@ -107,6 +174,8 @@ def test_the_consumer_prints_dead_letters_and_they_cannot_move_the_terminal(pipe
     assert line.isprintable()
     as_json = pipeline.start("consumer.py", "--dead-letters", "--json", "--max-messages", "1")
     assert as_json.end() == 0
-    letter = json.loads(as_json.printed()[0])
-    assert (letter["key"], letter["reason"]) == ("99999", "stationCode without a postal code")
-    assert json.loads(letter["value"])["name"] == "\x1b[2J\x9b2J"
+    (line,) = as_json.printed()
+    dead_letter = json.loads(line)
+    assert dead_letter["key"] == "99999"
+    assert dead_letter["reason"] == "stationCode without a postal code"
+    assert json.loads(dead_letter["value"])["name"] == "\x1b[2J\x9b2J"

@@ -1,4 +1,4 @@
-"""The README's commands, as they stand there, on ports and in folders of the test's own."""
+"""The README's commands are run as they stand there, and its tables and sample output are true."""
 
 import os
 import re
@@ -7,18 +7,38 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 import config
 from local.broker import free_port
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tests.expected import feed, station
-from tests.integration.conftest import Pipeline, put, wait_until
-from tests.integration.test_scripts import checkout
+from tests.pipeline import Pipeline, checkout, wait_until
+from velib.areas import areas
+
+
+def _blocks(readme: str, language: str) -> list[str]:
+    """The lines of the code blocks of a language."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    return [line for name, block in blocks if name == language for line in block.splitlines()]
+
+
+def _options(readme: str) -> dict[str, set[str]]:
+    """The options of each script in the table of the section Options."""
+    section = readme.partition("\n## Options\n")[2].partition("\n## ")[0]
+    options: dict[str, set[str]] = {}
+    script = ""
+    for first, others in re.findall(r"^\| (?:`([^`]+)` )?(\|.*)$", section, re.MULTILINE):
+        script = first or script
+        options.setdefault(script, set()).update(re.findall(r"`(--[a-z-]+)", others))
+    return options
+
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+COMMANDS, SAMPLES, OPTIONS = _blocks(README, "sh"), _blocks(README, ""), _options(README)
 BROKER, SIMULATOR = "python -m local.broker", "python -m local.simulator --port 8000"
-PRODUCER, SIMULATED_PRODUCER = "python kafka_project.py", "VELIB_API_URL=http://localhost:8000 python kafka_project.py"
-JOB, CONSUMER = "python spark.py", "python consumer.py"
+PRODUCER, JOB, CONSUMER = "python kafka_project.py", "python spark.py", "python consumer.py"
+SIMULATED_PRODUCER = "VELIB_API_URL=http://localhost:8000 python kafka_project.py"
 (SUBMIT,) = [command for command in COMMANDS if command.startswith("spark-submit ")]
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # what `. .venv/bin/activate` does
 
@@ -29,62 +49,131 @@ def test_every_command_is_one_that_the_tests_run() -> None:
     assert set(COMMANDS) == run_here | run_elsewhere
 
 
-def test_the_walkthrough_shows_totals_of_both_default_stations(pipeline: Pipeline, tmp_path: Path) -> None:
-    folder = tmp_path / "clone"
-    folder.mkdir()
-    checkout(folder)
-    kafka_port, feed_port = free_port(), free_port()
-    environment = os.environ | {
-        "PATH": PATH,
-        "KAFKA_BOOTSTRAP_SERVERS": f"localhost:{kafka_port}",
+def test_the_french_readme_has_the_same_commands_options_and_sample_output() -> None:
+    french = (PROJECT / "README.fr.md").read_text(encoding="utf-8")
+    samples = _blocks(french, "")
+    assert _blocks(french, "sh") == COMMANDS
+    assert _options(french) == OPTIONS
+    assert _totals(samples) == _totals(SAMPLES)
+    assert _logs(samples) == _logs(SAMPLES)
+
+
+@pytest.mark.parametrize("script", OPTIONS)
+def test_the_table_of_options_has_those_of_help_and_no_others(script: str) -> None:
+    command = [sys.executable, *script.removeprefix("python ").split(), "--help"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    of_help = set(re.findall(r"^  (?:-h, )?(--[a-z-]+)", done.stdout, re.MULTILINE))
+    assert OPTIONS[script] == of_help - {"--help"}
+
+
+def test_the_table_of_options_has_every_script() -> None:
+    assert OPTIONS.keys() == {"kafka_project.py", "spark.py", "consumer.py"} | {
+        "python -m local.broker",
+        "python -m local.simulator",
     }
-    walkthrough = [
-        CONSUMER,
-        JOB,
-        SIMULATED_PRODUCER.replace("8000", str(feed_port)),
-        f"{BROKER} --port {kafka_port}",
-        SIMULATOR.replace("8000", str(feed_port)),
-    ]
-    terminals: list[subprocess.Popen[bytes]] = []
-    try:
-        for command in walkthrough:
-            with (tmp_path / f"{len(terminals)}.out").open("wb") as out:
-                command = re.sub(r"python ", "exec python ", command)
-                terminals.append(subprocess.Popen(["bash", "-c", command], cwd=folder, env=environment, stdout=out, stderr=out))
-        printed = tmp_path / "0.out"
-        wait_until(
-            lambda: (
-                {"75016  Paris 16e", "93200  Saint-Denis"}
-                <= set(re.findall(r"^\d{5}  \S+(?: 16e)?", printed.read_text(), re.M))
-            ),
-            "totals",
-            180,
-        )
-    finally:
-        statuses = []
-        for terminal in terminals:  # Kafka after those that use it
-            terminal.terminate()
-            statuses.append(terminal.wait(60))
-    assert statuses == [0] * len(terminals)
-    assert "Traceback" not in "".join(path.read_text() for path in tmp_path.glob("*.out"))
-
-
-def test_the_job_runs_under_spark_submit(pipeline: Pipeline, tmp_path: Path) -> None:
-    now = int(time.time())
-    put(pipeline.serve_folder(), feed(now, station("16107", 3), station("32017", 5)))
-    assert pipeline.start("kafka_project.py", "--once").end() == 0
-    folder = tmp_path / "clone"
-    folder.mkdir()
-    environment = os.environ | {"PATH": PATH} | pipeline.environment | pipeline.user("spark.py")
-    command = f"{SUBMIT} --available-now"
-    done = subprocess.run(["bash", "-c", command], cwd=checkout(folder), env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert {key: total["mechanical"] for key, total in pipeline.totals().items()} == {("75016", now): 3, ("93200", now): 5}
 
 
 def test_the_table_of_settings_has_every_setting_and_its_default() -> None:
     for field in config.Settings.model_fields.values():
         assert f"`{field.validation_alias}`" in README
-    for name in ("api_url", "raw_topic", "final_topic", "dead_letter_topic", "checkpoint_dir", "watermark", "spark_master"):
-        field = config.Settings.model_fields[name]
-        assert f"| `{field.validation_alias}` | `{field.default}` |" in README
+        if isinstance(field.default, str):
+            assert f"| `{field.validation_alias}` | `{field.default}` |" in README
+
+
+@pytest.fixture(scope="module")
+def walkthrough(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What each command of the README's four terminals prints, with a simulated feed, until the
+    consumer has printed a total of both default stations.
+    """
+    clone = checkout(tmp_path_factory.mktemp("clone"))
+    kafka_port, feed_port = str(free_port()), str(free_port())
+    on_ports = {
+        CONSUMER: CONSUMER,
+        JOB: JOB,
+        SIMULATED_PRODUCER: SIMULATED_PRODUCER.replace("8000", feed_port),
+        BROKER: f"{BROKER} --port {kafka_port}",
+        SIMULATOR: SIMULATOR.replace("8000", feed_port),
+    }
+    outputs = {command: clone / f"terminal-{n}" for n, command in enumerate(on_ports)}
+    servers = {"KAFKA_BOOTSTRAP_SERVERS": f"localhost:{kafka_port}"}
+    terminals: list[subprocess.Popen[bytes]] = []
+    try:
+        for command, on_port in on_ports.items():
+            with outputs[command].open("wb") as output:
+                terminals.append(
+                    subprocess.Popen(
+                        ["bash", "-c", on_port.replace("python ", "exec python ")],
+                        cwd=clone,
+                        env=os.environ | {"PATH": PATH} | servers,
+                        stdout=output,
+                        stderr=output,
+                    )
+                )
+        wait_until(
+            lambda: len(_totals(outputs[CONSUMER].read_text().splitlines())) == 2,
+            "totals of both stations",
+            180,
+        )
+    finally:
+        statuses = []
+        for terminal in terminals:  # Kafka after the scripts that use it
+            terminal.terminate()
+            statuses.append(terminal.wait(60))
+    assert statuses == [0] * len(terminals)
+    return {command: output.read_text() for command, output in outputs.items()}
+
+
+def _totals(lines: list[str]) -> dict[str, str]:
+    """The lines of totals by postal code."""
+    return {line[:5]: line for line in lines if re.match(r"[0-9]{5}  ", line)}
+
+
+def _logs(lines: list[str]) -> set[str]:
+    """The lines of a log, with its numbers, times, ports and paths replaced by a zero."""
+    logs = [line for line in lines if re.match(r"\d\d:\d\d:\d\d [A-Z]+ ", line)]
+    return {re.sub(r"/\S+|\d+(\.\d+)*", "0", line) for line in logs}
+
+
+def _layout(total: str) -> tuple[int, str]:
+    """Where the place of a line of totals ends, and what follows, without its numbers."""
+    place, _, counts = total.partition(" bikes ")
+    return len(place), re.sub(r"\d", " ", counts)
+
+
+def test_the_walkthrough_shows_totals_of_both_default_stations(
+    walkthrough: dict[str, str],
+) -> None:
+    assert "ready" in walkthrough[BROKER].splitlines()
+    assert _totals(walkthrough[CONSUMER].splitlines()).keys() == {"75016", "93200"}
+    assert "Traceback" not in "".join(walkthrough.values())
+
+
+def test_the_sample_output_is_what_the_scripts_print(walkthrough: dict[str, str]) -> None:
+    printed = [line for output in walkthrough.values() for line in output.splitlines()]
+    shown = _totals(SAMPLES)
+    assert shown.keys() > {"75016", "93200"}
+    (layout,) = {_layout(total) for total in _totals(printed).values()}
+    for postal_code, total in shown.items():
+        assert _layout(total) == layout
+        assert f"  {areas()[postal_code]['name']}  " in total
+    assert _logs(SAMPLES)
+    assert _logs(SAMPLES) - _logs(printed) == set()
+    assert "ready" in SAMPLES
+
+
+def test_the_job_runs_under_spark_submit(pipeline: Pipeline, tmp_path: Path) -> None:
+    now = int(time.time())
+    pipeline.serve_api().put(feed(now, station("16107", 3), station("32017", 5)))
+    assert pipeline.start("kafka_project.py", "--once").end() == 0
+    done = subprocess.run(
+        ["bash", "-c", f"{SUBMIT} --available-now"],
+        cwd=checkout(tmp_path / "clone"),
+        env=os.environ | {"PATH": PATH} | pipeline.environment | pipeline.user("spark.py"),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {key: total["mechanical"] for key, total in pipeline.totals().items()} == {
+        ("75016", now): 3,
+        ("93200", now): 5,
+    }

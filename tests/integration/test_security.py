@@ -1,4 +1,7 @@
-"""Who is not let in is told so in one line, promptly, and no secret shows. The other tests run over the same secure Kafka."""
+"""A user whom Kafka refuses is told so in one line, soon, and no secret shows.
+
+The other integration tests run on the same secure Kafka.
+"""
 
 import json
 import time
@@ -7,35 +10,63 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
+from kafka import KafkaAdminClient
+from kafka.admin import (
+    ACL,
+    ACLOperation,
+    ACLPermissionType,
+    ResourcePattern,
+    ResourceType,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 
 from local.security import CONSUMER, PRODUCER, SCRIPTS, Security
 from tests.expected import feed, station
-from tests.integration.conftest import Pipeline, Script, put
+from tests.pipeline import Pipeline, Script
+from velib import java
 
 ALL = list(SCRIPTS)
 
 
-def _refused(script: Script, line: str) -> None:
+def _is_refused(script: Script, line: str) -> None:
     """The script ends by itself, soon, with one error line."""
     started = time.monotonic()
     assert script.end() == 1
     assert time.monotonic() - started < 45
-    (error,) = [said for said in script.said().splitlines() if " ERROR " in said]
+    (error,) = [one for one in script.log().splitlines() if " ERROR " in one]
     assert line in error
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_wrong_password_is_one_line_without_the_password(pipeline: Pipeline, name: str) -> None:
     script = pipeline.start(name, KAFKA_SASL_PASSWORD="not-the-one")
-    _refused(script, "does not know this KAFKA_SASL_USERNAME with this KAFKA_SASL_PASSWORD")
-    assert "not-the-one" not in script.said()
+    _is_refused(script, "does not know this KAFKA_SASL_USERNAME with this KAFKA_SASL_PASSWORD")
+    assert "not-the-one" not in script.log()
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_certificate_of_somebody_else_is_one_line(pipeline: Pipeline, tmp_path: Path, name: str) -> None:
+def test_a_certificate_of_another_authority_is_one_line(
+    pipeline: Pipeline, tmp_path: Path, name: str
+) -> None:
     other = Security(tmp_path / "other")
-    other.make("java")
-    _refused(pipeline.start(name, KAFKA_SSL_CAFILE=str(other.ca)), "is not signed by those of KAFKA_SSL_CAFILE")
+    other.make(java.find())
+    script = pipeline.start(name, KAFKA_SSL_CAFILE=str(other.ca))
+    _is_refused(script, "is not signed by those of KAFKA_SSL_CAFILE")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "line"),
+    [
+        ("KAFKA_SASL_MECHANISM", "PLAIN", "does not offer this KAFKA_SASL_MECHANISM"),
+        ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT", "does not speak this"),
+        ("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT", "does not speak this"),
+    ],
+)
+def test_a_wrong_protocol_or_mechanism_is_one_line(
+    pipeline: Pipeline, setting: str, value: str, line: str
+) -> None:
+    _is_refused(pipeline.start("consumer.py", **{setting: value}), line)
 
 
 def _as(pipeline: Pipeline, user: str) -> dict[str, str]:
@@ -44,32 +75,72 @@ def _as(pipeline: Pipeline, user: str) -> dict[str, str]:
 
 
 def test_a_missing_right_is_one_line_that_names_it(pipeline: Pipeline) -> None:
-    put(pipeline.serve_folder(), feed(int(time.time()), station()))
+    pipeline.serve_api().put(feed(int(time.time()), station()))
     assert pipeline.start("kafka_project.py", "--once").end() == 0
-    _refused(pipeline.start("kafka_project.py", **_as(pipeline, CONSUMER)), f"refused the user {CONSUMER}: ")
-    cannot = "Not authorized to access topics: "
-    _refused(pipeline.start("spark.py", **_as(pipeline, PRODUCER)), f"{PRODUCER}: {cannot}[{pipeline.topic('final')}]")
-    _refused(pipeline.start("consumer.py", **_as(pipeline, PRODUCER)), pipeline.topic("final"))
+    final = pipeline.settings.final_topic
+    producer = pipeline.start("kafka_project.py", **_as(pipeline, CONSUMER))
+    _is_refused(producer, f"refused the user {CONSUMER}: ")
+    job = pipeline.start("spark.py", **_as(pipeline, PRODUCER))
+    _is_refused(job, f"{PRODUCER}: Not authorized to access topics: [{final}]")
+    consumer = pipeline.start("consumer.py", **_as(pipeline, PRODUCER))
+    _is_refused(consumer, final)
 
 
-def test_no_password_shows_in_a_log_a_list_of_processes_or_a_file_of_others(pipeline: Pipeline) -> None:
-    put(pipeline.serve_folder(), feed(int(time.time()), station()))
+def test_a_user_and_a_password_with_quotes_and_accents_reach_kafka_through_every_script(
+    pipeline: Pipeline,
+) -> None:
+    user, password = 'Zoé "la\\vélo"', "mot \"de\\passe' à 5 €;"
+    with KafkaAdminClient(**pipeline.client) as admin:
+        credential = UserScramCredentialUpsertion(
+            user, ScramMechanism.SCRAM_SHA_512, password=password, iterations=4096
+        )
+        assert admin.alter_user_scram_credentials([credential]) == {user: None}
+        admin.create_acls(
+            [
+                ACL(
+                    f"User:{user}",
+                    "*",
+                    ACLOperation.ALL,
+                    ACLPermissionType.ALLOW,
+                    ResourcePattern(kind, "*"),
+                )
+                for kind in (ResourceType.TOPIC, ResourceType.TRANSACTIONAL_ID)
+            ]
+        )
+    login = {"KAFKA_SASL_USERNAME": user, "KAFKA_SASL_PASSWORD": password}
+    pipeline.serve_api().put(feed(int(time.time()), station()))
+    assert pipeline.start("kafka_project.py", "--once", **login).end() == 0
+    assert pipeline.start("spark.py", "--available-now", **login).end() == 0
+    consumer = pipeline.start("consumer.py", "--max-messages", "1", **login)
+    assert consumer.end() == 0
+    assert len(consumer.printed()) == 1
+
+
+def test_no_password_shows_in_a_log_a_list_of_processes_or_a_file_that_others_can_read(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.serve_api().put(feed(int(time.time()), station()))
     producer, job = pipeline.start("kafka_project.py"), pipeline.start("spark.py")
     consumer = pipeline.start("consumer.py", "--max-messages", "1")
     assert consumer.end() == 0
     assert pipeline.security is not None
-    passwords = [path.read_text() for path in pipeline.security.directory.glob("*.password")]
-    assert len(passwords) == 5
-    processes = " ".join(json.dumps(process.info["cmdline"]) for process in psutil.process_iter(["cmdline"]))
-    page = job.said().partition("its page is ")[2].split()[0]
-    shown = [processes, *[_page(f"{page}/{part}/") for part in ("environment", "SQL", "StreamingQuery", "jobs")]]
-    shown += [
-        path.read_text(errors="replace") for path in pipeline.folder.rglob("*") if path.suffix in (".err", ".out", ".log")
+    password_files = list(pipeline.security.directory.glob("*.password"))
+    assert len(password_files) == 5
+    passwords = [path.read_text() for path in password_files]
+    address = job.log().partition("its page is ")[2].split()[0]
+    pages = ("environment", "SQL", "StreamingQuery", "jobs")
+    logs = [
+        *(path for path in pipeline.folder.rglob("*") if path.suffix in (".err", ".out", ".log")),
+        *pipeline.security.directory.parent.glob("kafka.*"),
     ]
-    shown += [path.read_text(errors="replace") for path in pipeline.security.directory.parent.glob("kafka.*")]
+    shown = [
+        *(json.dumps(process.info["cmdline"]) for process in psutil.process_iter(["cmdline"])),
+        *(_page(f"{address}/{page}/") for page in pages),
+        *(path.read_text(errors="replace") for path in logs),
+    ]
     assert not [text for text in shown for password in passwords if password in text]
-    owned = [pipeline.security.directory, *pipeline.security.directory.glob("*.password")]
-    assert all(path.stat().st_mode & 0o077 == 0 for path in owned)
+    private = [pipeline.security.directory, *password_files]
+    assert all(path.stat().st_mode & 0o077 == 0 for path in private)
     assert (producer.stop(), job.stop()) == (0, 0)
 
 

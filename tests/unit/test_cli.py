@@ -1,4 +1,4 @@
-"""How a script ends."""
+"""How a script ends: its exit status and what it leaves on stderr."""
 
 import signal
 import subprocess
@@ -7,18 +7,74 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECT
+from tests import PROJECT
+from velib import cli
 
-SCRIPT = """
+
+def _start(folder: Path, code: str) -> subprocess.Popen[str]:
+    """Start a script that has this code."""
+    (folder / "script.py").write_text(code)
+    return subprocess.Popen(
+        [sys.executable, str(folder / "script.py")],
+        env={"PYTHONPATH": str(PROJECT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+MAIN = """
+from velib import cli, errors
+
+def main():
+    {}
+
+cli.run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "status", "log"),
+    [
+        ("pass", 0, ""),
+        ("raise errors.Failure('It broke')", 1, "ERROR   It broke\n"),
+        ("raise errors.JavaMissing('No Java')", 1, "ERROR   No Java\n"),
+        ("raise errors.BadSetting('X is 1: it must be 2')", 2, "X is 1: it must be 2\n"),
+        ("raise BrokenPipeError", 0, ""),
+        ("raise KeyboardInterrupt", 130, ""),
+    ],
+)
+def test_the_exit_status_and_the_line_of_each_end(
+    statement: str, status: int, log: str, tmp_path: Path
+) -> None:
+    process = _start(tmp_path, MAIN.format(statement))
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (status, "")
+    assert err.endswith(log)
+    assert len(err.splitlines()) == len(log.splitlines())
+
+
+SLEEPER = """
+import time
+from velib import cli
+
+def main():
+    print("ready", flush=True)
+    time.sleep(30)
+
+cli.run(main)
+"""
+
+COLLECTED_SLOWLY = """
 import gc, time
-import cli
+from velib import cli
 
 class Slow:
     def __init__(self):
-        self.itself = self  # so that Python collects it at any moment
+        self.itself = self  # only Python's collector ends it
 
     def __del__(self):
-        print("collected", flush=True)
+        print("ready", flush=True)
         time.sleep(30)
 
 def main():
@@ -30,12 +86,20 @@ cli.run(main)
 """
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_signal_that_comes_while_python_collects_an_object_is_not_lost(number: int, status: int, tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT)
-    command = [sys.executable, str(tmp_path / "script.py")]
-    with subprocess.Popen(command, env={"PYTHONPATH": str(PROJECT)}, stdout=subprocess.PIPE, text=True) as process:
+@pytest.mark.parametrize("code", [SLEEPER, COLLECTED_SLOWLY], ids=["running", "collecting"])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 0), (signal.SIGHUP, 0), (signal.SIGINT, 130)]
+)
+def test_a_signal_stops_a_script_also_while_python_collects_an_object(
+    code: str, number: int, status: int, tmp_path: Path
+) -> None:
+    with _start(tmp_path, code) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "collected\n"
+        assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
         assert process.wait(20) == status
+
+
+def test_no_text_can_move_the_terminal() -> None:
+    assert cli.printable("Île-Saint-Denis, 5 €") == "Île-Saint-Denis, 5 €"
+    assert cli.printable("a\x1b[2J\nb") == "a\\u001b[2J\\nb"

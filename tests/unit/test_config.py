@@ -5,11 +5,15 @@ from pathlib import Path
 import pytest
 
 import config
+from velib.errors import BadSetting
 
 
 def test_defaults_are_those_of_the_readme() -> None:
     settings = config.load()
-    assert settings.api_url == "https://velib-metropole-opendata.smovengo.cloud/opendata/Velib_Metropole"
+    assert (
+        settings.api_url
+        == "https://velib-metropole-opendata.smovengo.cloud/opendata/Velib_Metropole"
+    )
     assert settings.stations == ("16107", "32017")
     assert settings.poll_seconds == 60
     assert settings.raw_topic == "velib-projet"
@@ -56,7 +60,7 @@ def test_a_bad_value_gives_one_line_with_variable_value_and_what_is_allowed(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, allowed: str
 ) -> None:
     monkeypatch.setenv(variable, value)
-    with pytest.raises(config.BadSetting) as error:
+    with pytest.raises(BadSetting) as error:
         config.load()
     line = str(error.value)
     assert line.startswith(f"{variable} is {value[:100]!r}"[:-1])
@@ -67,13 +71,13 @@ def test_a_bad_value_gives_one_line_with_variable_value_and_what_is_allowed(
 def test_several_bad_values_give_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VELIB_POLL_SECONDS", "x")
     monkeypatch.setenv("VELIB_WATERMARK", "y")
-    with pytest.raises(config.BadSetting, match=r"VELIB_POLL_SECONDS.*\nVELIB_WATERMARK"):
+    with pytest.raises(BadSetting, match=r"VELIB_POLL_SECONDS.*\nVELIB_WATERMARK"):
         config.load()
 
 
 def test_two_topics_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VELIB_FINAL_TOPIC", "velib-projet")
-    with pytest.raises(config.BadSetting, match="three different topics"):
+    with pytest.raises(BadSetting, match="three different topics"):
         config.load()
 
 
@@ -84,18 +88,22 @@ def test_stations_are_written_as_the_feed_writes_them(monkeypatch: pytest.Monkey
     assert config.load().stations == "all"
 
 
-def test_a_dotenv_file_is_read_and_the_environment_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dotenv_file_is_read_and_the_environment_comes_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     Path(".env").write_text("VELIB_POLL_SECONDS=30\nVELIB_STATIONS=all\n")
     monkeypatch.setenv("VELIB_STATIONS", "6015")
     assert config.load().poll_seconds == 30
     assert config.load().stations == ("6015",)
 
 
-def test_sasl_asks_for_what_it_needs_and_never_shows_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sasl_asks_for_what_it_needs_and_never_shows_the_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
     monkeypatch.setenv("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512")
     monkeypatch.setenv("KAFKA_SASL_PASSWORD", "secret-word")
-    with pytest.raises(config.BadSetting, match="KAFKA_SASL_USERNAME is not set") as error:
+    with pytest.raises(BadSetting, match="KAFKA_SASL_USERNAME is not set") as error:
         config.load()
     assert "secret-word" not in str(error.value)
     monkeypatch.setenv("KAFKA_SASL_USERNAME", "job")
@@ -103,7 +111,16 @@ def test_sasl_asks_for_what_it_needs_and_never_shows_the_password(monkeypatch: p
 
 
 def test_empty_kafka_settings_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("KAFKA_SASL_MECHANISM", "KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD", "KAFKA_SSL_CAFILE"):
+    for variable in (
+        "KAFKA_SASL_MECHANISM",
+        "KAFKA_SASL_USERNAME",
+        "KAFKA_SASL_PASSWORD",
+        "KAFKA_SSL_CAFILE",
+    ):
         monkeypatch.setenv(variable, "")
     settings = config.load()
-    assert (settings.sasl_mechanism, settings.sasl_username, settings.ssl_cafile) == (None, None, None)
+    assert (settings.sasl_mechanism, settings.sasl_username, settings.ssl_cafile) == (
+        None,
+        None,
+        None,
+    )

@@ -4,8 +4,11 @@ import json
 import time
 
 import pytest
+from kafka.consumer.fetcher import ConsumerRecord
 
 import consumer
+from tests.pipeline import wait_until
+from velib.areas import areas
 
 TOTAL = {
     "postal_code": "75016",
@@ -19,18 +22,29 @@ TOTAL = {
 VALUE = json.dumps(TOTAL).encode()
 
 
+def record(value: bytes | None, offset: int = 0, **fields: object) -> ConsumerRecord:
+    """A record as kafka-python gives it, with other fields as they are given."""
+    empty = dict.fromkeys(ConsumerRecord._fields) | {"headers": []}
+    return ConsumerRecord(**(empty | {"value": value, "offset": offset} | fields))
+
+
 def test_a_total_is_one_aligned_line_in_local_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Europe/Paris")
     time.tzset()
     try:
         names = {"75016": "Paris 16e", "92130": "Issy-les-Moulineaux"}
         assert consumer.as_text(TOTAL, names) == (
-            "75016  Paris 16e              412 bikes ( 240 mechanical +  172 electric)   1391 docks   62 stations"
-            "  2024-11-19 09:22:18"
+            "75016  Paris 16e              412 bikes ( 240 mechanical +  172 electric)"
+            "   1391 docks   62 stations  2024-11-19 09:22:18"
         )
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def test_every_postal_code_of_the_network_has_a_name() -> None:
+    assert len(areas()) == 89
+    assert areas()["93450"]["name"] == "L’Île-Saint-Denis"
 
 
 @pytest.mark.parametrize(
@@ -43,36 +57,125 @@ def test_a_total_is_one_aligned_line_in_local_time(monkeypatch: pytest.MonkeyPat
         b"[" * 100_000,
         b'{"postal_code": "75016"}',
         VALUE.replace(b"412", b'"412"'),
+        VALUE.replace(b"412", b"true"),
         VALUE.replace(b"75016", b"\\u001b[2J"),
         VALUE.replace(b"1732004538", b"99999999999999999999"),
+        VALUE.replace(b"1732004538", b"-1"),
     ],
 )
-def test_what_is_no_total_is_not_printed_and_cannot_move_the_terminal(value: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_value_that_is_no_total_is_one_log_line_that_cannot_move_the_terminal(
+    value: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     assert consumer.parse(value) is None
     assert len(caplog.messages) == 1
     assert caplog.messages[0].isprintable()
 
 
-def test_an_exact_repeat_is_printed_once_and_a_changed_total_again() -> None:
+def test_a_record_without_a_value_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    assert consumer.parse(None) is None
+    assert caplog.messages == []
+
+
+def test_an_exact_repeat_is_recognised_and_a_changed_total_is_none() -> None:
     changed = VALUE.replace(b"412", b"413")
-    printed = [item for item in consumer.wanted(iter([VALUE, VALUE, None, changed, VALUE]), None) if item]
-    assert [text for text, _ in printed] == [VALUE.decode(), changed.decode()]
+    repeats = consumer.Repeats()
+    assert [repeats.has(value) for value in (VALUE, VALUE, changed, VALUE)] == [
+        False,
+        True,
+        False,
+        True,
+    ]
 
 
-def test_postal_codes_can_be_chosen() -> None:
-    other = VALUE.replace(b"75016", b"93200")
-    printed = [item for item in consumer.wanted(iter([VALUE, other]), ["93200"]) if item]
-    assert [text for text, _ in printed] == [other.decode()]
+def test_the_memory_for_repeats_is_bounded() -> None:
+    repeats = consumer.Repeats()
+    for number in range(consumer.MAX_REMEMBERED + 1):
+        repeats.has(b"%d" % number)
+    assert len(repeats.hashes) == consumer.MAX_REMEMBERED
+    assert repeats.has(b"%d" % consumer.MAX_REMEMBERED)
+    assert not repeats.has(b"0")
 
 
-def test_every_postal_code_of_the_network_has_a_name() -> None:
-    names = consumer.place_names()
-    assert len(names) == 89
-    assert names["93450"] == "L’Île-Saint-Denis"
+def test_the_latest_total_has_the_greatest_time_then_the_greatest_offset() -> None:
+    def total(postal_code: str, last_updated: int, offset: int) -> ConsumerRecord:
+        fields = TOTAL | {"postal_code": postal_code, "last_updated": last_updated}
+        return record(json.dumps(fields).encode(), offset)
+
+    latest: dict[str, tuple[int, int]] = {}
+    end_of_topic = [
+        total("93200", 60, 100),
+        total("75016", 180, 101),
+        total("75016", 120, 102),  # the job counted an older snapshot again
+        total("93200", 60, 103),
+        record(b"not a total", 104),
+    ]
+    later = consumer.later_totals(end_of_topic, latest)
+    assert [one.offset for one in later] == [101, 103]  # 75016 comes before 93200
+    older_records = [
+        total("75016", 240, 1),  # later than the one at the end of the topic
+        total("93200", 60, 2),  # as late as the one at the end of the topic, which replaced it
+        total("94120", 0, 3),
+    ]
+    later = consumer.later_totals(older_records, latest)
+    assert [one.offset for one in later] == [1, 3]
+    assert consumer.later_totals(end_of_topic + older_records, latest) == []
 
 
-@pytest.mark.parametrize("arguments", [["--postal-code", "7501"], ["--max-messages", "0"], ["--timeout-ms", "soon"]])
-def test_a_bad_option_ends_with_status_2(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_letter_is_text_whatever_its_bytes_are() -> None:
+    headers: list[tuple[str, bytes | None]] = [
+        ("reason", b"not JSON"),
+        ("topic", b"velib-projet"),
+        ("partition", b"0"),
+    ]
+    headers += [("offset", b"7"), ("other", b"x"), ("empty", None)]
+    dead_letter = consumer.parse_dead_letter(record(b"\xff\x1b" + b"x" * 99, headers=headers))
+    assert dead_letter == {
+        "reason": "not JSON",
+        "topic": "velib-projet",
+        "partition": "0",
+        "offset": "7",
+        "key": None,
+        "value": "\\xff\x1b" + "x" * 99,
+    }
+    shown = "\\xff\x1b" + "x" * 55 + "…"
+    assert consumer.dead_letter_as_text(dead_letter) == (
+        f"velib-projet 0:7  not JSON  key None  value {shown}"
+    )
+
+
+def test_a_record_that_is_no_dead_letter_is_shown_all_the_same() -> None:
+    written_by_hand = consumer.parse_dead_letter(record(None, key=b"k"))
+    assert written_by_hand == dict.fromkeys(("reason", "topic", "partition", "offset"), "") | {
+        "key": "k",
+        "value": None,
+    }
+
+
+def test_the_deadline_passes_unless_a_message_renews_it() -> None:
+    deadline = consumer.Deadline(500)
+    assert 0 < deadline.seconds_left() <= 0.5
+    wait_until(deadline.has_passed, "the deadline")
+    assert deadline.seconds_left() == 0
+    deadline.renew()
+    assert not deadline.has_passed()
+
+
+def test_without_a_timeout_there_is_no_deadline() -> None:
+    assert consumer.Deadline(None).seconds_left() == float("inf")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--postal-code", "7501"],
+        ["--max-messages", "0"],
+        ["--timeout-ms", "soon"],
+        ["--dead-letters", "--postal-code", "75016"],
+    ],
+)
+def test_a_bad_option_ends_with_status_2(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sys.argv", ["consumer.py", *arguments])
     with pytest.raises(SystemExit) as ended:
         consumer.main()

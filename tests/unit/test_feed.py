@@ -12,15 +12,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import psutil
 import pytest
 
-import kafka_project
-from kafka_project import Feed, FeedError, check
 from local.broker import free_port
 from tests.expected import feed, station
+from velib import feed as feed_module
+from velib.feed import Backoff, Feed, FeedError, Snapshot, parse
 
 GOOD = json.dumps(feed(1732004538, station())).encode()
-
-
-BOMB = gzip.compress(b" " * (64 << 20), 1)
+GZIP_BOMB = gzip.compress(b" " * (64 << 20), 1)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -37,11 +35,15 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(b"", 429, {"Retry-After": "120"})
         elif kind == "at-a-date":
             self.answer(b"", 503, {"Retry-After": formatdate(time.time() + 120, usegmt=True)})
+        elif kind == "next-year":
+            self.answer(b"", 503, {"Retry-After": str(365 * 86400)})
+        elif kind == "soon":
+            self.answer(b"", 503, {"Retry-After": "soon"})
         elif kind == "circle":
             self.answer(b"", 302, {"Location": self.path})
-        elif kind == "silent":
-            time.sleep(2)
-        elif kind == "trickle":
+        elif kind == "no-answer":
+            self.rfile.read(1)  # returns when the client closes the connection
+        elif kind == "slow":
             self.head({"Content-Length": "1000000"})
             for _ in range(100):
                 self.wfile.write(b" ")
@@ -54,7 +56,11 @@ class Handler(BaseHTTPRequestHandler):
             for _ in range(1 << 10):
                 self.wfile.write(b" " * (1 << 20))
         elif kind == "bomb":
-            self.answer(BOMB, 200, {"Content-Encoding": "gzip"})
+            self.answer(GZIP_BOMB, 200, {"Content-Encoding": "gzip"})
+        elif kind == "gzip":
+            self.answer(gzip.compress(GOOD), 200, {"Content-Encoding": "gzip"})
+        elif kind == "only-for-us" and self.headers["User-Agent"] != "velib-projet/1.0":
+            self.answer(b"", 403)
         else:
             self.answer(GOOD, 200)
 
@@ -69,7 +75,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def handle(self) -> None:
-        with suppress(ConnectionError):  # who asked has enough
+        with suppress(ConnectionError):  # the client has given up, as it should
             super().handle()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
@@ -84,6 +90,11 @@ def server() -> Iterator[str]:
         http.shutdown()
 
 
+@pytest.mark.parametrize("kind", ["good", "gzip", "only-for-us"])
+def test_a_good_answer_is_a_snapshot(server: str, kind: str) -> None:
+    assert Feed(f"{server}/{kind}").snapshot() == Snapshot(1732004538, [station()])
+
+
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
@@ -92,37 +103,113 @@ def server() -> Iterator[str]:
         ("403", "refuses: 403"),
         ("later", "refuses: 429"),
         ("circle", "it redirects in a circle"),
-        ("silent", "no answer for"),
-        ("trickle", "sends too slowly"),
+        ("no-answer", "no answer for"),
+        ("slow", "sends too slowly"),
         ("cut", "the answer ends too early"),
         ("huge", "sends more than 16 MB"),
         ("bomb", "sends more than 16 MB"),
     ],
 )
-def test_an_answer_that_is_none_has_one_clear_line(
+def test_each_failure_of_the_api_is_one_clear_line(
     server: str, kind: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka_project, "READ_SECONDS", 1)
-    monkeypatch.setattr(kafka_project, "WHOLE_SECONDS", 1)
+    monkeypatch.setattr(feed_module, "READ_TIMEOUT", 1)
+    monkeypatch.setattr(feed_module, "TOTAL_TIMEOUT", 1)
     before = psutil.Process().memory_info().rss
     with pytest.raises(FeedError, match=reason) as error:
-        Feed(f"{server}/{kind}").get()
+        Feed(f"{server}/{kind}").snapshot()
     assert "\n" not in str(error.value)
     if kind == "huge":
         assert psutil.Process().memory_info().rss - before < 100 << 20
 
 
-def test_a_refused_connection_has_one_clear_line() -> None:
+def test_a_refused_connection_is_one_clear_line() -> None:
     with pytest.raises(FeedError, match="connection refused"):
-        Feed(f"http://127.0.0.1:{free_port()}").get()
+        Feed(f"http://127.0.0.1:{free_port()}").snapshot()
 
 
-def test_the_time_that_the_server_asks_for_is_given(server: str) -> None:
-    for kind in ("later", "at-a-date"):
-        with pytest.raises(FeedError) as error:
-            Feed(f"{server}/{kind}").get()
-        assert 110 < error.value.retry_after <= 120
+@pytest.mark.parametrize(
+    ("kind", "least", "most"),
+    [
+        ("later", 120, 120),
+        ("at-a-date", 110, 120),
+        ("next-year", 3600, 3600),  # a server may ask for an hour at most
+        ("soon", 0, 0),
+        ("403", 0, 0),
+    ],
+)
+def test_the_wait_that_the_server_asks_for_is_in_the_error(
+    server: str, kind: str, least: float, most: float
+) -> None:
+    with pytest.raises(FeedError) as error:
+        Feed(f"{server}/{kind}").snapshot()
+    assert least <= error.value.retry_after <= most
 
 
-def test_a_good_answer_is_read(server: str) -> None:
-    assert check(Feed(f"{server}/good").get()).last_updated == 1732004538
+def test_the_pauses_grow_up_to_five_minutes_and_begin_again_after_a_recovery() -> None:
+    backoff = Backoff(first_pause=5)
+    pauses = [backoff.failed("no answer") for _ in range(9)]
+    assert pauses == [5, 10, 20, 40, 80, 160, 300, 300, 300]
+    backoff.recovered()
+    assert backoff.failed("no answer") == 5
+
+
+def test_each_reason_is_logged_once_and_the_recovery_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="velib")
+    backoff = Backoff(first_pause=5)
+    backoff.recovered()
+    for reason in ("refused", "refused", "no answer", "no answer"):
+        backoff.failed(reason)
+    backoff.recovered()
+    backoff.recovered()
+    assert caplog.messages == [
+        "refused. Trying again, with growing pauses",
+        "no answer. Trying again, with growing pauses",
+        "The feed is back after 0 s",
+    ]
+
+
+def test_a_snapshot_has_the_stations_as_they_came() -> None:
+    stations = [station("16107"), station("6015", station_opening_hours=None)]
+    snapshot = parse(json.dumps(feed(1732004538, *stations)).encode())
+    assert snapshot == Snapshot(1732004538, stations)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"<html>maintenance</html>", "something else than JSON"),
+        (b'{"lastUpdatedOther": 1732004538, "data": {"stat', "something else than JSON"),
+        (b"\xff\xfe", "something else than JSON"),
+        (b"[" * 100_000, "something else than JSON"),
+        (b"", "something else than JSON"),
+        (b"[]", "no time stamp"),
+        (b"null", "no time stamp"),
+        (b'{"lastUpdatedOther": "1732004538", "data": {"stations": [{}]}}', "no time stamp"),
+        (b'{"lastUpdatedOther": true, "data": {"stations": [{}]}}', "no time stamp"),
+        (b'{"lastUpdatedOther": 1732004538.5, "data": {"stations": [{}]}}', "no time stamp"),
+        (b'{"lastUpdatedOther": -1, "data": {"stations": [{}]}}', "no time stamp"),
+        (b'{"lastUpdatedOther": 1732004538}', "no stations"),
+        (b'{"lastUpdatedOther": 1732004538, "data": []}', "no stations"),
+        (b'{"lastUpdatedOther": 1732004538, "data": {"stations": []}}', "no stations"),
+        (b'{"lastUpdatedOther": 1732004538, "data": {"stations": {"16107": 3}}}', "no stations"),
+        (b'{"lastUpdatedOther": 1732004538, "data": {"stations": [1, 2]}}', "no objects"),
+    ],
+)
+def test_an_answer_of_another_shape_is_refused_with_its_reason(body: bytes, reason: str) -> None:
+    with pytest.raises(FeedError, match=reason) as error:
+        parse(body)
+    assert "\n" not in str(error.value)
+
+
+def test_a_snapshot_of_next_year_is_refused_and_one_of_a_fast_clock_is_not() -> None:
+    now = int(time.time())
+    with pytest.raises(FeedError, match="in the future"):
+        parse(json.dumps(feed(now + 365 * 86400, station())).encode())
+    assert parse(json.dumps(feed(now + 60, station())).encode()).last_updated == now + 60
+
+
+def test_one_bad_station_among_good_ones_does_not_stop_the_snapshot() -> None:
+    stations = [station(), None, {"stationCode": None}]
+    body = json.dumps({"lastUpdatedOther": 1732004538, "data": {"stations": stations}})
+    assert parse(body.encode()) == Snapshot(1732004538, stations)

@@ -1,54 +1,174 @@
-"""The producer's checks of the feed, without Kafka."""
+"""The producer's own rules, without Kafka: the pace of its polls, missing stations, records."""
 
+import itertools
 import json
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
-from kafka_project import FeedError, Snapshot, check
+from config import Settings
+from kafka_project import MissingStations, in_thread, poll, read_once, to_record
 from tests.expected import feed, station
+from velib.errors import Failure
+from velib.feed import Feed, Snapshot
+
+NOW = int(time.time())
+POLL_SECONDS = 2.4
+OFTEN = POLL_SECONDS / 12
+
+Answer = tuple[int, int]
+"""An HTTP status, and the time of the snapshot (200) or the seconds of Retry-After (others)."""
 
 
-def test_a_good_feed_is_a_snapshot_with_its_stations_as_they_came() -> None:
-    body = json.dumps(feed(1732004538, station("16107"), station("6015", station_opening_hours=None))).encode()
-    snapshot = check(body)
-    assert snapshot.last_updated == 1732004538
-    assert snapshot.stations == [station("16107"), station("6015", station_opening_hours=None)]
+class Server:
+    """An API whose answers a test chooses; it notes when it was asked for each."""
+
+    def __init__(self) -> None:
+        self.answers: Iterator[Answer] = iter([])
+        self.asked_at: list[float] = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                server.asked_at.append(time.monotonic())
+                status, number = next(server.answers)
+                body = json.dumps(feed(number, station())).encode() if status == 200 else b""
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                if status != 200:
+                    self.send_header("Retry-After", str(number))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True).start()
+        self.feed = Feed(f"http://127.0.0.1:{self.http.server_port}")
+
+    def poll(self, count: int, *answers: Answer) -> list[int]:
+        """The times of the first snapshots that polling these answers yields."""
+        self.answers = iter(answers)
+        snapshots = itertools.islice(poll(self.feed, POLL_SECONDS), count)
+        return [snapshot.last_updated for snapshot in snapshots]
+
+    def pauses(self) -> list[float]:
+        """The seconds between one request and the next."""
+        return [later - earlier for earlier, later in itertools.pairwise(self.asked_at)]
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    with server.http:
+        yield server
+        server.http.shutdown()
+
+
+def test_a_new_snapshot_starts_the_poll_period_and_the_first_one_does_not(server: Server) -> None:
+    times = [NOW, NOW, NOW + 1, NOW + 1]
+    assert server.poll(4, *[(200, time) for time in times]) == times
+    after_first, after_same, after_new = server.pauses()
+    assert OFTEN * 0.9 < after_first < POLL_SECONDS / 2
+    assert OFTEN * 0.9 < after_same < POLL_SECONDS / 2
+    assert after_new > POLL_SECONDS * 0.9
+
+
+def test_an_older_snapshot_does_not_start_the_poll_period(server: Server) -> None:
+    times = [NOW, NOW - 60, NOW, NOW - 60]
+    assert server.poll(4, *[(200, time) for time in times]) == times
+    assert all(OFTEN * 0.9 < pause < POLL_SECONDS / 2 for pause in server.pauses())
+
+
+def test_polling_goes_on_after_failures_as_late_as_the_server_asks(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="velib")
+    assert server.poll(1, (404, 0), (404, 0), (429, 2), (200, NOW)) == [NOW]
+    first, second, asked_for = server.pauses()
+    assert OFTEN * 0.9 < first < second < 2 < asked_for + 0.2
+    not_found, too_many, back = caplog.messages
+    assert "refuses: 404" in not_found
+    assert "refuses: 429" in too_many
+    assert back.startswith("The feed is back after ")
+
+
+def test_once_a_failure_of_the_feed_ends_the_script(server: Server) -> None:
+    server.answers = iter([(404, 0), (200, NOW)])
+    with pytest.raises(Failure, match="refuses: 404"):
+        read_once(server.feed)
+    assert read_once(server.feed) == [Snapshot(NOW, [station()])]
+
+
+def _warnings(
+    caplog: pytest.LogCaptureFixture, configured: str, *snapshots: list[Any]
+) -> list[str]:
+    missing_stations = MissingStations(Settings(VELIB_STATIONS=configured))
+    for stations in snapshots:
+        missing_stations.warn(Snapshot(NOW, stations))
+    return caplog.messages
+
+
+def test_each_station_that_the_feed_lacks_is_warned_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    both, one = [station("16107"), station("32017")], [station("16107")]
+    assert _warnings(caplog, "16107,32017,4242", both, both, one, both, one) == [
+        "The feed has no station 4242 (VELIB_STATIONS)",
+        "The feed has no station 32017 (VELIB_STATIONS)",
+    ]
+
+
+def test_odd_station_codes_cause_no_false_warning(caplog: pytest.LogCaptureFixture) -> None:
+    stations = [{"stationCode": code} for code in (16107, None, [1], {"a": 1}, "32017")]
+    assert _warnings(caplog, "16107,32017", [*stations, None, 3, [], {}]) == []
+
+
+def test_without_a_choice_of_stations_none_is_missing(caplog: pytest.LogCaptureFixture) -> None:
+    assert _warnings(caplog, "all", [station("16107")]) == []
 
 
 @pytest.mark.parametrize(
-    ("body", "reason"),
+    ("given", "key", "value"),
     [
-        (b"<html>maintenance</html>", "something else than JSON"),
-        (b'{"lastUpdatedOther": 1732004538, "data": {"stat', "something else than JSON"),
-        (b"\xff\xfe", "something else than JSON"),
-        (b"[" * 100_000, "something else than JSON"),
-        (b"", "something else than JSON"),
-        (b"[]", "no time stamp"),
-        (b"null", "no time stamp"),
-        (b'{"lastUpdatedOther": "1732004538", "data": {"stations": [{}]}}', "no time stamp"),
-        (b'{"lastUpdatedOther": true, "data": {"stations": [{}]}}', "no time stamp"),
-        (b'{"lastUpdatedOther": 1732004538.5, "data": {"stations": [{}]}}', "no time stamp"),
-        (b'{"lastUpdatedOther": -1, "data": {"stations": [{}]}}', "no time stamp"),
-        (b'{"lastUpdatedOther": 1732004538}', "no stations"),
-        (b'{"lastUpdatedOther": 1732004538, "data": []}', "no stations"),
-        (b'{"lastUpdatedOther": 1732004538, "data": {"stations": []}}', "no stations"),
-        (b'{"lastUpdatedOther": 1732004538, "data": {"stations": {"16107": 3}}}', "no stations"),
-        (b'{"lastUpdatedOther": 1732004538, "data": {"stations": [1, 2]}}', "no objects"),
+        ({"stationCode": "16107"}, b"16107", {"stationCode": "16107", "last_updated": NOW}),
+        ({"stationCode": 16107}, b"16107", {"stationCode": 16107, "last_updated": NOW}),
+        ({"stationCode": "\ud800"}, b"?", {"stationCode": "\ud800", "last_updated": NOW}),
+        ({"stationCode": None}, None, {"stationCode": None, "last_updated": NOW}),
+        ({"last_updated": 1}, None, {"last_updated": NOW}),
+        ([1, None], None, [1, None]),
+        (None, None, None),
     ],
 )
-def test_another_answer_is_refused_with_its_reason(body: bytes, reason: str) -> None:
-    with pytest.raises(FeedError, match=reason) as error:
-        check(body)
-    assert "\n" not in str(error.value)
+def test_a_record_is_the_station_as_it_came_with_the_time_of_its_snapshot(
+    given: Any, key: bytes | None, value: Any
+) -> None:
+    record_key, record_value = to_record(given, NOW)
+    assert (record_key, json.loads(record_value)) == (key, value)
 
 
-def test_a_snapshot_of_next_year_is_refused_and_one_of_a_slow_clock_is_not() -> None:
-    with pytest.raises(FeedError, match="in the future"):
-        check(json.dumps(feed(int(time.time()) + 365 * 86400, station())).encode())
-    assert check(json.dumps(feed(int(time.time()) + 60, station())).encode())
+def test_a_call_in_a_thread_gives_its_error() -> None:
+    def fail() -> None:
+        raise KeyError("16107")
+
+    with pytest.raises(KeyError, match="16107"):
+        in_thread(fail).result(timeout=10)
 
 
-def test_one_bad_station_among_good_ones_does_not_stop_the_snapshot() -> None:
-    body = json.dumps({"lastUpdatedOther": 1732004538, "data": {"stations": [station(), None, {"stationCode": None}]}})
-    assert check(body.encode()) == Snapshot(1732004538, [station(), None, {"stationCode": None}])
+def test_a_call_in_a_thread_does_not_keep_its_caller_waiting() -> None:
+    may_end, ended = threading.Event(), threading.Event()
+
+    def call() -> None:
+        may_end.wait()
+        ended.set()
+
+    result = in_thread(call)
+    assert not result.done()
+    may_end.set()
+    result.result(timeout=10)
+    assert ended.is_set()

@@ -1,4 +1,4 @@
-"""The simulated feed: the API's shape and quirks, spread as the real network, the same for the same seed."""
+"""The simulated feed has the API's shape and quirks, and the same data for the same seed."""
 
 from collections import Counter
 
@@ -18,7 +18,9 @@ def test_same_seed_same_data_and_another_seed_other_data() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 40, 1500, 10_000])
-def test_there_are_as_many_stations_as_asked_each_with_its_own_code_and_a_postal_code(count: int) -> None:
+def test_there_are_as_many_stations_as_asked_each_with_its_own_code_and_a_postal_code(
+    count: int,
+) -> None:
     codes = [station.code for station in make_network(count, seed=1)]
     assert len(set(codes)) == len(codes) == count
     assert all(postal_code(code) for code in codes)
@@ -37,8 +39,12 @@ def test_it_has_the_quirks_of_the_feed() -> None:
     assert any(station["stationCode"] == "11031_relais" for station in stations)
     assert any(station["station_id"] > 2**31 for station in stations)
     assert any(station["is_installed"] == 0 for station in stations)
-    assert any(station["is_renting"] == 0 and station["num_bikes_available"] > 0 for station in stations)
-    assert any(station["num_bikes_available"] + station["num_docks_available"] == 0 for station in stations)
+    assert any(
+        station["is_renting"] == 0 and station["num_bikes_available"] > 0 for station in stations
+    )
+    assert any(
+        station["num_bikes_available"] + station["num_docks_available"] == 0 for station in stations
+    )
     assert any(station.get("station_opening_hours", 0) is None for station in stations)
     for station in stations:
         mechanical, ebike = station["num_bikes_available_types"]
@@ -51,7 +57,10 @@ def test_the_information_names_the_same_stations() -> None:
     status = station_status(network, NOW, 1)
     assert information["lastUpdatedOther"] == status["lastUpdatedOther"] == NOW
     for about, now in zip(information["data"]["stations"], status["data"]["stations"], strict=True):
-        assert (about["station_id"], about["stationCode"]) == (now["station_id"], now["stationCode"])
+        assert (about["station_id"], about["stationCode"]) == (
+            now["station_id"],
+            now["stationCode"],
+        )
         assert about["capacity"] == now["num_bikes_available"] + now["num_docks_available"]
 
 

@@ -5,7 +5,6 @@ import json
 import random
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -20,9 +19,13 @@ import spark as job
 from tests import expected
 from tests.conftest import PROJECT
 from tests.expected import station
+from velib import engine, stations
 
 NOW = 1732004538
-KAFKA = "key binary, value binary, topic string, partition int, offset long, timestamp timestamp, timestampType int"
+KAFKA = """
+    key binary, value binary, topic string, partition int, offset long, timestamp timestamp,
+    timestampType int
+"""
 
 
 @pytest.fixture(scope="session")
@@ -30,18 +33,17 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(tmp_path_factory.mktemp("spark"))
         monkeypatch.setenv("VELIB_SPARK_MASTER", "local[2]")
-        settings = config.load()
-        session = job.session(settings)
-    for name, value in job.query_options(session, settings).items():
-        session.conf.set(name, value)
-    yield session
-    session.stop()
+        with engine.session(config.load()) as session:
+            yield session
 
 
 def kafka_records(spark: SparkSession, values: list[bytes | None]) -> DataFrame:
     """Values as Kafka's source gives them, at offsets 0, 1, 2 …"""
     arrived = datetime.fromtimestamp(NOW + 5, timezone.utc)
-    rows = [(b"key", value, "velib-projet", 0, offset, arrived, 0) for offset, value in enumerate(values)]
+    rows = [
+        (b"key", value, "velib-projet", 0, offset, arrived, 0)
+        for offset, value in enumerate(values)
+    ]
     return spark.createDataFrame(rows, KAFKA)
 
 
@@ -51,14 +53,19 @@ def as_values(*stations: Any, last_updated: int = NOW) -> list[bytes | None]:
 
 def totals_of(spark: SparkSession, values: list[bytes | None]) -> list[dict[str, Any]]:
     """The totals that the job would write for these, by postal code and snapshot."""
-    stations = job.select(job.parse(kafka_records(spark, values)), config.ALL)
-    written = job.outputs(config.load(), job.totals(stations, "10 minutes")).collect()
-    return sorted((json.loads(row.value) for row in written), key=lambda t: (t["postal_code"], t["last_updated"]))
+    selected = job.select(job.parse(kafka_records(spark, values)), config.ALL)
+    written = job.total_records(job.total(selected, "10 minutes"), "totals").collect()
+    return sorted(
+        (json.loads(row.value) for row in written),
+        key=lambda t: (t["postal_code"], t["last_updated"]),
+    )
 
 
 def dead_letters_of(spark: SparkSession, values: list[bytes | None]) -> list[Row]:
     """The dead letters that it would write."""
-    return job.dead_letters(config.load(), job.parse(kafka_records(spark, values))).collect()
+    return job.dead_letter_records(
+        job.parse(kafka_records(spark, values)), "dead-letters"
+    ).collect()
 
 
 def headers(letter: Row) -> dict[str, bytes]:
@@ -66,13 +73,18 @@ def headers(letter: Row) -> dict[str, bytes]:
 
 
 def reasons(spark: SparkSession, values: list[bytes | None]) -> list[str | None]:
-    return [row.reason for row in job.parse(kafka_records(spark, values)).orderBy("offset").collect()]
+    return [
+        row.reason for row in job.parse(kafka_records(spark, values)).orderBy("offset").collect()
+    ]
 
 
 def postal_codes(spark: SparkSession, codes: list[str | None]) -> list[str | None]:
     frame = spark.createDataFrame([(code, i) for i, code in enumerate(codes)], "code string, i int")
-    column = job.postal_code(F.col("code"), job.code_number(F.col("code")))
-    return [row.postal_code for row in frame.select(column.alias("postal_code"), "i").orderBy("i").collect()]
+    column = stations.postal_code(F.col("code"))
+    return [
+        row.postal_code
+        for row in frame.select(column.alias("postal_code"), "i").orderBy("i").collect()
+    ]
 
 
 def test_the_code_carries_the_postal_code(spark: SparkSession) -> None:
@@ -96,7 +108,9 @@ def test_the_code_carries_the_postal_code(spark: SparkSession) -> None:
     assert postal_codes(spark, list(by_code)) == list(by_code.values())
 
 
-def test_the_stations_on_a_boundary_have_the_postal_code_of_the_exceptions_file(spark: SparkSession) -> None:
+def test_the_stations_on_a_boundary_have_the_postal_code_of_the_exceptions_file(
+    spark: SparkSession,
+) -> None:
     with (PROJECT / "data" / "postal_code_exceptions.csv").open() as file:
         exceptions = {row["station_code"]: row["postal_code"] for row in csv.DictReader(file)}
     assert len(exceptions) == 42
@@ -126,7 +140,9 @@ def test_another_code_has_none(spark: SparkSession) -> None:
 
 def test_the_rule_agrees_with_the_written_one_on_every_number(spark: SparkSession) -> None:
     codes: list[str | None] = [str(number) for number in range(100_000)]
-    assert postal_codes(spark, codes) == [expected.postal_code(str(number)) for number in range(100_000)]
+    assert postal_codes(spark, codes) == [
+        expected.postal_code(str(number)) for number in range(100_000)
+    ]
 
 
 def test_bikes_of_a_postal_code_are_summed(spark: SparkSession) -> None:
@@ -154,8 +170,13 @@ def test_bikes_of_a_postal_code_are_summed(spark: SparkSession) -> None:
 
 
 def test_two_snapshots_do_not_add_up(spark: SparkSession) -> None:
-    values = as_values(station(bikes=3, ebikes=0)) + as_values(station(bikes=4, ebikes=0), last_updated=NOW + 60)
-    assert [(t["last_updated"], t["num_bikes_available"]) for t in totals_of(spark, values)] == [(NOW, 3), (NOW + 60, 4)]
+    values = as_values(station(bikes=3, ebikes=0)) + as_values(
+        station(bikes=4, ebikes=0), last_updated=NOW + 60
+    )
+    assert [(t["last_updated"], t["num_bikes_available"]) for t in totals_of(spark, values)] == [
+        (NOW, 3),
+        (NOW + 60, 4),
+    ]
 
 
 def test_a_station_twice_counts_once(spark: SparkSession) -> None:
@@ -163,22 +184,42 @@ def test_a_station_twice_counts_once(spark: SparkSession) -> None:
     assert [(t["stations"], t["mechanical"]) for t in totals_of(spark, values)] == [(2, 6)]
 
 
-def test_of_a_station_twice_with_other_counts_the_same_one_counts_in_any_order(spark: SparkSession) -> None:
+def test_of_a_station_twice_with_other_counts_the_same_one_counts_in_any_order(
+    spark: SparkSession,
+) -> None:
     values = as_values(station("16107", 3, 0), station("16107", 5, 0))
     first, second = totals_of(spark, values), totals_of(spark, values[::-1])
     assert first == second
     assert [(t["stations"], t["num_bikes_available"]) for t in first] == [(1, 5)]
 
 
-def test_stations_of_odd_codes_large_counts_and_repeats_are_summed_each_once(spark: SparkSession) -> None:
+def test_stations_of_odd_codes_large_counts_and_repeats_are_summed_each_once(
+    spark: SparkSession,
+) -> None:
     dice = random.Random(1)
-    codes = ["6015", "06015", "6015_relais", "6016", "1022", "01022", "1022_relais", "1023", "59999", "20999", "32017_"]
+    codes = [
+        "6015",
+        "06015",
+        "6015_relais",
+        "6016",
+        "1022",
+        "01022",
+        "1022_relais",
+        "1023",
+        "59999",
+        "20999",
+        "32017_",
+    ]
     counts = [0, 0, 1, 2, 9, 2046, 2047, 2048, 2**31 - 1]
     values: list[bytes | None] = []
     plain: dict[tuple[str, int], expected.Total] = {}
     for last_updated in range(NOW, NOW + 300):
         stations = [
-            station(dice.choice(codes), *(dice.choice(counts) for _ in range(3)), is_renting=dice.choice([1, 1, 1, 0]))
+            station(
+                dice.choice(codes),
+                *(dice.choice(counts) for _ in range(3)),
+                is_renting=dice.choice([1, 1, 1, 0]),
+            )
             | {"num_bikes_available": dice.choice(counts)}
             for _ in range(dice.choice([1, 2, 10, 30]))
         ]
@@ -192,13 +233,19 @@ def test_stations_of_odd_codes_large_counts_and_repeats_are_summed_each_once(spa
 def _counted(one: dict[str, Any]) -> list[int]:
     """What a station counts: of its repeats the greatest is counted."""
     kinds = [count for kind in one["num_bikes_available_types"] for count in kind.values()]
-    return [one["num_bikes_available"], *kinds, one["num_docks_available"]] if one["is_renting"] else []
+    return (
+        [one["num_bikes_available"], *kinds, one["num_docks_available"]]
+        if one["is_renting"]
+        else []
+    )
 
 
 def test_a_closed_station_does_not_count_and_leaves_a_record_of_zeros(spark: SparkSession) -> None:
     closed = [station("16107", is_renting=0), station("16108", is_installed=0)]
     (total,) = totals_of(spark, as_values(*closed))
-    assert total == {"postal_code": "75016", "last_updated": NOW} | dict.fromkeys(job.TOTALS, 0)
+    assert total == {"postal_code": "75016", "last_updated": NOW} | dict.fromkeys(
+        stations.COUNTS, 0
+    )
     (total,) = totals_of(spark, as_values(*closed, station("16109", 2, 1)))
     assert (total["stations"], total["num_bikes_available"]) == (1, 3)
 
@@ -215,13 +262,37 @@ def test_a_closed_station_does_not_count_and_leaves_a_record_of_zeros(spark: Spa
         (None, 0, 0),
     ],
 )
-def test_kinds_of_bikes_are_read_by_name(spark: SparkSession, kinds: Any, mechanical: int, ebike: int) -> None:
-    (total,) = totals_of(spark, as_values(station(bikes=1, ebikes=4) | {"num_bikes_available_types": kinds}))
-    assert (total["mechanical"], total["ebike"], total["num_bikes_available"]) == (mechanical, ebike, 5)
+def test_kinds_of_bikes_are_read_by_name(
+    spark: SparkSession, kinds: Any, mechanical: int, ebike: int
+) -> None:
+    (total,) = totals_of(
+        spark, as_values(station(bikes=1, ebikes=4) | {"num_bikes_available_types": kinds})
+    )
+    assert (total["mechanical"], total["ebike"], total["num_bikes_available"]) == (
+        mechanical,
+        ebike,
+        5,
+    )
 
 
-def test_only_the_selected_stations_are_kept_and_none_that_cannot_be_counted(spark: SparkSession) -> None:
-    stations = [station("16107"), station("6015"), station("32017"), station("6016", num_bikes_available=-1)]
+@pytest.mark.parametrize(("flag", "counted"), [(1, 1), (0, 0), (True, 1), (False, 0)])
+def test_a_station_is_open_or_closed_as_gbfs_1_and_as_gbfs_2_write_it(
+    spark: SparkSession, flag: Any, counted: int
+) -> None:
+    for field in ("is_installed", "is_renting"):
+        (total,) = totals_of(spark, as_values(station(**{field: flag})))
+        assert total["stations"] == counted
+
+
+def test_only_the_selected_stations_are_kept_and_none_that_cannot_be_counted(
+    spark: SparkSession,
+) -> None:
+    stations = [
+        station("16107"),
+        station("6015"),
+        station("32017"),
+        station("6016", num_bikes_available=-1),
+    ]
     parsed = job.parse(kafka_records(spark, [*as_values(*stations), b"garbage"]))
     kept = job.select(parsed, ("16107", "32017", "6016", "99"))
     assert [row.stationCode for row in kept.orderBy("offset").collect()] == ["16107", "32017"]
@@ -237,7 +308,9 @@ def test_a_whole_network_equals_the_plain_sum(spark: SparkSession) -> None:
 
 
 def test_fields_that_were_added_or_are_null_do_no_harm(spark: SparkSession) -> None:
-    assert reasons(spark, as_values(station(station_opening_hours=None, new={"a": [1]}, station_id=None))) == [None]
+    assert reasons(
+        spark, as_values(station(station_opening_hours=None, new={"a": [1]}, station_id=None))
+    ) == [None]
 
 
 GOOD = json.dumps(station() | {"last_updated": NOW})
@@ -263,26 +336,61 @@ GOOD = json.dumps(station() | {"last_updated": NOW})
         (GOOD.replace(str(NOW), "-1"), "last_updated is not a time"),
         (GOOD.replace(str(NOW), f"{NOW}000"), "last_updated is not a time"),
         (GOOD.replace(str(NOW), f'"{NOW}"'), "last_updated is not a time"),
-        (GOOD.replace('"is_renting": 1', '"is_renting": null'), "is_renting is not 0 or 1"),
-        (GOOD.replace('"is_installed": 1', '"is_installed": 2'), "is_installed is not 0 or 1"),
-        (GOOD.replace('"num_bikes_available": 4', '"other": 4'), "num_bikes_available is not a count"),
-        (GOOD.replace('"num_bikes_available": 4', '"num_bikes_available": -4'), "num_bikes_available is not a count"),
-        (GOOD.replace('"num_bikes_available": 4', '"num_bikes_available": 4.5'), "num_bikes_available is not a count"),
-        (GOOD.replace('"num_bikes_available": 4', '"num_bikes_available": "4"'), "num_bikes_available is not a count"),
-        (GOOD.replace('"num_bikes_available": 4', '"num_bikes_available": true'), "num_bikes_available is not a count"),
-        (GOOD.replace('"num_docks_available": 10', '"num_docks_available": 4294967296'), "num_docks_available is not a count"),
+        (
+            GOOD.replace('"is_renting": 1', '"is_renting": null'),
+            "is_renting is not a boolean",
+        ),
+        (
+            GOOD.replace('"is_renting": 1', '"is_renting": "yes"'),
+            "is_renting is not a boolean",
+        ),
+        (
+            GOOD.replace('"is_installed": 1', '"is_installed": 2'),
+            "is_installed is not a boolean",
+        ),
+        (
+            GOOD.replace('"num_bikes_available": 4', '"other": 4'),
+            "num_bikes_available is not a count",
+        ),
+        (
+            GOOD.replace('"num_bikes_available": 4', '"num_bikes_available": -4'),
+            "num_bikes_available is not a count",
+        ),
+        (
+            GOOD.replace('"num_bikes_available": 4', '"num_bikes_available": 4.5'),
+            "num_bikes_available is not a count",
+        ),
+        (
+            GOOD.replace('"num_bikes_available": 4', '"num_bikes_available": "4"'),
+            "num_bikes_available is not a count",
+        ),
+        (
+            GOOD.replace('"num_bikes_available": 4', '"num_bikes_available": true'),
+            "num_bikes_available is not a count",
+        ),
+        (
+            GOOD.replace('"num_docks_available": 10', '"num_docks_available": 4294967296'),
+            "num_docks_available is not a count",
+        ),
         (GOOD.replace('"ebike": 1', '"ebike": -1'), "num_bikes_available_types are not counts"),
         (GOOD.replace('"ebike": 1', '"ebike": "1"'), "num_bikes_available_types are not counts"),
-        (GOOD.replace('[{"mechanical": 3}, {"ebike": 1}]', "7"), "num_bikes_available_types are not counts"),
+        (
+            GOOD.replace('[{"mechanical": 3}, {"ebike": 1}]', "7"),
+            "num_bikes_available_types are not counts",
+        ),
     ],
 )
-def test_what_cannot_be_counted_has_a_reason(spark: SparkSession, value: str | None, reason: str) -> None:
+def test_what_cannot_be_counted_has_a_reason(
+    spark: SparkSession, value: str | None, reason: str
+) -> None:
     assert reasons(spark, [None if value is None else value.encode()]) == [reason]
 
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 STATIONS = st.fixed_dictionaries(
@@ -293,13 +401,25 @@ STATIONS = st.fixed_dictionaries(
         "is_renting": st.integers(-1, 2) | JSON,
         "num_bikes_available": st.integers(-1, 2**33) | JSON,
         "num_docks_available": st.integers(-1, 2**33) | JSON,
-        "num_bikes_available_types": st.lists(st.dictionaries(st.sampled_from(["mechanical", "ebike"]), JSON)) | JSON,
+        "num_bikes_available_types": st.lists(
+            st.dictionaries(st.sampled_from(["mechanical", "ebike"]), JSON)
+        )
+        | JSON,
     },
 )
-RECORDS = st.none() | st.binary(max_size=200) | JSON.map(json.dumps).map(str.encode) | STATIONS.map(json.dumps).map(str.encode)
+RECORDS = (
+    st.none()
+    | st.binary(max_size=200)
+    | JSON.map(json.dumps).map(str.encode)
+    | STATIONS.map(json.dumps).map(str.encode)
+)
 
 
-@hypothesis.settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@hypothesis.settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 @hypothesis.given(values=st.lists(RECORDS, min_size=1, max_size=60))
 def test_whatever_the_records_are_each_is_counted_or_a_dead_letter_with_its_own_bytes(
     spark: SparkSession, values: list[bytes | None]
@@ -323,9 +443,12 @@ def test_whatever_the_records_are_each_is_counted_or_a_dead_letter_with_its_own_
         b'{"a":' + b"[" * 2_000 + b"]" * 2_000 + b"}",
         GOOD.replace('"num_bikes_available": 4', f'"num_bikes_available": {"9" * 5_000}').encode(),
         GOOD.replace('"16107"', '"' + "1" * 1_000_000 + '"').encode(),
+        GOOD.replace("{", "{" + " " * 40_000_000, 1).encode(),
     ],
 )
-def test_records_that_are_made_to_choke_a_parser_are_dead_letters(spark: SparkSession, value: bytes) -> None:
+def test_records_that_are_made_to_choke_a_parser_are_dead_letters(
+    spark: SparkSession, value: bytes
+) -> None:
     assert reasons(spark, [value, GOOD.encode()])[1] is None
     assert reasons(spark, [value, GOOD.encode()])[0]
 
@@ -345,33 +468,24 @@ def test_a_dead_letter_is_the_record_itself_with_where_it_was_and_why(spark: Spa
     }
 
 
+def test_a_value_over_1_mb_is_a_dead_letter_with_its_first_megabyte(spark: SparkSession) -> None:
+    fits = GOOD.encode() + b" " * (1024 * 1024 - len(GOOD))
+    too_long = b" " * (1024 * 1024) + GOOD.encode()
+    (dead,) = dead_letters_of(spark, [fits, too_long])
+    assert dead.value == too_long[: 1024 * 1024]
+    assert headers(dead)["offset"] == b"1"
+    assert headers(dead)["reason"] == b"longer than 1 MB, only its start is kept"
+
+
 def test_a_snapshot_that_cannot_be_counted_does_not_move_the_watermark(spark: SparkSession) -> None:
     absurd = [GOOD.replace(str(NOW), str(2**63 - 1)), GOOD.replace("16107", "99999")]
-    stations = job.select(job.parse(kafka_records(spark, [value.encode() for value in [*absurd, GOOD]])), config.ALL)
+    stations = job.select(
+        job.parse(kafka_records(spark, [value.encode() for value in [*absurd, GOOD]])), config.ALL
+    )
     assert [row.last_updated for row in stations.collect()] == [NOW]
 
 
 def test_the_connector_is_that_of_this_spark() -> None:
     import pyspark
 
-    assert job.connector() == f"org.apache.spark:spark-sql-kafka-0-10_2.13:{pyspark.__version__}"
-
-
-def test_kafka_settings_reach_spark(monkeypatch: pytest.MonkeyPatch) -> None:
-    authority = Path("ca.pem")
-    authority.touch()
-    for name, value in {
-        "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
-        "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
-        "KAFKA_SASL_USERNAME": "job",
-        "KAFKA_SASL_PASSWORD": 'a "quoted\\ word',
-        "KAFKA_SSL_CAFILE": str(authority),
-    }.items():
-        monkeypatch.setenv(name, value)
-    options = job.kafka_options(config.load())
-    assert options["kafka.security.protocol"] == "SASL_SSL"
-    assert options["kafka.sasl.mechanism"] == "SCRAM-SHA-512"
-    assert options["kafka.sasl.jaas.config"] == (
-        'org.apache.kafka.common.security.scram.ScramLoginModule required username="job" password="a \\"quoted\\\\ word";'
-    )
-    assert options["kafka.ssl.truststore.location"] == "ca.pem"
+    assert f"org.apache.spark:spark-sql-kafka-0-10_2.13:{pyspark.__version__}" == engine.CONNECTOR

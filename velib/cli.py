@@ -1,4 +1,7 @@
-"""How every script starts, logs and stops: log lines to stderr, one line for an error, no traceback on Ctrl-C or SIGTERM."""
+"""How every script starts, logs and stops.
+
+Log lines go to stderr. An error is one line, and Ctrl-C or SIGTERM leaves no traceback.
+"""
 
 import json
 import logging
@@ -7,17 +10,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from types import FrameType
 from typing import NoReturn
 
-from config import BadSetting
-from java import JavaMissing
+from velib.errors import BadSetting, Failure
 
 log = logging.getLogger("velib")
-
-
-class Failure(Exception):
-    """The script cannot go on. The text is the one line that the user sees: what happened and what to do."""
 
 
 class _Terminated(KeyboardInterrupt):
@@ -34,28 +33,44 @@ class _OneLine(logging.Formatter):
 
 def printable(text: str) -> str:
     """The text with every character that could move the terminal written as its JSON escape."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+    return (
+        text
+        if text.isprintable()
+        else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+    )
+
+
+def local_time(epoch_seconds: float) -> str:
+    """The time on this machine's clock, to the second."""
+    return datetime.fromtimestamp(epoch_seconds).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Run a script's `main` and end the process: status 0, 1 (Failure), 2 (BadSetting) or 130 (Ctrl-C)."""
+    """Run a script's `main`, then exit with status 0, that of a Failure, or 130 (Ctrl-C)."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
-    for library in ("kafka", "py4j", "urllib3"):  # the scripts say themselves what their users need to know
+    for library in (
+        "kafka",
+        "py4j",
+        "urllib3",
+    ):  # the scripts say themselves what their users need to know
         logging.getLogger(library).setLevel(logging.CRITICAL)
     log.setLevel(logging.INFO)
     sys.unraisablehook = _note_unraisable
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell has its background jobs ignore it
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminate)
     sys.exit(_status_of(main))
 
 
 def _note_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """A client that a failure left half open may complain when Python collects it: no news for the user.
+    """Keep quiet about errors in the finalizers of clients that a failure left half open.
 
-    But a signal that comes while Python collects it would be lost: it is sent again.
+    Python discards the exception of a signal, too, if it comes during a finalizer: the signal is
+    sent again.
     """
     if isinstance(unraisable.exc_value, KeyboardInterrupt):
         number = signal.SIGTERM if isinstance(unraisable.exc_value, _Terminated) else signal.SIGINT
@@ -76,11 +91,11 @@ def _status_of(main: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         return 130
     except BadSetting as error:
-        print(error, file=sys.stderr)
-        return 2
-    except (Failure, JavaMissing) as error:
+        print(error, file=sys.stderr)  # a line for each bad setting, each beginning with its name
+        return error.status
+    except Failure as error:
         log.error("%s", error)
-        return 1
+        return error.status
     except BrokenPipeError:  # the reader of stdout has gone, as in `consumer.py | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

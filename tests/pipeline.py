@@ -1,0 +1,257 @@
+"""The real scripts as processes, with a Kafka and a feed: what the tests, chaos and soak share."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from config import Settings
+from local.broker import free_port
+from local.security import ADMIN, MECHANISM, SCRIPTS, Security, grant
+from tests import PROJECT
+from velib import connection
+
+DEADLINE = 90.0  # seconds; the machine may be slow, and a test that passes does not wait for it
+
+# A process that lives for a minute starts faster if its code is not compiled thoroughly.
+QUICK_START = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1"}
+
+NOT_THE_PRODUCER = [("written-by", b"a test")]
+"""The header of the raw records that tests write. The producer's own records have no header."""
+
+
+def wait_until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:
+    """The first true value of the condition; fails after `deadline` seconds."""
+    end = time.monotonic() + deadline
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.1)
+    raise AssertionError(f"not within {deadline:.0f} s: {what}")
+
+
+def checkout(folder: Path) -> Path:
+    """Link the project's files into a folder where scripts may leave theirs; returns the folder."""
+    folder.mkdir(exist_ok=True)
+    for path in PROJECT.iterdir():
+        if path.name not in (".venv", ".velib", ".git"):
+            (folder / path.name).symlink_to(path)
+    return folder
+
+
+class Script:
+    """One of the project's scripts as a process of its own, whose stdout and stderr go to files."""
+
+    def __init__(self, *arguments: str, folder: Path, environment: dict[str, str]) -> None:
+        """Start `NAME.py …` or `-m MODULE …` in a folder."""
+        is_module = arguments[0] == "-m"
+        name = arguments[1] if is_module else arguments[0].removesuffix(".py")
+        command = arguments if is_module else (str(PROJECT / arguments[0]), *arguments[1:])
+        number = sum(1 for _ in folder.glob(f"{name}.*.err"))
+        self.out, self.err = folder / f"{name}.{number}.out", folder / f"{name}.{number}.err"
+        python = {"PYTHONPATH": str(PROJECT), "PYTHONFAULTHANDLER": "1"}
+        with self.out.open("wb") as out, self.err.open("wb") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, *command],
+                cwd=folder,
+                env=os.environ | QUICK_START | python | environment,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+
+    def printed(self) -> list[str]:
+        """The lines on stdout until now."""
+        return self.out.read_text().splitlines()
+
+    def log(self) -> str:
+        """The text on stderr until now."""
+        return self.err.read_text()
+
+    def has_ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def wait_for(self, text: str) -> None:
+        """Wait until the log has this text; fails if the script ends without it."""
+        wait_until(lambda: text in self.log() or self.has_ended(), f"{text!r} in {self.err}")
+        assert text in self.log(), f"status {self.process.poll()}: {self.log()}"
+
+    def end(self) -> int:
+        """Wait until the script ends by itself; returns its exit status."""
+        try:
+            return self.process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # Python prints the stack of each thread
+            self.process.wait()
+            raise AssertionError(f"{self.err} does not end: {self.log()}") from None
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send the script a signal; returns its exit status."""
+        self.process.send_signal(number)
+        return self.end()
+
+    def kill(self) -> None:
+        """End the script and the processes that it started with kill -9."""
+        if not self.has_ended():
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+class Api:
+    """The Vélib' API as a folder served over HTTP: it answers what a test has put there."""
+
+    def __init__(self, folder: Path, server: Script) -> None:
+        self.folder, self.server = folder, server
+
+    def put(self, answer: dict[str, Any]) -> None:
+        """Make this the answer of `station_status.json`, in one step."""
+        (self.folder / "next").write_text(json.dumps(answer))
+        (self.folder / "next").rename(self.folder / "station_status.json")
+
+    def requests(self) -> int:
+        """How often `station_status.json` has been asked for."""
+        return self.server.log().count("GET /station_status.json")
+
+
+class Pipeline:
+    """A test's own topics, feed, checkpoint and settings, and the scripts that it starts."""
+
+    def __init__(self, kafka: str, folder: Path, security: Security | None = None) -> None:
+        self.folder = folder
+        self.scripts: list[Script] = []
+        self.environment = {"VELIB_POLL_SECONDS": "1", "VELIB_SPARK_MASTER": "local[1]"}
+        self.use(kafka, security)
+
+    def use(self, kafka: str, security: Security | None = None) -> None:
+        """From now on use this Kafka. If it is secure, the test itself is its administrator, and
+        each script has its own user, who has the rights that it needs on this test's topics.
+        """
+        topic = self.folder.name
+        address = {"bootstrap_servers": kafka}
+        admin = (
+            security.settings(kafka, ADMIN) if security else Settings().model_copy(update=address)
+        )
+        topics = {
+            "raw_topic": topic,
+            "final_topic": f"{topic}-final",
+            "dead_letter_topic": f"{topic}-dead",
+        }
+        self.security = security
+        self.settings = admin.model_copy(update=topics)
+        self.client = connection.kafka_python_options(self.settings)
+        self.environment |= {f"VELIB_{name.upper()}": value for name, value in topics.items()}
+        self.environment["KAFKA_BOOTSTRAP_SERVERS"] = kafka
+        if security:
+            grant(admin, self.settings)
+
+    def user(self, script: str) -> dict[str, str]:
+        """The settings with which a script's user reaches Kafka."""
+        if self.security is None or script not in SCRIPTS:
+            return {}
+        return {
+            "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+            "KAFKA_SASL_MECHANISM": MECHANISM,
+            "KAFKA_SASL_USERNAME": SCRIPTS[script],
+            "KAFKA_SASL_PASSWORD": self.security.password(SCRIPTS[script]),
+            "KAFKA_SSL_CAFILE": str(self.security.ca),
+        }
+
+    def start(self, *arguments: str, **environment: str) -> Script:
+        """Start a script with this pipeline's settings, and those given here."""
+        environment = self.environment | self.user(arguments[0]) | environment
+        script = Script(*arguments, folder=self.folder, environment=environment)
+        self.scripts.append(script)
+        return script
+
+    def serve_api(self) -> Api:
+        """An API without an answer yet: it gives 404 until a test has put one there."""
+        folder, port = self.folder / "api", free_port()
+        folder.mkdir()
+        self.environment["VELIB_API_URL"] = f"http://127.0.0.1:{port}"
+        address = (str(port), "--bind", "127.0.0.1", "--directory", str(folder))
+        server = self.start("-m", "http.server", *address)
+        wait_until(lambda: connection.listens(f"127.0.0.1:{port}"), "the API is served")
+        return Api(folder, server)
+
+    def simulate(self, stations: int, period: int = 2, seed: int = 1) -> Script:
+        """The simulated API, on a port of its own."""
+        port = free_port()
+        self.environment["VELIB_API_URL"] = f"http://127.0.0.1:{port}"
+        options = {"--port": port, "--stations": stations, "--period": period, "--seed": seed}
+        words = [str(word) for option in options.items() for word in option]
+        simulator = self.start("-m", "local.simulator", *words)
+        simulator.wait_for("VELIB_API_URL")
+        return simulator
+
+    def start_broker(self) -> Script:
+        """Start a Kafka of this pipeline's own, at the address that was given to `use`."""
+        port = self.settings.bootstrap_servers.rpartition(":")[2]
+        return self.start("-m", "local.broker", "--port", port, "--data-dir", "own")
+
+    def write(self, topic: str, *records: tuple[bytes | None, bytes | None]) -> None:
+        """Put records (key and value) into a topic; raises KafkaError."""
+        with KafkaProducer(**self.client, delivery_timeout_ms=30_000) as producer:
+            sent = [
+                producer.send(topic, key=key, value=value, headers=NOT_THE_PRODUCER)
+                for key, value in records
+            ]
+            for future in sent:
+                future.get(timeout=40)
+
+    def records(self, topic: str, committed: bool = True) -> list[Any]:
+        """Every record of a topic now; raises KafkaError."""
+        level = "read_committed" if committed else "read_uncommitted"
+        options = {"isolation_level": level, "enable_auto_commit": False}
+        with KafkaConsumer(**self.client, **options) as consumer:
+            if not consumer.partitions_for_topic(topic):
+                return []
+            partition = TopicPartition(topic, 0)
+            consumer.assign([partition])
+            consumer.seek_to_beginning(partition)
+            end, records = consumer.end_offsets([partition])[partition], []
+            while consumer.position(partition) < end:
+                records += consumer.poll(timeout_ms=200).get(partition, [])
+            return records
+
+    def raw(self) -> list[Any]:
+        """Every committed record of the raw topic."""
+        return self.records(self.settings.raw_topic)
+
+    def published(self) -> dict[int, list[Any]]:
+        """The stations of each snapshot that the producer has published, as they are stored."""
+        snapshots: dict[int, list[Any]] = defaultdict(list)
+        for record in self.raw():
+            if not record.headers:
+                station = json.loads(record.value)
+                snapshots[station["last_updated"]].append(station)
+        return snapshots
+
+    def totals(self) -> dict[tuple[str, int], dict[str, Any]]:
+        """The last record of each postal code and snapshot in the final topic."""
+        values = [json.loads(record.value) for record in self.records(self.settings.final_topic)]
+        return {(total["postal_code"], total["last_updated"]): total for total in values}
+
+    def wait_for_totals(self, snapshots: set[int]) -> dict[tuple[str, int], dict[str, Any]]:
+        """The totals, once there are some of each of these snapshots."""
+        wait_until(
+            lambda: snapshots <= {snapshot for _, snapshot in self.totals()},
+            f"totals of {snapshots}",
+        )
+        return self.totals()
+
+    def dead_letters(self) -> list[Any]:
+        """Every record of the dead letter topic."""
+        return self.records(self.settings.dead_letter_topic)
+
+    def kill_all(self) -> None:
+        """End every script that still runs with kill -9."""
+        for script in self.scripts:
+            script.kill()

@@ -1,0 +1,153 @@
+"""How the settings reach both clients of Kafka, and Kafka's refusals in words, without Kafka."""
+
+import logging
+from pathlib import Path
+
+import pytest
+from kafka.errors import (
+    KafkaTimeoutError,
+    NotLeaderForPartitionError,
+    SaslAuthenticationFailedError,
+    TopicAuthorizationFailedError,
+    UnknownBrokerIdError,
+)
+
+import config
+from velib import connection
+from velib.connection import BootstrapLog
+
+
+@pytest.fixture
+def sasl(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The settings of a user of a secure Kafka; a test may set others."""
+    Path("ca.pem").touch()
+    for name, value in {
+        "KAFKA_BOOTSTRAP_SERVERS": "one:9092,two:9093",
+        "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+        "KAFKA_SASL_USERNAME": "job",
+        "KAFKA_SASL_PASSWORD": "word",
+        "KAFKA_SSL_CAFILE": "ca.pem",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+@pytest.mark.usefixtures("sasl")
+def test_both_clients_get_the_same_settings() -> None:
+    for_python = connection.kafka_python_options(config.load())
+    for_spark = connection.spark_options(config.load())
+    assert for_python["bootstrap_servers"] == ["one:9092", "two:9093"]
+    assert for_spark["kafka.bootstrap.servers"] == "one:9092,two:9093"
+    assert for_python["security_protocol"] == for_spark["kafka.security.protocol"] == "SASL_SSL"
+    assert for_python["sasl_mechanism"] == for_spark["kafka.sasl.mechanism"] == "SCRAM-SHA-512"
+    assert for_python["ssl_cafile"] == for_spark["kafka.ssl.truststore.location"] == "ca.pem"
+    assert for_spark["kafka.ssl.truststore.type"] == "PEM"
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "module"),
+    [
+        ("PLAIN", "plain.PlainLoginModule"),
+        ("SCRAM-SHA-256", "scram.ScramLoginModule"),
+        ("SCRAM-SHA-512", "scram.ScramLoginModule"),
+    ],
+)
+def test_spark_gets_the_login_module_of_the_mechanism(
+    sasl: pytest.MonkeyPatch, mechanism: str, module: str
+) -> None:
+    sasl.setenv("KAFKA_SASL_MECHANISM", mechanism)
+    assert connection.spark_options(config.load())["kafka.sasl.jaas.config"] == (
+        f'org.apache.kafka.common.security.{module} required username="job" password="word";'
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "as_java_reads_it"),
+    [
+        ("plain", '"plain"'),
+        ('say "hi"', r'"say \"hi\""'),
+        (r"C:\new", r'"C:\\new"'),
+        ('\\"', r'"\\\""'),
+        ("it's; é €", '"it\'s; é €"'),
+    ],
+)
+def test_user_names_and_passwords_of_any_characters_reach_spark(
+    sasl: pytest.MonkeyPatch, text: str, as_java_reads_it: str
+) -> None:
+    sasl.setenv("KAFKA_SASL_USERNAME", text)
+    sasl.setenv("KAFKA_SASL_PASSWORD", text)
+    jaas = connection.spark_options(config.load())["kafka.sasl.jaas.config"]
+    assert jaas.endswith(f" username={as_java_reads_it} password={as_java_reads_it};")
+
+
+def test_without_security_no_user_and_no_certificate_is_given(sasl: pytest.MonkeyPatch) -> None:
+    sasl.setenv("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT")
+    sasl.delenv("KAFKA_SSL_CAFILE")
+    settings = config.load()
+    options = connection.kafka_python_options(settings) | connection.spark_options(settings)
+    assert not [name for name in options if "sasl" in name or "ssl" in name]
+
+
+@pytest.mark.parametrize(
+    ("line", "cause"),
+    [
+        (
+            "Bootstrap attempt to bootstrap-0 failed: [Error 58] SaslAuthenticationFailedError:"
+            " Authentication failed due to invalid credentials (backoff 0.10 secs)",
+            "does not know this KAFKA_SASL_USERNAME with this KAFKA_SASL_PASSWORD",
+        ),
+        (
+            "Bootstrap connection to bootstrap-0 failed: [Error 33] UnsupportedSaslMechanismError",
+            "does not offer this KAFKA_SASL_MECHANISM",
+        ),
+        (
+            "Bootstrap connection to bootstrap-0 failed: [SSL: CERTIFICATE_VERIFY_FAILED]"
+            " certificate verify failed: self-signed certificate in certificate chain",
+            "has a certificate that is not signed by those of KAFKA_SSL_CAFILE",
+        ),
+        (
+            "Bootstrap connection to bootstrap-0 failed: [SSL: WRONG_VERSION_NUMBER] wrong version",
+            "does not speak TLS: correct KAFKA_SECURITY_PROTOCOL",
+        ),
+        ("Bootstrap connection to bootstrap-0 failed: [Errno 111] Connection refused", None),
+    ],
+)
+def test_a_cause_that_waiting_does_not_mend_names_the_setting(line: str, cause: str | None) -> None:
+    logger = logging.getLogger("kafka.net.manager")
+    with BootstrapLog() as bootstrap:
+        assert bootstrap.permanent_cause() is None
+        logger.warning(line)
+    assert bootstrap.permanent_cause() == cause
+    logger.warning("[SSL: CERTIFICATE_VERIFY_FAILED] of another connection")
+    assert bootstrap.permanent_cause() == cause
+
+
+@pytest.mark.parametrize(
+    ("error", "is_transient"),
+    [
+        (KafkaTimeoutError(), True),
+        (NotLeaderForPartitionError(), True),
+        (UnknownBrokerIdError(), True),
+        (TopicAuthorizationFailedError(), False),
+        (SaslAuthenticationFailedError(), False),
+    ],
+)
+def test_a_broker_that_is_away_is_waited_for_and_a_refusal_is_not(
+    error: Exception, is_transient: bool
+) -> None:
+    assert connection.is_transient(error) == is_transient
+
+
+def test_a_refusal_names_the_kafka_and_the_user(sasl: pytest.MonkeyPatch) -> None:
+    message = connection.refusal_message(config.load(), "no right")
+    assert message == "Kafka at one:9092,two:9093 refused the user job: no right"
+    sasl.setenv("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT")
+    sasl.delenv("KAFKA_SASL_USERNAME")
+    message = connection.refusal_message(config.load(), "no right")
+    assert message == "Kafka at one:9092,two:9093 refused: no right"
+
+
+def test_a_kafka_that_does_not_answer_is_named() -> None:
+    message = connection.no_answer_message(config.load())
+    assert message == "Kafka at localhost:9092 does not answer: waiting for it"

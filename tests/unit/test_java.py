@@ -1,0 +1,73 @@
+"""Which Java is found, and the line for one that is missing or too old."""
+
+from pathlib import Path
+
+import pytest
+
+from velib import java
+from velib.errors import JavaMissing
+
+JAVA_8 = 'java version "1.8.0_392"'
+JAVA_11 = 'openjdk version "11.0.21" 2023-10-17'
+JAVA_17 = 'openjdk version "17.0.9" 2023-10-17'
+JAVA_21 = 'openjdk version "21.0.1" 2023-10-17'
+
+
+def _install(folder: Path, banner: str) -> Path:
+    """A command `java` in a folder `bin` that prints the banner as Java does; returns `folder`."""
+    command = folder / "bin" / "java"
+    command.parent.mkdir(parents=True)
+    command.write_text(f"#!/bin/sh\necho '{banner}' >&2\n")
+    command.chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize("banner", [JAVA_17, JAVA_21])
+def test_java_17_and_21_will_do(
+    banner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(_install(tmp_path, banner)))
+    assert java.find() == f"{tmp_path}/bin/java"
+
+
+@pytest.mark.parametrize(
+    ("banner", "found"),
+    [
+        (JAVA_8, "Java 8 in JAVA_HOME="),
+        (JAVA_11, "Java 11 in JAVA_HOME="),
+        ("what?", "Java of an unknown version in JAVA_HOME="),
+    ],
+)
+def test_an_older_java_is_refused_with_the_command_that_installs_one(
+    banner: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(_install(tmp_path, banner)))
+    with pytest.raises(JavaMissing, match="too old") as error:
+        java.find()
+    assert str(error.value).startswith(f"{found}{tmp_path}")
+    assert "sudo apt install openjdk-21-jre-headless" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_java_of_java_home_comes_before_that_of_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_path, home = _install(tmp_path / "path", JAVA_8), _install(tmp_path / "home", JAVA_21)
+    monkeypatch.setenv("PATH", f"{on_path}/bin:/bin")
+    monkeypatch.setenv("JAVA_HOME", str(home))
+    assert java.find() == f"{home}/bin/java"
+    monkeypatch.delenv("JAVA_HOME")
+    with pytest.raises(JavaMissing, match="Java 8 on the PATH is too old"):
+        java.find()
+
+
+def test_without_java_the_line_says_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    with pytest.raises(JavaMissing, match=f"There is no Java in JAVA_HOME={tmp_path}"):
+        java.find()
+    monkeypatch.delenv("JAVA_HOME")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(JavaMissing, match="There is no Java on the PATH"):
+        java.find()

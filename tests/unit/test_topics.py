@@ -1,0 +1,71 @@
+"""The topics' configuration, and the snapshot that a raw record is of, without Kafka."""
+
+import json
+import time
+
+import pytest
+from kafka.consumer.fetcher import ConsumerRecord
+
+import config
+from velib import topics
+
+DAY_MS = 86_400_000
+
+
+def test_raw_records_are_kept_for_a_week_and_dead_letters_for_a_month() -> None:
+    configurations = topics.configurations(config.load())
+    assert int(configurations["velib-projet"]["retention.ms"]) == 7 * DAY_MS
+    assert int(configurations["velib-projet-dead-letters"]["retention.ms"]) == 30 * DAY_MS
+
+
+def test_the_newest_total_of_a_postal_code_is_kept_for_good_and_all_for_a_week() -> None:
+    final = topics.configurations(config.load())["velib-projet-final-data"]
+    assert final["cleanup.policy"] == "compact"
+    assert int(final["min.compaction.lag.ms"]) == 7 * DAY_MS
+    assert "retention.ms" not in final
+
+
+def test_a_dead_letter_may_be_larger_than_the_largest_raw_record() -> None:
+    configurations = topics.configurations(config.load())
+    kafkas_default = 1024 * 1024 + 12
+    assert "max.message.bytes" not in configurations["velib-projet"]
+    assert int(configurations["velib-projet-dead-letters"]["max.message.bytes"]) > kafkas_default
+
+
+def test_the_topics_are_those_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAW", "FINAL", "DEAD_LETTER"):
+        monkeypatch.setenv(f"VELIB_{name}_TOPIC", name)
+    assert topics.configurations(config.load()).keys() == {"RAW", "FINAL", "DEAD_LETTER"}
+
+
+@pytest.mark.parametrize(
+    ("value", "snapshot"),
+    [
+        (b'{"stationCode": "16107", "last_updated": 1732004538}', 1732004538),
+        (b'{"stationCode": "16107"}', 0),
+        (b'{"last_updated": "1732004538"}', 0),
+        (b'{"last_updated": 1732004538.5}', 0),
+        (b'{"last_updated": true}', 0),
+        (b'{"last_updated": -1}', 0),
+        (b"[1732004538]", 0),
+        (b"1732004538", 0),
+        (b"\xff", 0),
+        (b"[" * 100_000, 0),
+        (b"", 0),
+        (None, 0),
+    ],
+)
+def test_a_raw_record_names_its_snapshot_or_none(value: bytes | None, snapshot: int) -> None:
+    assert topics.snapshot_of(_record(value)) == snapshot
+
+
+def test_a_snapshot_of_the_future_is_none_and_one_of_a_fast_clock_is_one() -> None:
+    now = int(time.time())
+    for last_updated, snapshot in ((now + 60, now + 60), (now + 86_400, 0)):
+        value = json.dumps({"last_updated": last_updated}).encode()
+        assert topics.snapshot_of(_record(value)) == snapshot
+
+
+def _record(value: bytes | None) -> ConsumerRecord:
+    fields = dict.fromkeys(ConsumerRecord._fields)
+    return ConsumerRecord(**fields | {"value": value})

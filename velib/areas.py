@@ -1,0 +1,26 @@
+"""The postal codes that Vélib' serves, from the tables in `data/`."""
+
+import csv
+from pathlib import Path
+
+DATA = Path(__file__).parent.parent / "data"
+
+
+def areas() -> dict[str, dict[str, str]]:
+    """The row of `postal_areas.csv` of each postal code.
+
+    A row has a name, the stations' mean latitude and longitude (degrees), and how many stations and
+    docks there are.
+    """
+    return _rows("postal_areas.csv", "postal_code")
+
+
+def postal_code_exceptions() -> dict[str, str]:
+    """Postal codes by station code, of the stations whose code says another one."""
+    rows = _rows("postal_code_exceptions.csv", "station_code")
+    return {code: row["postal_code"] for code, row in rows.items()}
+
+
+def _rows(name: str, key: str) -> dict[str, dict[str, str]]:
+    with (DATA / name).open(encoding="utf-8", newline="") as file:
+        return {row[key]: row for row in csv.DictReader(file)}

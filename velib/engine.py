@@ -1,0 +1,118 @@
+"""The Spark that the job runs on: its session, and the options that differ from the defaults.
+
+Import this module before pyspark: it has findspark choose the Spark of SPARK_HOME if that is set,
+and else the one that is installed with the project.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import findspark
+from py4j.protocol import Py4JError
+
+if "SPARK_HOME" not in os.environ:
+    import pyspark  # without it findspark prefers any Spark that it finds on the machine
+findspark.init()
+
+import pyspark  # noqa: E402
+from pyspark import SparkConf, SparkContext  # noqa: E402
+from pyspark.errors import PySparkException  # noqa: E402
+from pyspark.java_gateway import launch_gateway  # noqa: E402
+from pyspark.sql import SparkSession  # noqa: E402
+
+import config  # noqa: E402
+from config import Settings  # noqa: E402
+from velib.cli import log  # noqa: E402
+from velib.errors import Failure  # noqa: E402
+
+IVY_DIR = config.CACHE_DIR / "ivy"
+"""Where Spark keeps the connector once it is fetched."""
+
+CONNECTOR = f"org.apache.spark:spark-sql-kafka-0-10_2.13:{pyspark.__version__}"
+"""The Maven coordinates of this Spark's Kafka connector."""
+
+PROVIDED_BY_PYSPARK = [
+    "org.apache.hadoop:hadoop-client-api",
+    "org.apache.hadoop:hadoop-client-runtime",
+]
+"""Dependencies of the connector that need not be fetched."""
+
+JVM_LOG = Path(".velib/logs/spark-jvm.log")
+
+OPTIONS = {
+    # Of repeats that differ the last of a sorted set counts (see `total` in spark.py).
+    "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
+    # The state is on disk, not in the heap: it may be that of a week of snapshots.
+    "spark.sql.streaming.stateStore.providerClass": (
+        "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
+    ),
+    "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
+    # A batch without records would only move the watermark: it has no total to write.
+    "spark.sql.streaming.noDataMicroBatches.enabled": "false",
+    # A sink that waits for a Kafka that has gone would never end.
+    "spark.sql.streaming.stopTimeout": "10s",
+    # Spark keeps fetched records that no task has read for five minutes, which fills the heap.
+    "spark.kafka.consumer.fetchedData.cache.timeout": "1s",
+    "spark.kafka.consumer.fetchedData.cache.evictorThreadRunInterval": "1s",
+}
+"""For every Spark."""
+
+LOCAL_OPTIONS = {
+    "spark.sql.shuffle.partitions": "1",
+    "spark.driver.extraJavaOptions": "-XX:+UseParallelGC -Xms450m",
+}
+"""For a Spark that runs in one process on this machine."""
+
+LOCAL_CHECKPOINT_OPTIONS = {
+    # Renames on a local disk are atomic without the shell commands of Hadoop's own file manager.
+    "spark.sql.streaming.checkpointFileManagerClass": (
+        "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+    ),
+}
+"""For a checkpoint in a local folder."""
+
+
+@contextmanager
+def session(settings: Settings) -> Iterator[SparkSession]:
+    """The Spark session of `spark-submit`, or one on VELIB_SPARK_MASTER; raises Failure."""
+    options = OPTIONS | ({} if "://" in settings.checkpoint_dir else LOCAL_CHECKPOINT_OPTIONS)
+    if config.under_spark_submit():
+        spark = SparkSession.builder.appName("velib-projet").config(map={**options}).getOrCreate()
+    else:
+        spark = _own_session(settings, options)
+    try:
+        yield spark
+    finally:
+        with suppress(Py4JError, OSError):  # its Java process may have ended
+            spark.stop()
+
+
+def _own_session(settings: Settings, options: dict[str, str]) -> SparkSession:
+    """Start Spark. Its Java process writes to JVM_LOG."""
+    options = options | {
+        "spark.app.name": "velib-projet",
+        "spark.master": settings.spark_master,
+        "spark.jars.packages": CONNECTOR,
+        "spark.jars.excludes": ",".join(PROVIDED_BY_PYSPARK),
+        "spark.jars.ivy": str(IVY_DIR),
+    }
+    if settings.spark_master.startswith("local"):
+        options |= LOCAL_OPTIONS
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # nothing here is for other machines
+    if not (IVY_DIR / "jars").is_dir():
+        log.info("Spark fetches its Kafka connector from Maven Central, once: half a minute")
+    spark_conf = SparkConf().setAll(list(options.items()))
+    JVM_LOG.parent.mkdir(parents=True, exist_ok=True)
+    with JVM_LOG.open("wb") as jvm_log:
+        streams = {"stdout": jvm_log, "stderr": jvm_log}
+        try:
+            gateway = launch_gateway(conf=spark_conf, popen_kwargs=streams)
+            context = SparkContext(gateway=gateway, conf=spark_conf)
+        except PySparkException as error:
+            raise Failure(f"Spark did not start ({error}): see {JVM_LOG}") from None
+    context.setLogLevel("ERROR")
+    page = context.uiWebUrl
+    log.info("Spark %s runs on %s, its page is %s", context.version, settings.spark_master, page)
+    return SparkSession(context)

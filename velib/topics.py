@@ -1,0 +1,148 @@
+"""The topics: made if missing by whichever script starts first, used as they are if present."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.errors import TopicAlreadyExistsError, for_code
+
+from config import Settings
+from velib import connection
+from velib.cli import local_time, log
+
+DAY_MS = 24 * 3600 * 1000
+CLOCK_TOLERANCE = 3600  # seconds that a snapshot may be ahead of the clock that it is compared with
+
+
+def ensure(settings: Settings, timeout: float = float("inf")) -> bool:
+    """Wait for Kafka and make the topics that are missing; False if that took `timeout` seconds.
+
+    Raises Failure when Kafka refuses for good.
+    """
+    return connection.when_reachable(
+        settings, lambda admin: _make_missing(admin, configurations(settings)), timeout
+    )
+
+
+def configurations(settings: Settings) -> dict[str, dict[str, str]]:
+    """The Kafka configuration of each topic, by name.
+
+    All topics have one partition. A transaction's commit reaches the partitions of a topic one by
+    one, so a reader of several could see a part of a snapshot; of one partition it sees all or
+    nothing. A day of the network is 40 MB.
+    """
+    return {
+        settings.raw_topic: {"retention.ms": str(7 * DAY_MS)},
+        # The newest total of each postal code stays for good, the older ones for a week at least.
+        settings.final_topic: {
+            "cleanup.policy": "compact",
+            "min.compaction.lag.ms": str(7 * DAY_MS),
+        },
+        # A dead letter is the raw record and its headers: larger than the largest raw record.
+        settings.dead_letter_topic: {
+            "retention.ms": str(30 * DAY_MS),
+            "max.message.bytes": str(4 * 1024 * 1024),
+        },
+    }
+
+
+def transactional_id(settings: Settings) -> str:
+    """The producer's, by the raw topic: a new producer fences the one before it."""
+    return f"{settings.raw_topic}-producer"
+
+
+def _make_missing(admin: KafkaAdminClient, topics: dict[str, dict[str, str]]) -> None:
+    described = admin.describe_topics(list(topics))
+    present = {topic["name"] for topic in described if topic["error_code"] == 0}
+    brokers = len(admin.describe_cluster()["brokers"])
+    # -1 leaves the number of copies to the cluster's own default.
+    replicas, safety = (3, {"min.insync.replicas": "2"}) if brokers >= 3 else (-1, {})
+    for name in topics.keys() - present:
+        configuration = {
+            "num_partitions": 1,
+            "replication_factor": replicas,
+            "configs": topics[name] | safety,
+        }
+        answer = admin.create_topics(
+            {name: configuration}, raise_errors=False, wait_for_metadata=False
+        )
+        code, message = answer["topics"][0]["error_code"], answer["topics"][0]["error_message"]
+        error = for_code(code)
+        if error is TopicAlreadyExistsError:  # another script was quicker
+            continue
+        if code != 0:
+            raise error(message)
+        log.info("Made the topic %s", name)
+    admin.wait_for_topics(list(topics))
+
+
+def identity(settings: Settings) -> str:
+    """The id that Kafka gave the raw topic when it was made, "" if none; raises KafkaError."""
+    with KafkaAdminClient(**connection.kafka_python_options(settings)) as admin:
+        (topic,) = admin.describe_topics([settings.raw_topic])
+    return str(topic.get("topic_id") or "")
+
+
+def partitions(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:
+    """The partitions of a topic, none if there is no such topic."""
+    return [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
+
+
+def snapshot_of(record: Any) -> int:
+    """The snapshot (`last_updated`, epoch seconds) of a raw record; 0 if it has none."""
+    try:
+        last_updated = json.loads(record.value or b"")["last_updated"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return 0
+    is_plausible = type(last_updated) is int and 0 < last_updated < time.time() + CLOCK_TOLERANCE
+    return last_updated if is_plausible else 0
+
+
+def first_whole_snapshot(settings: Settings) -> dict[int, int]:
+    """The offset from which a new job reads, by partition of the raw topic; raises KafkaError.
+
+    Retention removes a topic's oldest records by whole segments, whose borders may lie within a
+    snapshot. A total of what is left of that one would be wrong, so the oldest snapshot of a topic
+    that does not begin at offset 0 is skipped.
+    """
+    with connection.committed_consumer(settings) as consumer:
+        all_partitions = partitions(consumer, settings.raw_topic)
+        beginnings = consumer.beginning_offsets(all_partitions)
+        ends = consumer.end_offsets(all_partitions)
+        cut = [p for p in all_partitions if 0 < beginnings[p] < ends[p]]
+        oldest = max((_first_snapshot(consumer, p, ends[p]) for p in cut), default=0)
+        if not oldest:
+            return {p.partition: offset for p, offset in beginnings.items()}
+        log.warning(
+            "The topic %s has lost its oldest records:"
+            " the snapshot of %s may be incomplete and is skipped",
+            settings.raw_topic,
+            local_time(oldest),
+        )
+        return {p.partition: _offset_after(consumer, p, ends[p], oldest) for p in all_partitions}
+
+
+def _first_snapshot(consumer: KafkaConsumer, partition: TopicPartition, end: int) -> int:
+    """The snapshot of the first station in a partition, 0 if there is none."""
+    return next((snapshot for _, snapshot in _snapshots(consumer, partition, end) if snapshot), 0)
+
+
+def _offset_after(
+    consumer: KafkaConsumer, partition: TopicPartition, end: int, snapshot: int
+) -> int:
+    """The offset of the first station of a newer snapshot, the partition's end if there is none."""
+    stations = _snapshots(consumer, partition, end)
+    return next((offset for offset, of_station in stations if of_station > snapshot), end)
+
+
+def _snapshots(
+    consumer: KafkaConsumer, partition: TopicPartition, end: int
+) -> Iterator[tuple[int, int]]:
+    """The offset and the snapshot of each record of a partition up to the offset `end`."""
+    consumer.assign([partition])
+    consumer.seek_to_beginning(partition)
+    while consumer.position(partition) < end:
+        for record in consumer.poll(timeout_ms=1_000).get(partition, []):
+            yield record.offset, snapshot_of(record)
