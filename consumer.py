@@ -283,7 +283,7 @@ def dead_letter_as_text(dead_letter: dict[str, str | None]) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Print the totals by postal code.")
     add = parser.add_argument
-    add("--json", action="store_true", help="print each record as it is stored, one object a line")
+    add("--json", action="store_true", help="print one JSON object a line, as stored")
     add("--from-beginning", action="store_true", help="print every record, the oldest first")
     add("--dead-letters", action="store_true", help="print the records that could not be counted")
     add("--max-messages", type=_at_least_one, metavar="N", help="stop after N messages")

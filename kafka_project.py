@@ -151,7 +151,8 @@ def connect(settings: Settings) -> Iterator["Publisher"]:
     except (AuthorizationError, SaslAuthenticationFailedError) as error:
         raise Failure(connection.refusal_message(settings, error)) from None
     finally:
-        # close() waits for records that Kafka may never take, and leaves a thread that sends them.
+        # close() waits for records that Kafka may never take; if that takes too long, it leaves the
+        # thread that sends them running.
         producer._sender.force_close()
         with suppress(KafkaError):
             producer.close(timeout=1)
@@ -164,7 +165,9 @@ class Publisher:
         self.settings = settings
         self.producer = producer
         self.last_updated = last_updated
-        self.logged: set[int] = set()
+        self.logged: set[int] = (
+            set()
+        )  # what the feed had since the last publication: a line for each
         if last_updated:
             log.info("Going on after the snapshot of %s", local_time(last_updated))
 
@@ -184,9 +187,9 @@ class Publisher:
             self.logged = {snapshot.last_updated}
         elif snapshot.last_updated not in self.logged:
             log.info(
-                "The feed has the snapshot of %s: that of %s is published already",
-                local_time(snapshot.last_updated),
+                "Nothing newer than the snapshot of %s, which is published already: the feed has %s",
                 local_time(self.last_updated),
+                local_time(snapshot.last_updated),
             )
             self.logged.add(snapshot.last_updated)
 

@@ -42,13 +42,13 @@ class Checkpoint:
         return json.dumps({self.settings.raw_topic: offsets})
 
     def check(self) -> None:
-        """Note in a new checkpoint which topic it is of; raises Failure if it fits another one."""
+        """Note in a new checkpoint which topic it belongs to; raises Failure if that is another."""
         if self._exists("offsets"):
             raise Failure(mismatch(self.settings, "the job has another form now"))
-        topic, noted = topics.identity(self.settings), self._read(TOPIC_ID)
-        if noted is None and topic:
-            self._write(TOPIC_ID, topic)
-        elif noted and topic and noted != topic:
+        topic_id, noted_id = topics.identity(self.settings), self._read(TOPIC_ID)
+        if noted_id is None and topic_id:
+            self._write(TOPIC_ID, topic_id)
+        elif noted_id and topic_id and noted_id != topic_id:
             raise Failure(mismatch(self.settings, "the topic was made anew"))
 
     def reset(self) -> None:

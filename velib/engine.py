@@ -1,7 +1,7 @@
 """The Spark that the job runs on: its session, and the options that differ from the defaults.
 
 Import this module before pyspark: it has findspark choose the Spark of SPARK_HOME if that is set,
-and else the one that is installed with the project.
+else the one that is installed with the project.
 """
 
 import os
@@ -42,7 +42,7 @@ PROVIDED_BY_PYSPARK = [
 JVM_LOG = Path(".velib/logs/spark-jvm.log")
 
 OPTIONS = {
-    # Of repeats that differ the last of a sorted set counts (see `total` in spark.py).
+    # `total` in spark.py relies on it: of two entries with one key the later counts.
     "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
     # The state is on disk, not in the heap: it may be that of a week of snapshots.
     "spark.sql.streaming.stateStore.providerClass": (
@@ -57,7 +57,7 @@ OPTIONS = {
     "spark.kafka.consumer.fetchedData.cache.timeout": "1s",
     "spark.kafka.consumer.fetchedData.cache.evictorThreadRunInterval": "1s",
 }
-"""For every Spark."""
+"""For every session."""
 
 LOCAL_OPTIONS = {
     "spark.sql.shuffle.partitions": "1",

@@ -30,7 +30,7 @@ MAX_VALUE = 1024 * 1024
 EARLIEST_SNAPSHOT = 1_000_000_000  # epoch seconds, in 2001: a smaller number is not a time
 
 
-def parsed(value: Column) -> Column:
+def station(value: Column) -> Column:
     """The station (struct of SCHEMA) in a record's value (binary), null if it is no object."""
     text = F.trim(value.cast("string"))
     # Spark would read the first element of a list, and stop before what follows an object.
@@ -67,15 +67,15 @@ def counts(station: Column) -> Column:
     GBFS gives the bikes of a station that does not rent as those that *would* be available.
     """
     is_open = _is_yes(station["is_installed"]) & _is_yes(station["is_renting"])
-    of_station = {
+    if_open = {
         "stations": F.lit(1),
         "num_bikes_available": station["num_bikes_available"],
         "mechanical": _bikes_of_kind(station, "mechanical"),
         "ebike": _bikes_of_kind(station, "ebike"),
         "num_docks_available": station["num_docks_available"],
     }
-    own = F.struct(*[of_station[name].cast("long").alias(name) for name in COUNTS])
-    return F.when(is_open, own).otherwise(zero_counts())
+    open_counts = F.struct(*[if_open[name].cast("long").alias(name) for name in COUNTS])
+    return F.when(is_open, open_counts).otherwise(zero_counts())
 
 
 def zero_counts() -> Column:
@@ -100,7 +100,7 @@ def _bikes_of_kind(station: Column, kind: str) -> Column:
 def reason(value: Column, timestamp: Column, station: Column, postal_code: Column) -> Column:
     """Why a record cannot be counted (string); null if it can.
 
-    `value` and `timestamp` are Kafka's columns; `station` comes from `parsed`.
+    `value` and `timestamp` are Kafka's columns; the others come from the functions above.
     """
     last_updated, kinds = station["last_updated"], station["num_bikes_available_types"]
     newest = F.unix_seconds(timestamp) + CLOCK_TOLERANCE
@@ -108,7 +108,7 @@ def reason(value: Column, timestamp: Column, station: Column, postal_code: Colum
     is_empty = station["stationCode"].isNull() & last_updated.isNull()
     return _first_fault(
         ("no value", value.isNull()),
-        ("longer than 1 MB, only its start is kept", F.length(value) > MAX_VALUE),
+        ("longer than 1 MB", F.length(value) > MAX_VALUE),
         ("not a JSON object", station.isNull() | (is_malformed & is_empty)),
         ("no stationCode", station["stationCode"].isNull()),
         ("stationCode without a postal code", postal_code.isNull()),
@@ -122,6 +122,7 @@ def reason(value: Column, timestamp: Column, station: Column, postal_code: Colum
             for name in ("num_bikes_available", "num_docks_available")
         ],
         (
+            # A field above that is malformed is null and has its own reason: these are left.
             "num_bikes_available_types are not counts",
             is_malformed | _has_negative(kinds["mechanical"]) | _has_negative(kinds["ebike"]),
         ),
@@ -141,5 +142,5 @@ def _has_negative(numbers: Column) -> Column:
 
 
 def _holds(condition: Column) -> Column:
-    """The condition, false where it is null."""
+    """The condition, but false where it is null: in SQL a comparison with null is null."""
     return F.coalesce(condition, F.lit(False))

@@ -33,7 +33,7 @@ from velib.errors import Failure
 
 STOP_TIMEOUT = 30.0  # seconds that the batches in progress have to end
 MAX_BACKOFF = 30.0  # seconds between two starts of queries that failed
-HEALTHY_AFTER = 300.0  # seconds: a failure after so long is not one more of a row
+HEALTHY_AFTER = 300.0  # seconds: a failure after so long begins a new row of failures
 MAX_UNKNOWN_FAILURES = 5  # in a row, whose cause is in none of the lists below
 BACKLOG = 10_000  # offsets; fewer are the next snapshots of a running producer
 
@@ -195,26 +195,19 @@ def _watermark(progress: StreamingQueryProgress) -> str:
 
 def _backlog(progress: StreamingQueryProgress, seconds: float) -> str:
     """How many records are left and how long they take at this batch's speed; "" if few are."""
-    left = sum(
-        latest - end
-        for source in progress.sources
-        for latest, end in zip(
-            _offsets(source.latestOffset), _offsets(source.endOffset), strict=True
-        )
-    )
+    source = progress.sources[0]
+    if source.latestOffset == "None":  # Spark does not ask for it when it repeats a batch
+        return ""
+    left = _records_up_to(source.latestOffset) - _records_up_to(source.endOffset)
     if left < BACKLOG:
         return ""
     speed = progress.numInputRows / seconds
     return f"; {left:,} records left, {speed:,.0f} a second: about {left / speed:.0f} s"
 
 
-def _offsets(of_topics: str) -> list[int]:
-    """The offsets in Spark's form {"topic": {"0": 1500}}, in the order of their partitions."""
-    return [
-        offsets[partition]
-        for offsets in json.loads(of_topics or "{}").values()
-        for partition in sorted(offsets, key=int)
-    ]
+def _records_up_to(offsets: str) -> int:
+    """The number of records before such offsets as {"velib-projet": {"0": 1486}}."""
+    return sum(sum(partitions.values()) for partitions in json.loads(offsets).values())
 
 
 def _log_dead_letters(progress: StreamingQueryProgress) -> None:
@@ -236,8 +229,8 @@ def permanent_cause(error: Exception, settings: Settings) -> str | None:
         "OffsetOutOfRange",
         "failOnDataLoss",
     )
-    other_job = ("STATE_STORE_", "SCHEMA_NOT_COMPATIBLE", "sources in the checkpoint")
-    if any(sign in text for sign in (*lost_records, *other_job)):
+    changed_job = ("STATE_STORE_", "SCHEMA_NOT_COMPATIBLE", "sources in the checkpoint")
+    if any(sign in text for sign in (*lost_records, *changed_job)):
         return mismatch(
             settings,
             "the topic was made anew or has lost records that were not read yet,"

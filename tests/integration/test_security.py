@@ -86,10 +86,11 @@ def test_a_missing_right_is_one_line_that_names_it(pipeline: Pipeline) -> None:
     _is_refused(consumer, final)
 
 
-def test_a_user_and_a_password_with_quotes_and_accents_reach_kafka_through_every_script(
+def test_a_password_with_quotes_and_accents_reaches_kafka_through_every_script(
     pipeline: Pipeline,
 ) -> None:
-    user, password = 'Zoé "la\\vélo"', "mot \"de\\passe' à 5 €;"
+    user = 'the "new\\job"'  # in ASCII: SCRAM in Kafka takes no other user names
+    password = "mot \"de\\passe' à 5 €;"
     with KafkaAdminClient(**pipeline.client) as admin:
         credential = UserScramCredentialUpsertion(
             user, ScramMechanism.SCRAM_SHA_512, password=password, iterations=4096
