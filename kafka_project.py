@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from threading import Thread
 from typing import Any
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaProducer
 from kafka.errors import (
     AuthorizationError,
     InvalidProducerEpochError,
@@ -142,7 +142,7 @@ def connect(settings: Settings) -> Iterator["Publisher"]:
     )
     try:
         producer.init_transactions()  # Kafka ends a transaction that the producer before left open
-        yield Publisher(settings, producer, last_published(settings))
+        yield Publisher(settings, producer, topics.newest_snapshot(settings))
     except (ProducerFencedError, InvalidProducerEpochError):
         raise Failure(
             f"Another kafka_project.py publishes to {settings.raw_topic} now, so this one stops:"
@@ -165,9 +165,8 @@ class Publisher:
         self.settings = settings
         self.producer = producer
         self.last_updated = last_updated
-        self.logged: set[int] = (
-            set()
-        )  # what the feed had since the last publication: a line for each
+        # The snapshots since the last published one that have a log line: many polls see the same.
+        self.logged: set[int] = set()
         if last_updated:
             log.info("Going on after the snapshot of %s", local_time(last_updated))
 
@@ -187,9 +186,9 @@ class Publisher:
             self.logged = {snapshot.last_updated}
         elif snapshot.last_updated not in self.logged:
             log.info(
-                "Nothing newer than the snapshot of %s, which is published already: the feed has %s",
-                local_time(self.last_updated),
+                "The feed's snapshot of %s is no newer than that of %s, which is published already",
                 local_time(snapshot.last_updated),
+                local_time(self.last_updated),
             )
             self.logged.add(snapshot.last_updated)
 
@@ -252,40 +251,6 @@ def to_record(station: Any, last_updated: int) -> Record:
         key = None if code is None else str(code).encode(errors="replace")
         station = station | {"last_updated": last_updated}
     return key, json.dumps(station, separators=(",", ":")).encode()
-
-
-def last_published(settings: Settings) -> int:
-    """The newest snapshot in the raw topic (epoch seconds), 0 if it has none; raises KafkaError."""
-    with connection.committed_consumer(settings) as consumer:
-        partitions = topics.partitions(consumer, settings.raw_topic)
-        return max((_newest_snapshot(consumer, partition) for partition in partitions), default=0)
-
-
-def _newest_snapshot(consumer: KafkaConsumer, partition: TopicPartition) -> int:
-    """The newest snapshot at the end of a partition, 0 if there is none.
-
-    Looks back further and further: the last offsets may be transaction markers, aborted records, or
-    records that are not the producer's.
-    """
-    consumer.assign([partition])
-    beginning = consumer.beginning_offsets([partition])[partition]
-    end = consumer.end_offsets([partition])[partition]
-    newest, start, look_back = 0, end, 2_000
-    while newest == 0 and start > beginning:
-        start = max(beginning, end - look_back)
-        newest = max(_snapshots(consumer, partition, start, end), default=0)
-        look_back *= 4
-    return newest
-
-
-def _snapshots(
-    consumer: KafkaConsumer, partition: TopicPartition, start: int, end: int
-) -> Iterator[int]:
-    """The snapshot of each record from one offset up to another."""
-    consumer.seek(partition, start)
-    while consumer.position(partition) < end:
-        for record in consumer.poll(timeout_ms=1_000).get(partition, []):
-            yield topics.snapshot_of(record)
 
 
 if __name__ == "__main__":

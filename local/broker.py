@@ -1,11 +1,12 @@
-"""A real Apache Kafka on this machine alone, for trying the pipeline out: KRaft mode, on localhost.
+"""A real Apache Kafka on this machine, for trying the pipeline out: in KRaft mode, on localhost.
 
     python -m local.broker [--port 9092] [--data-dir .velib/kafka]    one node
-    python -m local.broker --nodes 3                                  a cluster of three, on ports 9092, 9093 and 9094
-    python -m local.broker --secure                                   with TLS, passwords and ACLs: prints the settings to use
+    python -m local.broker --nodes 3      a cluster of three, on ports 9092, 9093 and 9094
+    python -m local.broker --secure       with TLS, passwords and ACLs; prints the settings to use
 
-Prints `ready` when it serves. Its data outlives it; each node's own log is `kafka.log` in its data directory. A node of the
-cluster that ends is started again: the other two go on meanwhile, and lose nothing.
+Prints `ready` when it serves. The data directory keeps its records for the next start; each node
+writes its log to `kafka.log` there. When a node of the cluster ends, it is started again: meanwhile
+the other two go on, and no record is lost.
 """
 
 import argparse
@@ -27,16 +28,15 @@ from kafka.errors import KafkaError
 import config
 from local import jars
 from local.security import ADMIN, Security, grant
-from velib import cli, connection, java
+from velib import class_data, cli, connection, java
 from velib.cli import log
 from velib.errors import Failure
 
-START_SECONDS = 60
-STOP_SECONDS = 30
-FULL = 16 * 1024 * 1024  # bytes left; Kafka ends when it cannot write
-WATCH_SECONDS = 1.0  # between two looks at the nodes
+START_TIMEOUT = 60  # seconds
+STOP_TIMEOUT = 30  # seconds
+WATCH_INTERVAL = 1.0  # seconds between two looks at the nodes
+MIN_FREE = 16 * 1024 * 1024  # bytes; with less on its disk Kafka cannot write, and ends
 
-# On one node, whatever Kafka would copy to three nodes has one copy.
 PROPERTIES = """\
 process.roles=broker,controller
 node.id={number}
@@ -48,19 +48,20 @@ inter.broker.listener.name=CLIENTS
 controller.listener.names=CONTROLLER
 log.dirs={data}
 num.partitions=1
-default.replication.factor={copies}
-min.insync.replicas={least}
-offsets.topic.replication.factor={copies}
+default.replication.factor={replicas}
+min.insync.replicas={min_insync}
+offsets.topic.replication.factor={replicas}
 offsets.topic.num.partitions=1
-transaction.state.log.replication.factor={copies}
-transaction.state.log.min.isr={least}
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={min_insync}
 transaction.state.log.num.partitions=1
-share.coordinator.state.topic.replication.factor={copies}
-share.coordinator.state.topic.min.isr={least}
+share.coordinator.state.topic.replication.factor={replicas}
+share.coordinator.state.topic.min.isr={min_insync}
 share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
 """
+"""Kafka's defaults want three replicas, which a single node cannot have."""
 
 LOGGING = """\
 status=error
@@ -82,22 +83,22 @@ rootLogger.appenderRef.file.ref=file
 
 @dataclass
 class Node:
-    """One Kafka process of the cluster: its number, its ports on localhost, and the folder of its configuration and data."""
+    """A Kafka process of the cluster: its ports on localhost, and the folder of its data."""
 
     number: int
     port: int
     controller_port: int
-    broker_port: int  # of the other nodes, in a secure cluster
+    broker_port: int  # where the other nodes of a secure cluster reach it
     directory: Path
 
 
 def main() -> None:
-    arguments = _arguments()
+    arguments = _parse_arguments()
     directory: Path = arguments.data_dir.absolute()
     command = java.find()
-    with _owned(directory) as lock:
+    with _locked(directory) as lock:
         nodes = _nodes(arguments.nodes, arguments.port, directory)
-        security = _security(command, directory, arguments.secure)
+        security = _security(command, directory) if arguments.secure else None
         for node in nodes:
             _check_free(node.port)
             _write_configuration(node, nodes, security)
@@ -105,29 +106,7 @@ def main() -> None:
         _serve(command, nodes, directory, lock, security)
 
 
-def _security(command: str, directory: Path, secure: bool) -> Security | None:
-    """The passwords and certificates, made if missing. Users come with the first start: one without them stays without."""
-    security = Security(directory / "security")
-    if not secure:
-        return None
-    if not security.directory.exists() and any(directory.rglob("meta.properties")):
-        raise Failure(
-            f"The data directory {directory} is of a Kafka without users: name another --data-dir for --secure"
-        )
-    security.make(command)
-    return security
-
-
-def _nodes(count: int, port: int, directory: Path) -> list[Node]:
-    if count == 1:
-        return [Node(1, port, free_port(), free_port(), directory)]
-    return [
-        Node(n, port + n - 1, free_port(), free_port(), directory / f"node-{n}")
-        for n in range(1, count + 1)
-    ]
-
-
-def _arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m local.broker", description="Apache Kafka on this machine alone."
     )
@@ -151,16 +130,18 @@ def _arguments() -> argparse.Namespace:
         "--secure", action="store_true", help="TLS, a user for each script, and ACLs"
     )
     arguments = parser.parse_args()
-    if not 0 < arguments.port <= 65536 - arguments.nodes:
-        parser.error(
-            f"argument --port: {arguments.port} is not a port: use 1 to {65536 - arguments.nodes}"
-        )
+    max_port = 65536 - arguments.nodes
+    if not 0 < arguments.port <= max_port:
+        parser.error(f"argument --port: {arguments.port} is not a port: use 1 to {max_port}")
     return arguments
 
 
 @contextmanager
-def _owned(directory: Path) -> Iterator[int]:
-    """Hold the data directory; yields the lock's file descriptor, for Kafka to hold it too should this process be killed."""
+def _locked(directory: Path) -> Iterator[int]:
+    """Hold the data directory; yields the file descriptor of its lock.
+
+    Kafka inherits it, so that the lock lasts as long as Kafka even if this process is killed.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = os.open(directory, os.O_RDONLY)
@@ -171,101 +152,117 @@ def _owned(directory: Path) -> Iterator[int]:
         yield lock
     except BlockingIOError:
         raise Failure(
-            f"The data directory {directory} belongs to another running broker: stop that one, or name another --data-dir"
+            f"The data directory {directory} belongs to another running broker:"
+            " stop that one, or name another --data-dir"
         ) from None
     finally:
         os.close(lock)
 
 
-def _check_free(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # a port whose last user has gone is free
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise Failure(
-                f"Port {port} cannot be used ({error.strerror}). If Kafka runs there already, the scripts use it as it is;"
-                " else name another --port and set KAFKA_BOOTSTRAP_SERVERS to it"
-            ) from None
-
-
-def _write_configuration(node: Node, nodes: list[Node], security: Security | None) -> None:
-    """Write Kafka's two configuration files for a node."""
-    node.directory.mkdir(exist_ok=True)
-    properties = node.directory / "server.properties"
-    properties.touch(mode=0o600)
-    properties.write_text(
-        PROPERTIES.format(
-            number=node.number,
-            port=node.port,
-            controller_port=node.controller_port,
-            voters=",".join(f"{one.number}@127.0.0.1:{one.controller_port}" for one in nodes),
-            copies=len(nodes),
-            least=2 if len(nodes) == 3 else 1,
-            data=node.directory / "data",
-        )
-        + (
-            security.properties(node.port, node.broker_port, node.controller_port)
-            if security
-            else ""
-        )
-    )
-    (node.directory / "log4j2.properties").write_text(LOGGING.format(directory=node.directory))
+def _nodes(count: int, port: int, directory: Path) -> list[Node]:
+    """One node in the directory itself, or several in folders of their own, on ports in a row."""
+    folders = [directory] if count == 1 else [directory / f"node-{n + 1}" for n in range(count)]
+    return [
+        Node(n + 1, port + n, free_port(), free_port(), folder) for n, folder in enumerate(folders)
+    ]
 
 
 def free_port() -> int:
-    """A port of localhost that nothing uses now."""
+    """A port of localhost that no process uses now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _java(command: str, directory: Path, *arguments: str) -> list[str]:
-    return [
-        command,
-        "-Xmx512m",
-        f"-Dlog4j2.configurationFile={directory / 'log4j2.properties'}",
-        "-cp",
-        str(jars.kafka() / "*"),
-        *arguments,
-    ]
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        # As Kafka does: a port is free when the connections of its last user only time out.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise Failure(
+                f"Port {port} cannot be used ({error.strerror}). If Kafka runs there already, the"
+                " scripts use it as it is; else name another --port and set"
+                " KAFKA_BOOTSTRAP_SERVERS to it"
+            ) from None
+
+
+def _security(command: str, directory: Path) -> Security:
+    """The passwords and certificates, made if missing; raises Failure.
+
+    Kafka takes its users when the data directory is formatted: an old directory cannot get any.
+    """
+    security = Security(directory / "security")
+    if not security.directory.exists() and any(directory.rglob("meta.properties")):
+        raise Failure(
+            f"The data directory {directory} was made without --secure:"
+            " name another --data-dir for --secure"
+        )
+    security.make(command)
+    return security
+
+
+def _write_configuration(node: Node, nodes: list[Node], security: Security | None) -> None:
+    """Write Kafka's two configuration files for a node."""
+    node.directory.mkdir(exist_ok=True)
+    text = PROPERTIES.format(
+        number=node.number,
+        port=node.port,
+        controller_port=node.controller_port,
+        voters=",".join(f"{each.number}@127.0.0.1:{each.controller_port}" for each in nodes),
+        replicas=len(nodes),
+        min_insync=2 if len(nodes) == 3 else 1,
+        data=node.directory / "data",
+    )
+    if security:
+        text += security.properties(node.port, node.broker_port, node.controller_port)
+    properties = node.directory / "server.properties"
+    properties.touch(mode=0o600)
+    properties.write_text(text)
+    (node.directory / "log4j2.properties").write_text(LOGGING.format(directory=node.directory))
 
 
 def _format(command: str, nodes: list[Node], security: Security | None) -> None:
-    """Give new data directories their cluster id, as KRaft asks for, and their users."""
+    """Prepare new data directories as KRaft asks for: with the cluster's id, and its users."""
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     for node in nodes:
         if (node.directory / "data" / "meta.properties").exists():
             continue
-        tool = [
-            "kafka.tools.StorageTool",
-            "format",
-            "--ignore-formatted",
-            f"--cluster-id={cluster_id}",
-            "-c",
-        ]
-        tool.append(str(node.directory / "server.properties"))
+        tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted"]
+        tool += [f"--cluster-id={cluster_id}", "-c", str(node.directory / "server.properties")]
         for user in security.users() if security else []:
             tool += ["--add-scram", user]
-        # In a file, where no list of processes shows the passwords.
+        # In a file the passwords are in no list of processes.
         argument_file = node.directory / "format.arguments"
         argument_file.touch(mode=0o600)
-        _, *arguments = _java(command, node.directory, *tool)
+        arguments = _java_arguments(node, *tool)
         argument_file.write_text("\n".join(f'"{argument}"' for argument in arguments))
         done = subprocess.run([command, f"@{argument_file}"], capture_output=True, text=True)
         argument_file.unlink()
         if done.returncode != 0:
-            said = done.stderr.strip() or done.stdout.strip()
-            raise Failure(f"The data directory {node.directory} cannot be formatted: {said}")
+            cause = done.stderr.strip() or done.stdout.strip()
+            raise Failure(f"The data directory {node.directory} cannot be formatted: {cause}")
+
+
+def _java_arguments(node: Node, *program: str) -> list[str]:
+    """The arguments with which Java runs one of Kafka's programs for a node."""
+    folder = jars.kafka()
+    return [
+        "-Xmx512m",
+        *class_data.options("kafka", folder),
+        f"-Dlog4j2.configurationFile={node.directory / 'log4j2.properties'}",
+        "-cp",
+        f"{folder}/*",
+        *program,
+    ]
 
 
 def _serve(
     command: str, nodes: list[Node], directory: Path, lock: int, security: Security | None
 ) -> None:
-    """Run Kafka until it is told to stop; prints `ready` once it serves."""
+    """Run Kafka until a signal stops this process; prints `ready` once it serves."""
     running = {node.number: _start(command, node, lock) for node in nodes}
     try:
         for node in nodes:
@@ -273,7 +270,7 @@ def _serve(
         servers = ",".join(f"localhost:{node.port}" for node in nodes)
         if security:
             _grant(security, servers)
-            print(security.shown(servers))
+            print(security.exports(servers))
         print("ready", flush=True)
         log.info("Kafka serves on %s, its records are in %s", servers, directory)
         _watch(command, nodes, running, lock)
@@ -281,57 +278,65 @@ def _serve(
         _stop(list(running.values()))
 
 
+def _start(command: str, node: Node, lock: int) -> subprocess.Popen[bytes]:
+    properties = str(node.directory / "server.properties")
+    kafka = [command, *_java_arguments(node, "kafka.Kafka", properties)]
+    with (node.directory / "kafka.out").open("wb") as output:
+        return subprocess.Popen(kafka, stdout=output, stderr=output, pass_fds=[lock])
+
+
+def _wait_until_ready(kafka: subprocess.Popen[bytes], node: Node) -> None:
+    """Return when Kafka answers or has ended; raises Failure after START_TIMEOUT."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while kafka.poll() is None and not connection.listens(f"127.0.0.1:{node.port}"):
+        if time.monotonic() > deadline:
+            raise Failure(
+                f"Kafka did not serve within {START_TIMEOUT} s: see {node.directory / 'kafka.log'}"
+            )
+        time.sleep(0.05)
+
+
 def _grant(security: Security, servers: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
+    """Give the scripts' users their rights; raises Failure after START_TIMEOUT."""
+    deadline = time.monotonic() + START_TIMEOUT
     while True:
         try:
             return grant(security.settings(servers, ADMIN), config.load())
-        except (
-            KafkaError
-        ) as error:  # a cluster that serves may still be choosing who keeps the ACLs
+        except KafkaError as error:  # the nodes may still be electing their controller
             if time.monotonic() > deadline:
                 raise Failure(f"Kafka did not take the ACLs: {error}") from None
             time.sleep(0.5)
 
 
-def _start(command: str, node: Node, lock: int) -> subprocess.Popen[bytes]:
-    with (node.directory / "kafka.out").open("wb") as output:
-        properties = str(node.directory / "server.properties")
-        kafka = _java(command, node.directory, "kafka.Kafka", properties)
-        return subprocess.Popen(kafka, stdout=output, stderr=output, pass_fds=[lock])
-
-
 def _watch(
     command: str, nodes: list[Node], running: dict[int, subprocess.Popen[bytes]], lock: int
 ) -> None:
-    """Start nodes of a cluster again when they end; raises Failure when a single one does."""
+    """Start nodes of a cluster again when they end; raises Failure when a single node does."""
     while True:
         for node in nodes:
-            if (status := running[node.number].poll()) is None:
+            status = running[node.number].poll()
+            if status is None:
                 continue
+            cause = _cause_of_end(node)
             if len(nodes) == 1:
-                raise Failure(
-                    f"Kafka ended by itself (status {status}). {_last_error(node.directory)}"
-                )
+                raise Failure(f"Kafka ended by itself (status {status}). {cause}")
             log.warning(
-                "Node %d ended (status %d) and is started again. %s",
-                node.number,
-                status,
-                _last_error(node.directory),
+                "Node %d ended (status %d) and is started again. %s", node.number, status, cause
             )
             running[node.number] = _start(command, node, lock)
-        time.sleep(WATCH_SECONDS)
+        time.sleep(WATCH_INTERVAL)
 
 
-def _wait_until_ready(kafka: subprocess.Popen[bytes], node: Node) -> None:
-    """Return when Kafka answers, or has ended; raises Failure if neither happens for long."""
-    deadline = time.monotonic() + START_SECONDS
-    while kafka.poll() is None and not connection.listens(f"127.0.0.1:{node.port}"):
-        if time.monotonic() > deadline:
-            raise Failure(
-                f"Kafka did not serve within {START_SECONDS} s: see {node.directory / 'kafka.log'}"
-            )
-        time.sleep(0.05)
+def _cause_of_end(node: Node) -> str:
+    """That the disk is full, or the last error in Kafka's log, and where to read more."""
+    if shutil.disk_usage(node.directory).free < MIN_FREE:
+        return f"The disk of {node.directory} is full: make room. No published record is lost"
+    kafka_log = node.directory / "kafka.log"
+    lines = kafka_log.read_text(errors="replace").splitlines() if kafka_log.exists() else []
+    errors = [line for line in lines if " ERROR " in line or " FATAL " in line]
+    if errors:
+        return f"{errors[-1]} (more in {kafka_log})"
+    return f"See {kafka_log} and {node.directory / 'kafka.out'}"
 
 
 def _stop(running: list[subprocess.Popen[bytes]]) -> None:
@@ -340,25 +345,11 @@ def _stop(running: list[subprocess.Popen[bytes]]) -> None:
         kafka.terminate()
     for kafka in running:
         try:
-            kafka.wait(STOP_SECONDS)
+            kafka.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
-            log.warning("Kafka did not stop within %d s and is killed", STOP_SECONDS)
+            log.warning("Kafka did not stop within %d s and is killed", STOP_TIMEOUT)
             kafka.kill()
             kafka.wait()
-
-
-def _last_error(directory: Path) -> str:
-    """That the disk is full, or the last error that Kafka logged and where to read more."""
-    if shutil.disk_usage(directory).free < FULL:
-        return f"The disk of {directory} is full: make room. Nothing that was published is lost"
-    where = directory / "kafka.log"
-    lines = where.read_text(errors="replace").splitlines() if where.exists() else []
-    errors = [line for line in lines if " ERROR " in line or " FATAL " in line]
-    return (
-        f"{errors[-1]} (more in {where})"
-        if errors
-        else f"See {where} and {directory / 'kafka.out'}"
-    )
 
 
 if __name__ == "__main__":

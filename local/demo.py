@@ -1,9 +1,10 @@
-"""The whole pipeline in one terminal: the real scripts and, where the outside world is missing, the stand-ins of `local/`.
+"""The whole pipeline in one terminal: the real scripts, and stand-ins for the outside world.
 
-    python -m local.demo           all parts on this machine, a simulated feed, every station
-    python -m local.demo --live    the live feed, the settings of the environment; our own Kafka unless one is set
+    python -m local.demo           a Kafka of its own, a simulated feed, every station
+    python -m local.demo --live    the live feed and the settings of the environment; a Kafka of its
+                                   own unless KAFKA_BOOTSTRAP_SERVERS is set
 
-The totals go to stdout. What the parts log is shown on stderr, and kept in `.velib/logs`.
+The totals go to stdout. The log of each part is shown on stderr and kept in `.velib/logs`.
 """
 
 import argparse
@@ -27,21 +28,20 @@ from velib import cli
 from velib.cli import log
 from velib.errors import Failure
 
-HOME = Path(".velib")
-LOGS = HOME / "logs"
-DEMO = HOME / "demo"
+LOGS = Path(".velib/logs")
+DEMO = Path(".velib/demo")
 PERIOD = 10  # seconds between two simulated snapshots
-STOP_SECONDS = 40
-TAIL = 15  # lines of a log that say how a part died
+STOP_TIMEOUT = 40  # seconds
+LAST_LINES = 15  # of the log of a part that has died
 
 
 @dataclass
 class Part:
-    """A process of the pipeline, and the file and the thread that take what it says."""
+    """A process of the pipeline, and the thread that copies its log to stderr and into a file."""
 
     name: str
     process: subprocess.Popen[str]
-    listener: threading.Thread
+    log_copier: threading.Thread
     log_file: Path
 
 
@@ -54,48 +54,43 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     settings = config.load()
-    with _alone():
+    with _locked_folder():
         if arguments.live:
-            run(_live_parts(settings), {})
+            run(live_commands(settings), {})
         else:
-            shutil.rmtree(
-                DEMO, ignore_errors=True
-            )  # each demo starts with an empty topic: what you see is from this run
+            shutil.rmtree(DEMO, ignore_errors=True)  # the topics of each demo begin empty
             broker_port, feed_port = free_port(), free_port()
-            run(_demo_parts(broker_port, feed_port), _demo_environment(broker_port, feed_port))
+            run(demo_commands(broker_port, feed_port), demo_environment(broker_port, feed_port))
 
 
-def _live_parts(settings: config.Settings) -> dict[str, list[str]]:
-    parts = {
+def live_commands(settings: config.Settings) -> dict[str, list[str]]:
+    """The arguments with which Python runs each part, by its name."""
+    commands = {
         "broker": ["-m", "local.broker"],
         "producer": ["kafka_project.py"],
         "spark": ["spark.py"],
         "consumer": ["consumer.py"],
     }
     if "bootstrap_servers" in settings.model_fields_set:
-        del parts["broker"]
-    return parts
+        del commands["broker"]
+    return commands
 
 
-def _demo_parts(broker_port: int, feed_port: int) -> dict[str, list[str]]:
+def demo_commands(broker_port: int, feed_port: int) -> dict[str, list[str]]:
+    """The same for the demo."""
+    kafka = ["--port", str(broker_port), "--data-dir", str(DEMO / "kafka")]
+    feed = ["--port", str(feed_port), "--period", str(PERIOD)]
     return {
-        "broker": [
-            "-m",
-            "local.broker",
-            "--port",
-            str(broker_port),
-            "--data-dir",
-            str(DEMO / "kafka"),
-        ],
-        "feed": ["-m", "local.simulator", "--port", str(feed_port), "--period", str(PERIOD)],
+        "broker": ["-m", "local.broker", *kafka],
+        "feed": ["-m", "local.simulator", *feed],
         "producer": ["kafka_project.py"],
         "spark": ["spark.py"],
         "consumer": ["consumer.py"],
     }
 
 
-def _demo_environment(broker_port: int, feed_port: int) -> dict[str, str]:
-    """The settings of the demo's parts: the defaults, whatever the user's own are, and the addresses of this demo."""
+def demo_environment(broker_port: int, feed_port: int) -> dict[str, str]:
+    """The settings of the demo: the defaults, whatever the user's own are, and its addresses."""
     defaults = {
         str(field.validation_alias): "" if field.default is None else str(field.default)
         for field in config.Settings.model_fields.values()
@@ -106,12 +101,14 @@ def _demo_environment(broker_port: int, feed_port: int) -> dict[str, str]:
         "VELIB_POLL_SECONDS": str(PERIOD),
         "VELIB_STATIONS": config.ALL,
         "VELIB_CHECKPOINT_DIR": str(DEMO / "checkpoint"),
+        # Java's thorough compiler takes longer than it saves in the first minutes: half of a start.
+        "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1",
     }
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """One demo at a time in a folder: two would mix their logs and their records."""
+def _locked_folder() -> Iterator[None]:
+    """Let one demo at a time run in a folder: two would mix their logs and records."""
     LOGS.mkdir(parents=True, exist_ok=True)
     lock = os.open(LOGS, os.O_RDONLY)
     try:
@@ -124,28 +121,26 @@ def _alone() -> Iterator[None]:
 
 
 def run(commands: dict[str, list[str]], environment: dict[str, str]) -> None:
-    """Start the parts, in any order as they wait for each other, and stay until Ctrl-C or until one of them dies."""
+    """Run the parts until Ctrl-C; raises Failure when one of them ends.
+
+    They may start in any order, as they wait for each other.
+    """
     log.info("Starting %s; Ctrl-C stops everything, the logs are in %s", ", ".join(commands), LOGS)
     parts: list[Part] = []
     try:
         for name, arguments in commands.items():
             parts.append(_start(name, arguments, environment))
-        while all(part.process.poll() is None for part in parts):
+        while not (ended := [part for part in parts if part.process.poll() is not None]):
             time.sleep(0.2)
-        dead = next(part for part in parts if part.process.poll() is not None)
     finally:
         _stop(parts)
-    dead.listener.join()
-    log.error(
-        "The %s ended (status %d). The end of %s:",
-        dead.name,
-        dead.process.returncode,
-        dead.log_file,
-    )
-    print(
-        "\n".join(dead.log_file.read_text(errors="replace").splitlines()[-TAIL:]), file=sys.stderr
-    )
-    raise Failure(f"Everything is stopped, as nothing works without the {dead.name}")
+    part = ended[0]
+    part.log_copier.join()
+    status = part.process.returncode
+    log.error("The %s ended (status %d). The end of %s:", part.name, status, part.log_file)
+    lines = part.log_file.read_text(errors="replace").splitlines()
+    print("\n".join(lines[-LAST_LINES:]), file=sys.stderr)
+    raise Failure(f"Everything is stopped, as nothing works without the {part.name}")
 
 
 def _start(name: str, arguments: list[str], environment: dict[str, str]) -> Part:
@@ -156,16 +151,16 @@ def _start(name: str, arguments: list[str], environment: dict[str, str]) -> Part
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        start_new_session=True,  # Ctrl-C is for us: the parts are stopped in order
+        start_new_session=True,  # Ctrl-C reaches the demo alone, which stops the parts in order
     )
     log_file = LOGS / f"{name}.log"
-    listener = threading.Thread(target=_listen, args=(name, process.stderr, log_file), daemon=True)
-    listener.start()
-    return Part(name, process, listener, log_file)
+    copy = threading.Thread(target=_copy_log, args=(name, process.stderr, log_file), daemon=True)
+    copy.start()
+    return Part(name, process, copy, log_file)
 
 
-def _listen(name: str, lines: IO[str], log_file: Path) -> None:
-    """Keep what a part says in its log, and show it with the part's name before it."""
+def _copy_log(name: str, lines: IO[str], log_file: Path) -> None:
+    """Write the log of a part to its file, and to stderr with its name before each line."""
     with log_file.open("w", buffering=1) as file:
         for line in lines:
             file.write(line)
@@ -173,7 +168,9 @@ def _listen(name: str, lines: IO[str], log_file: Path) -> None:
 
 
 def _stop(parts: list[Part]) -> None:
-    """Stop the parts and whatever they started, Kafka last: the others say goodbye to it."""
+    """Stop the parts and the processes that they have started, and Kafka last: the others end
+    their work with it.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C would leave processes behind
     broker = [part for part in parts if part.name == "broker"]
@@ -185,8 +182,9 @@ def _stop(parts: list[Part]) -> None:
 
 
 def _wait(part: Part) -> None:
+    """Wait until a part has ended, then kill what is left of it."""
     try:
-        part.process.wait(STOP_SECONDS)
+        part.process.wait(STOP_TIMEOUT)
     except subprocess.TimeoutExpired:
         log.warning("The %s does not stop and is killed", part.name)
     with suppress(ProcessLookupError, PermissionError):  # nothing is left of it

@@ -1,7 +1,7 @@
-"""What a secure Kafka on this machine needs: a CA and a certificate, a user for each script, and what each user may do.
+"""What a secure Kafka on this machine needs: certificates, a user for each script, and ACLs.
 
-Everything is made once, in a folder that only its owner can read. No password is ever on a command line: Java's tools read
-them from files, and the scripts from the environment.
+Everything is made once, in a folder that only its owner can read. No password is ever on a command
+line: Java's tools read them from files, and the scripts from the environment.
 """
 
 import secrets
@@ -19,9 +19,9 @@ from velib.errors import Failure
 
 ADMIN, PRODUCER, JOB, CONSUMER = "velib-admin", "velib-producer", "velib-spark", "velib-consumer"
 SCRIPTS = {"kafka_project.py": PRODUCER, "spark.py": JOB, "consumer.py": CONSUMER}
-BROKER = "velib-broker"  # the name in the brokers' certificate: by it they know each other
+BROKER = "velib-broker"  # the name in the certificate with which the brokers trust each other
 MECHANISM = "SCRAM-SHA-512"
-YEARS_10 = "3650"  # days
+TEN_YEARS = "3650"  # days
 
 PROPERTIES = """\
 listeners=CLIENTS://127.0.0.1:{port},BROKERS://127.0.0.1:{broker_port},CONTROLLER://127.0.0.1:{controller_port}
@@ -29,7 +29,7 @@ advertised.listeners=CLIENTS://localhost:{port},BROKERS://127.0.0.1:{broker_port
 listener.security.protocol.map=CLIENTS:SASL_SSL,BROKERS:SSL,CONTROLLER:SSL
 inter.broker.listener.name=BROKERS
 sasl.enabled.mechanisms={mechanism}
-listener.name.clients.{mechanism_key}.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.clients.{mechanism_key}.sasl.jaas.config={login_module} required;
 listener.name.brokers.ssl.client.auth=required
 listener.name.controller.ssl.client.auth=required
 ssl.keystore.type=PKCS12
@@ -40,104 +40,76 @@ ssl.truststore.location={ca}
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:CN={broker};User:{admin}
 """
-"""In front of these stand the properties of a Kafka without security: of two lines for one property the last counts."""
+"""Appended to the properties of a Kafka without security: Kafka goes by the last of two lines."""
 
 
 @dataclass(frozen=True)
 class Security:
-    """The folder with the certificates and the passwords of a secure Kafka."""
+    """The folder with the certificates and passwords of a secure Kafka."""
 
     directory: Path
 
     @property
     def ca(self) -> Path:
-        """The certificate of the CA, for who wants to know whom he talks to."""
+        """The certificate (PEM) of the CA that has signed the brokers' certificate."""
         return self.directory / "ca.pem"
 
     def password_file(self, user: str) -> Path:
+        """The file with a user's password."""
         return self.directory / f"{user}.password"
 
     def password(self, user: str) -> str:
+        """A user's password."""
         return self.password_file(user).read_text()
 
     def make(self, java: str) -> None:
-        """Make what is missing of the passwords and certificates; raises Failure."""
+        """Make the missing passwords and certificates, with Java's keytool; raises Failure."""
         self.directory.mkdir(mode=0o700, exist_ok=True)
         for user in (ADMIN, BROKER, *SCRIPTS.values()):
-            if not self.password_file(user).exists():
-                self.password_file(user).touch(mode=0o600)
-                self.password_file(user).write_text(secrets.token_hex(20))
+            file = self.password_file(user)
+            if not file.exists():
+                file.touch(mode=0o600)
+                file.write_text(secrets.token_hex(20))
         if not self.ca.exists():
             self._make_certificates(str(Path(java).with_name("keytool")))
 
     def _make_certificates(self, keytool: str) -> None:
-        """A CA, and a certificate for localhost that it has signed. Its key is not kept: it signs nothing else."""
+        """Make a CA, and a certificate for localhost that it has signed.
+
+        The CA's key is not kept: it signs nothing else.
+        """
         keys, broker = self.directory / "ca.p12", self.directory / "broker.p12"
         for store in (keys, broker):
             store.unlink(missing_ok=True)
         password = str(self.password_file(BROKER))
-        pair = ["-genkeypair", "-keyalg", "EC", "-groupname", "secp256r1", "-validity", YEARS_10]
-        store_of_keys = [
-            "-keystore",
-            str(keys),
-            "-storetype",
-            "PKCS12",
-            "-storepass:file",
-            password,
-        ]
-        commands = [
-            [
-                *pair,
-                "-alias",
-                "ca",
-                "-dname",
-                "CN=velib-ca",
-                "-ext",
-                "bc:c",
-                "-ext",
-                "ku:c=keyCertSign",
-                *store_of_keys,
-            ],
-            [
-                *[*pair, "-alias", "broker", "-dname", f"CN={BROKER}", "-signer", "ca"],
-                *["-ext", "san=dns:localhost,ip:127.0.0.1", *store_of_keys],
-            ],
-            [
-                *[
-                    "-importkeystore",
-                    "-noprompt",
-                    "-srckeystore",
-                    str(keys),
-                    "-srcstorepass:file",
-                    password,
-                ],
-                *[
-                    "-srcalias",
-                    "broker",
-                    "-destkeystore",
-                    str(broker),
-                    "-deststorepass:file",
-                    password,
-                ],
-            ],
-            ["-exportcert", "-rfc", "-alias", "ca", "-file", str(self.ca), *store_of_keys],
-        ]
-        for command in commands:
-            done = subprocess.run([keytool, *command], capture_output=True, text=True)
+        pair = ["-genkeypair", "-keyalg", "EC", "-groupname", "secp256r1", "-validity", TEN_YEARS]
+        ca = ["-alias", "ca", "-dname", "CN=velib-ca", "-ext", "bc:c", "-ext", "ku:c=keyCertSign"]
+        signed = ["-alias", "broker", "-dname", f"CN={BROKER}", "-signer", "ca"]
+        hosts = ["-ext", "san=dns:localhost,ip:127.0.0.1"]
+        in_keys = ["-keystore", str(keys), "-storetype", "PKCS12", "-storepass:file", password]
+        source = ["-srckeystore", str(keys), "-srcstorepass:file", password, "-srcalias", "broker"]
+        target = ["-destkeystore", str(broker), "-deststorepass:file", password]
+        for arguments in (
+            [*pair, *ca, *in_keys],
+            [*pair, *signed, *hosts, *in_keys],
+            ["-importkeystore", "-noprompt", *source, *target],
+            ["-exportcert", "-rfc", "-alias", "ca", "-file", str(self.ca), *in_keys],
+        ):
+            done = subprocess.run([keytool, *arguments], capture_output=True, text=True)
             if done.returncode != 0:
-                raise Failure(
-                    f"{keytool} made no certificate: {(done.stdout or done.stderr).strip()}"
-                )
+                cause = (done.stdout or done.stderr).strip()
+                raise Failure(f"{keytool} made no certificate: {cause}")
         keys.unlink()
 
     def properties(self, port: int, broker_port: int, controller_port: int) -> str:
-        """What a node's configuration has besides."""
+        """The properties of a node that make it secure."""
         return PROPERTIES.format(
             port=port,
             broker_port=broker_port,
             controller_port=controller_port,
             mechanism=MECHANISM,
             mechanism_key=MECHANISM.lower(),
+            login_module="org.apache.kafka.common.security.scram.ScramLoginModule",
             keystore=self.directory / "broker.p12",
             password=self.password(BROKER),
             ca=self.ca,
@@ -146,14 +118,14 @@ class Security:
         )
 
     def users(self) -> list[str]:
-        """The users, as the tool that formats a data directory takes them."""
+        """The users, in the form in which Kafka's StorageTool takes them."""
         return [
             f"{MECHANISM}=[name={user},password={self.password(user)}]"
             for user in (ADMIN, *SCRIPTS.values())
         ]
 
     def settings(self, servers: str, user: str) -> Settings:
-        """The settings with which a user reaches this Kafka: those of the environment for the rest."""
+        """The settings with which a user reaches this Kafka; the others are the environment's."""
         return Settings().model_copy(
             update={
                 "bootstrap_servers": servers,
@@ -165,53 +137,52 @@ class Security:
             }
         )
 
-    def shown(self, servers: str) -> str:
-        """The settings of each script as a shell takes them. A password stays in its file until then."""
+    def exports(self, servers: str) -> str:
+        """The settings of each script, as shell commands that read its password from its file."""
         common = (
             f"export KAFKA_BOOTSTRAP_SERVERS={servers} KAFKA_SECURITY_PROTOCOL=SASL_SSL"
             f" KAFKA_SASL_MECHANISM={MECHANISM} KAFKA_SSL_CAFILE='{self.ca}'"
         )
         return "\n".join(
-            f"# {script}\n{common} KAFKA_SASL_USERNAME={user} KAFKA_SASL_PASSWORD=\"$(cat '{self.password_file(user)}')\""
+            f"# {script}\n{common} KAFKA_SASL_USERNAME={user}"
+            f" KAFKA_SASL_PASSWORD=\"$(cat '{self.password_file(user)}')\""
             for script, user in SCRIPTS.items()
         )
 
 
 def rights(settings: Settings) -> list[tuple[str, ResourceType, str, ACLOperation]]:
-    """What each script's user may do, and nothing more: user, resource, operation."""
-    raw, final, dead = settings.raw_topic, settings.final_topic, settings.dead_letter_topic
+    """What each script's user may do, and nothing more: user, resource, its name, operation."""
+    raw, final, dead_letters = settings.raw_topic, settings.final_topic, settings.dead_letter_topic
     topic, read, write = ResourceType.TOPIC, ACLOperation.READ, ACLOperation.WRITE
     return [
         (PRODUCER, topic, raw, write),
-        (PRODUCER, topic, raw, read),  # which snapshot is the last
+        (PRODUCER, topic, raw, read),  # which snapshot was published last
         (PRODUCER, ResourceType.TRANSACTIONAL_ID, topics.transactional_id(settings), write),
         (JOB, topic, raw, read),
         (JOB, topic, final, write),
-        (JOB, topic, dead, write),
+        (JOB, topic, dead_letters, write),
         (CONSUMER, topic, final, read),
-        (CONSUMER, topic, dead, read),
+        (CONSUMER, topic, dead_letters, read),
         # Whichever script starts first makes the topics.
         *[
             (user, topic, name, operation)
             for user in SCRIPTS.values()
-            for name in (raw, final, dead)
+            for name in (raw, final, dead_letters)
             for operation in (ACLOperation.CREATE, ACLOperation.DESCRIBE)
         ],
     ]
 
 
 def grant(admin: Settings, settings: Settings) -> None:
-    """Give the scripts' users their rights on the topics of these settings; raises KafkaError."""
+    """Give the scripts' users their rights on the topics of these settings; raises KafkaError.
+
+    `admin` are the settings with which the administrator reaches Kafka.
+    """
+    allow = ACLPermissionType.ALLOW
     with KafkaAdminClient(**connection.kafka_python_options(admin)) as client:
         client.create_acls(
             [
-                ACL(
-                    f"User:{user}",
-                    "*",
-                    operation,
-                    ACLPermissionType.ALLOW,
-                    ResourcePattern(resource, name),
-                )
+                ACL(f"User:{user}", "*", operation, allow, ResourcePattern(resource, name))
                 for user, resource, name, operation in rights(settings)
             ]
         )

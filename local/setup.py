@@ -1,8 +1,9 @@
-"""Makes what the scripts need, once: Java, `.venv` with the pinned packages, Spark's Kafka connector and Kafka.
+"""Makes what the scripts need: Java, `.venv` with the pinned packages, Kafka and Spark's connector.
 
     python -m local.setup [--dev]
 
-Runs before anything is installed, so it uses the standard library alone. What is there already is left as it is.
+Uses the standard library alone, as it runs before anything is installed. What is there already is
+left as it is.
 """
 
 import hashlib
@@ -25,80 +26,72 @@ def main() -> None:
     need_java()
     need_venv()
     install(requirements)
-    subprocess.run([PYTHON, "-m", "local.jars"], check=True)
+    sys.exit(subprocess.run([PYTHON, "-m", "local.class_data"]).returncode)
 
 
 def need_java() -> None:
+    """Install Java if it is missing; where that takes a password, end with the command to type."""
     try:
         java.find()
     except JavaMissing as missing:
-        if "JAVA_HOME" in os.environ or not any(
-            apt_install(package, str(missing)) for package in java.APT_PACKAGES
-        ):
+        can_install = "JAVA_HOME" not in os.environ
+        if not (can_install and any(apt_install(p, str(missing)) for p in java.APT_PACKAGES)):
             sys.exit(str(missing))
 
 
 def need_venv() -> None:
-    """Make `.venv`. Debian and Ubuntu keep what that needs in a package of its own."""
+    """Make `.venv` if it is missing. Debian and Ubuntu have a package of its own for that."""
     if PYTHON.exists():
         return
     if importlib.util.find_spec("ensurepip") is None:
         package = f"python3.{sys.version_info.minor}-venv"
         missing = (
-            f"Python's venv is missing. Debian/Ubuntu: sudo apt install {package}; Fedora: sudo dnf install python3;"
-            " macOS: brew install python@3.13"
+            f"Python's venv is missing. Debian/Ubuntu: sudo apt install {package};"
+            " Fedora: sudo dnf install python3; macOS: brew install python@3.13"
         )
         if not apt_install(package, missing):
             sys.exit(missing)
-    say(f"Making {VENV} with Python {sys.version.split()[0]}")
+    log(f"Making {VENV} with Python {sys.version.split()[0]}")
     subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
 
 
-def apt_install(package: str, why: str) -> bool:
-    """Install a Debian package where that needs no password; returns whether it could."""
+def apt_install(package: str, reason: str) -> bool:
+    """Install a Debian package where that needs no password; returns whether it is installed."""
     if shutil.which("apt-get") is None:
         return False
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
     if sudo and (
         shutil.which("sudo") is None
-        or subprocess.run(["sudo", "-n", "true"], capture_output=True).returncode
+        or subprocess.run([*sudo, "true"], capture_output=True).returncode
     ):
         return False
-    say(f"{why.partition('. ')[0]}: installing {package} with apt")
-    env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for command in (
-        ["update", "-qq"],
-        ["install", "-y", "-qq", "--no-install-recommends", package],
-    ):
-        if subprocess.run([*sudo, "apt-get", *command], env=env, stdout=sys.stderr).returncode:
-            return False
-    return True
+    log(f"{reason.partition('. ')[0]}: installing {package} with apt")
+    apt_get = [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
+    return succeeds(*apt_get, "update", "-qq") and succeeds(
+        *apt_get, "install", "-y", "-qq", "--no-install-recommends", package
+    )
 
 
 def install(requirements: Path) -> None:
-    """Install the pinned packages, unless these very ones are installed."""
-    wanted = hashlib.sha256(
-        b"".join(Path(name).read_bytes() for name in ("requirements.txt", requirements))
-    ).hexdigest()
+    """Install the pinned packages, unless the same ones are installed already."""
+    texts = [Path(name).read_bytes() for name in ("requirements.txt", requirements)]
+    digest = hashlib.sha256(b"".join(texts)).hexdigest()
     installed = VENV / f"{requirements.stem}.installed"
-    if installed.exists() and installed.read_text() == wanted:
+    if installed.exists() and installed.read_text() == digest:
         return
-    say(f"Installing the packages of {requirements} into {VENV}; Spark is the large one, 450 MB")
-    pip = [
-        str(PYTHON),
-        "-m",
-        "pip",
-        "install",
-        "--disable-pip-version-check",
-        "-r",
-        str(requirements),
-    ]
-    if subprocess.run(pip, stdout=sys.stderr).returncode:
+    log(f"Installing the packages of {requirements} into {VENV}; Spark is the large one, 450 MB")
+    pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check"]
+    if not succeeds(*pip, "-r", str(requirements)):
         sys.exit("pip could not install the packages: see its last lines, then type the same again")
-    installed.write_text(wanted)
+    installed.write_text(digest)
 
 
-def say(line: str) -> None:
+def succeeds(*command: str) -> bool:
+    """Run a command, whose output goes to stderr; returns whether its exit status is 0."""
+    return subprocess.run(command, stdout=sys.stderr).returncode == 0
+
+
+def log(line: str) -> None:
     print(f"setup: {line}", file=sys.stderr, flush=True)
 
 

@@ -2,12 +2,11 @@
 
     python -m local.simulator [--port 8000] [--stations 1500] [--period 60] [--seed 1]
 
-Serves `station_status.json` and `station_information.json` in the API's shape, with its quirks. A snapshot depends on the
-seed, the number of stations and the time alone: the same three give the same data.
+Serves `station_status.json` and `station_information.json` in the API's shape, with its quirks.
+The data depend on the seed, the number of stations and the snapshot's time alone.
 """
 
 import argparse
-import csv
 import gzip
 import json
 import math
@@ -17,25 +16,33 @@ import time
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 from velib import cli
+from velib.areas import areas, postal_code_exceptions
 from velib.cli import log
 from velib.errors import Failure
 
-DATA = Path(__file__).parent.parent / "data"
-DEFAULT_STATIONS = {
-    "16107": "75016",
-    "32017": "93200",
-}  # those that the scripts count by default: always there
-SCRIPTS = ("python-requests", "python-urllib", "curl", "wget", "java", "go-http-client", "okhttp")
-MIX = 2654435761  # spreads numbers that lie close together
+DEFAULT_STATIONS = {"16107": "75016", "32017": "93200"}
+"""The stations that the scripts count by default, and their postal codes: always there."""
+
+REFUSED_AGENTS = (
+    "python-requests",
+    "python-urllib",
+    "curl",
+    "wget",
+    "java",
+    "go-http-client",
+    "okhttp",
+)
+"""How the User-Agents begin that the API refuses."""
+
+HASH_FACTOR = 2654435761  # spreads seeds that lie close together (Knuth)
 
 
 @dataclass(frozen=True)
 class Station:
-    """A station that does not change: what `station_information.json` says, and how its day goes."""
+    """What does not change of a station: its information, and how full it is over a day."""
 
     code: str
     station_id: int
@@ -46,8 +53,11 @@ class Station:
     is_installed: int
     is_renting: int
     is_office: bool
-    usual: float
-    ebikes: float
+    """Whether commuters go there in the morning, or leave from there."""
+    mean_fill: float
+    """The mean share of its docks that hold a bike."""
+    ebike_share: float
+    """The share of its bikes that are electric."""
 
 
 def main() -> None:
@@ -58,7 +68,7 @@ def main() -> None:
         "--port", type=int, default=8000, help="port on localhost (default: %(default)s)"
     )
     parser.add_argument(
-        "--stations", type=int, default=1500, metavar="N", help="how many (default: %(default)s)"
+        "--stations", type=int, default=1500, metavar="N", help="number (default: %(default)s)"
     )
     parser.add_argument(
         "--period",
@@ -87,46 +97,51 @@ def main() -> None:
 
 
 def make_network(count: int, seed: int) -> list[Station]:
-    """As many stations as asked, spread over the areas as the real ones are; ValueError if there are not as many codes."""
-    with (DATA / "postal_areas.csv").open(encoding="utf-8", newline="") as file:
-        areas = {row["postal_code"]: row for row in csv.DictReader(file)}
-    codes = _codes(count, {code: int(area["stations"]) for code, area in areas.items()})
+    """A network of `count` stations, spread over the postal codes like the real ones.
+
+    Raises ValueError if there are not as many station codes.
+    """
+    rows = areas()
+    codes = _codes(count, {code: int(row["stations"]) for code, row in rows.items()})
     chance = random.Random(seed)
     return [
-        _station(number, code, areas[postal_code], chance)
+        _station(number, code, rows[postal_code], chance)
         for number, (code, postal_code) in enumerate(codes)
     ]
 
 
 def _codes(count: int, weights: dict[str, int]) -> list[tuple[str, str]]:
-    """Station codes with their postal code: the default ones first, then those of the areas in turn, by their weights."""
-    with (DATA / "postal_code_exceptions.csv").open(encoding="utf-8", newline="") as file:
-        exceptions = {row["station_code"]: row["postal_code"] for row in csv.DictReader(file)}
+    """Station codes with their postal codes: the default stations, then those of each postal code
+    in turn, in proportion to its weight.
+    """
+    exceptions = postal_code_exceptions()
     free = {postal_code: _regular_codes(postal_code, exceptions) for postal_code in weights}
     for code, postal_code in exceptions.items():
         free[postal_code].insert(0, code)
-    most = len(DEFAULT_STATIONS) + sum(map(len, free.values()))
-    if not 1 <= count <= most:
-        raise ValueError(f"{count} is not from 1 to {most}")
+    max_count = len(DEFAULT_STATIONS) + sum(map(len, free.values()))
+    if not 1 <= count <= max_count:
+        raise ValueError(f"{count} is not from 1 to {max_count}")
     codes = list(DEFAULT_STATIONS.items())
-    given = dict.fromkeys(weights, 0)
+    taken = dict.fromkeys(weights, 0)
     while len(codes) < count:
-        # The area that has the least for its weight is next, so that every number of stations is spread alike.
-        area = min((a for a in weights if free[a]), key=lambda a: (given[a] + 0.5) / weights[a])
-        codes.append((free[area].pop(0), area))
-        given[area] += 1
+        postal_code = min(
+            (area for area in weights if free[area]),
+            key=lambda area: (taken[area] + 0.5) / weights[area],
+        )
+        codes.append((free[postal_code].pop(0), postal_code))
+        taken[postal_code] += 1
     return codes[:count]
 
 
 def _regular_codes(postal_code: str, exceptions: dict[str, str]) -> list[str]:
-    """The codes that stand for a postal code by the rule, one of them odd as the feed has it."""
+    """The station codes that say a postal code by the rule; 75011 has one with a suffix too."""
     if postal_code == "92000":
         numbers = range(92_001, 93_000)
     elif postal_code.startswith("750"):
         numbers = range(int(postal_code[3:]) * 1000 + 1, int(postal_code[3:]) * 1000 + 1000)
     elif postal_code.startswith("9"):
         numbers = range(int(postal_code[1:4]) * 100 + 1, int(postal_code[1:4]) * 100 + 100)
-    else:  # 75116 has only exceptions
+    else:  # all stations of 75116 are exceptions
         numbers = range(0)
     codes = [
         str(number)
@@ -140,7 +155,7 @@ def _station(number: int, code: str, area: dict[str, str], chance: random.Random
     closed = number > 1 and chance.random() < 0.03
     return Station(
         code=code,
-        # The real ids are of both kinds: small ones, and some that need more than 32 bits.
+        # The feed has small ids, and some that need more than 32 bits.
         station_id=chance.randrange(10**10, 2 * 10**10)
         if chance.random() < 0.2
         else 10_000 + number,
@@ -151,13 +166,13 @@ def _station(number: int, code: str, area: dict[str, str], chance: random.Random
         is_installed=0 if closed and chance.random() < 0.3 else 1,
         is_renting=0 if closed else 1,
         is_office=chance.random() < 0.4,
-        usual=chance.uniform(0.25, 0.65),
-        ebikes=chance.uniform(0.2, 0.6),
+        mean_fill=chance.uniform(0.25, 0.65),
+        ebike_share=chance.uniform(0.2, 0.6),
     )
 
 
 def station_status(network: list[Station], last_updated: int, seed: int) -> dict[str, Any]:
-    """The answer of `station_status.json` at a snapshot's time (epoch seconds)."""
+    """The answer of `station_status.json` for a snapshot of this time (epoch seconds)."""
     return _answer(last_updated, [_status(station, last_updated, seed) for station in network])
 
 
@@ -166,10 +181,10 @@ def _answer(last_updated: int, stations: list[dict[str, Any]]) -> dict[str, Any]
 
 
 def _status(station: Station, now: int, seed: int) -> dict[str, Any]:
-    chance = random.Random((seed * MIX + station.station_id) * MIX + now)
-    fill = station.usual + commute(now, station.is_office) + chance.gauss(0, 0.03)
+    chance = random.Random((seed * HASH_FACTOR + station.station_id) * HASH_FACTOR + now)
+    fill = station.mean_fill + commute(now, station.is_office) + chance.gauss(0, 0.03)
     bikes = round(station.capacity * min(max(fill, 0.0), 1.0))
-    ebikes = round(bikes * station.ebikes)
+    ebikes = round(bikes * station.ebike_share)
     status = {
         "station_id": station.station_id,
         "num_bikes_available": bikes,
@@ -189,7 +204,9 @@ def _status(station: Station, now: int, seed: int) -> dict[str, Any]:
 
 
 def commute(now: int, is_office: bool) -> float:
-    """How much fuller than usual a station is: bikes go from homes to offices from 7 to 9 and back from 17 to 19."""
+    """What commuters add to a station's mean fill: from 7 to 9 they ride from their homes to
+    their offices, from 17 to 19 back.
+    """
     hour = (now / 3600 + 1) % 24  # Paris in winter
     at_work = 1 / (1 + math.exp(-3 * (hour - 8))) - 1 / (1 + math.exp(-3 * (hour - 18)))
     return (0.3 if is_office else -0.2) * at_work
@@ -212,14 +229,14 @@ def station_information(network: list[Station], last_updated: int) -> dict[str, 
 
 
 def serve(network: list[Station], port: int, period: int, seed: int) -> None:
-    """Answer on localhost until stopped."""
+    """Answer requests on localhost until a signal stops the process; raises Failure."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             last_updated = int(time.time()) // period * period
-            if self.headers.get("User-Agent", "").lower().startswith(SCRIPTS):
+            if self.headers.get("User-Agent", "").lower().startswith(REFUSED_AGENTS):
                 self.send_error(HTTPStatus.FORBIDDEN)
             elif self.path.endswith("/station_status.json"):
                 self._send(station_status(network, last_updated, seed))
@@ -244,7 +261,7 @@ def serve(network: list[Station], port: int, period: int, seed: int) -> None:
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, request: object, client_address: object) -> None:
-            if not isinstance(sys.exc_info()[1], ConnectionError):  # who asked may have gone
+            if not isinstance(sys.exc_info()[1], ConnectionError):  # the client has gone
                 log.exception("Cannot answer %s", client_address)
 
     try:

@@ -5,6 +5,7 @@ else the one that is installed with the project.
 """
 
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from pyspark.sql import SparkSession  # noqa: E402
 
 import config  # noqa: E402
 from config import Settings  # noqa: E402
+from velib import class_data  # noqa: E402
 from velib.cli import log  # noqa: E402
 from velib.errors import Failure  # noqa: E402
 
@@ -38,6 +40,10 @@ PROVIDED_BY_PYSPARK = [
     "org.apache.hadoop:hadoop-client-runtime",
 ]
 """Dependencies of the connector that need not be fetched."""
+
+SPARK_JARS = Path(os.environ["SPARK_HOME"]) / "jars"  # findspark sets it
+
+STOP_TIMEOUT = 30  # seconds
 
 JVM_LOG = Path(".velib/logs/spark-jvm.log")
 
@@ -61,9 +67,11 @@ OPTIONS = {
 
 LOCAL_OPTIONS = {
     "spark.sql.shuffle.partitions": "1",
-    "spark.driver.extraJavaOptions": "-XX:+UseParallelGC -Xms450m",
 }
 """For a Spark that runs in one process on this machine."""
+
+JAVA_OPTIONS = ["-XX:+UseParallelGC", "-Xms450m"]
+"""For the same."""
 
 LOCAL_CHECKPOINT_OPTIONS = {
     # Renames on a local disk are atomic without the shell commands of Hadoop's own file manager.
@@ -87,6 +95,18 @@ def session(settings: Settings) -> Iterator[SparkSession]:
     finally:
         with suppress(Py4JError, OSError):  # its Java process may have ended
             spark.stop()
+        if not config.under_spark_submit():
+            _end_java(spark.sparkContext._gateway.proc)
+
+
+def _end_java(process: "subprocess.Popen[bytes]") -> None:
+    """Wait until Spark's Java process has ended, so that a stopped job leaves none behind."""
+    assert process.stdin is not None
+    process.stdin.close()  # the end of its input is the sign to end
+    try:
+        process.wait(STOP_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _own_session(settings: Settings, options: dict[str, str]) -> SparkSession:
@@ -99,7 +119,9 @@ def _own_session(settings: Settings, options: dict[str, str]) -> SparkSession:
         "spark.jars.ivy": str(IVY_DIR),
     }
     if settings.spark_master.startswith("local"):
-        options |= LOCAL_OPTIONS
+        java_options = [*JAVA_OPTIONS, *class_data.options("spark", SPARK_JARS)]
+        quoted = " ".join(f'"{option}"' for option in java_options)
+        options |= LOCAL_OPTIONS | {"spark.driver.extraJavaOptions": quoted}
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # nothing here is for other machines
     if not (IVY_DIR / "jars").is_dir():
         log.info("Spark fetches its Kafka connector from Maven Central, once: half a minute")

@@ -109,40 +109,57 @@ def first_whole_snapshot(settings: Settings) -> dict[int, int]:
     """
     with connection.committed_consumer(settings) as consumer:
         all_partitions = partitions(consumer, settings.raw_topic)
-        beginnings = consumer.beginning_offsets(all_partitions)
+        starts = consumer.beginning_offsets(all_partitions)
         ends = consumer.end_offsets(all_partitions)
-        cut = [p for p in all_partitions if 0 < beginnings[p] < ends[p]]
-        oldest = max((_first_snapshot(consumer, p, ends[p]) for p in cut), default=0)
-        if not oldest:
-            return {p.partition: offset for p, offset in beginnings.items()}
-        log.warning(
-            "The topic %s has lost its oldest records:"
-            " the snapshot of %s may be incomplete and is skipped",
-            settings.raw_topic,
-            local_time(oldest),
-        )
-        return {p.partition: _offset_after(consumer, p, ends[p], oldest) for p in all_partitions}
+
+        def first_after(snapshot: int, partition: TopicPartition) -> tuple[int, int]:
+            """Offset and snapshot of the first station of a later snapshot, else the end and 0."""
+            records = _snapshots(consumer, partition, starts[partition], ends[partition])
+            later = ((offset, later) for offset, later in records if later > snapshot)
+            return next(later, (ends[partition], 0))
+
+        cut = [first_after(0, p)[1] for p in all_partitions if starts[p] > 0]
+        if oldest := max(cut, default=0):
+            log.warning(
+                "The topic %s has lost its oldest records:"
+                " the snapshot of %s may be incomplete and is skipped",
+                settings.raw_topic,
+                local_time(oldest),
+            )
+            starts = {p: first_after(oldest, p)[0] for p in all_partitions}
+        return {p.partition: offset for p, offset in starts.items()}
 
 
-def _first_snapshot(consumer: KafkaConsumer, partition: TopicPartition, end: int) -> int:
-    """The snapshot of the first station in a partition, 0 if there is none."""
-    return next((snapshot for _, snapshot in _snapshots(consumer, partition, end) if snapshot), 0)
+def newest_snapshot(settings: Settings) -> int:
+    """The newest snapshot in the raw topic (epoch seconds), 0 if it has none; raises KafkaError."""
+    with connection.committed_consumer(settings) as consumer:
+        all_partitions = partitions(consumer, settings.raw_topic)
+        return max((_last_snapshot(consumer, p) for p in all_partitions), default=0)
 
 
-def _offset_after(
-    consumer: KafkaConsumer, partition: TopicPartition, end: int, snapshot: int
-) -> int:
-    """The offset of the first station of a newer snapshot, the partition's end if there is none."""
-    stations = _snapshots(consumer, partition, end)
-    return next((offset for offset, of_station in stations if of_station > snapshot), end)
+def _last_snapshot(consumer: KafkaConsumer, partition: TopicPartition) -> int:
+    """The newest snapshot at the end of a partition, 0 if there is none.
+
+    Looks back further and further: the last offsets may be transaction markers, aborted records, or
+    records that are not the producer's.
+    """
+    beginning = consumer.beginning_offsets([partition])[partition]
+    end = consumer.end_offsets([partition])[partition]
+    newest, start, look_back = 0, end, 2_000
+    while newest == 0 and start > beginning:
+        start = max(beginning, end - look_back)
+        stations = _snapshots(consumer, partition, start, end)
+        newest = max((snapshot for _, snapshot in stations), default=0)
+        look_back *= 4
+    return newest
 
 
 def _snapshots(
-    consumer: KafkaConsumer, partition: TopicPartition, end: int
+    consumer: KafkaConsumer, partition: TopicPartition, start: int, end: int
 ) -> Iterator[tuple[int, int]]:
-    """The offset and the snapshot of each record of a partition up to the offset `end`."""
+    """The offset and the snapshot of each record of a partition from one offset up to another."""
     consumer.assign([partition])
-    consumer.seek_to_beginning(partition)
+    consumer.seek(partition, start)
     while consumer.position(partition) < end:
         for record in consumer.poll(timeout_ms=1_000).get(partition, []):
             yield record.offset, snapshot_of(record)
