@@ -96,12 +96,13 @@ def session(settings: Settings) -> Iterator[SparkSession]:
         with suppress(Py4JError, OSError):  # its Java process may have ended
             spark.stop()
         if not config.under_spark_submit():
-            _end_java(spark.sparkContext._gateway.proc)
+            _end_java()
 
 
-def _end_java(process: "subprocess.Popen[bytes]") -> None:
+def _end_java() -> None:
     """Wait until Spark's Java process has ended, so that a stopped job leaves none behind."""
-    assert process.stdin is not None
+    assert SparkContext._gateway is not None
+    process = SparkContext._gateway.proc
     process.stdin.close()  # the end of its input is the sign to end
     try:
         process.wait(STOP_TIMEOUT)
