@@ -1,9 +1,5 @@
 """Prints the totals of `velib-projet-final-data`: the latest of every postal code, then new ones.
 
- Usage: consumer.py [--json] [--from-beginning] [--postal-code CODE ...] [--dead-letters]
-                    [--max-messages N] [--timeout-ms N]
-
- Run it
     python consumer.py                        aligned text
     python consumer.py --json                 one JSON object a line, as stored
     python consumer.py --postal-code 75016    this postal code alone; the option may be repeated

@@ -102,6 +102,7 @@ def session(settings: Settings) -> Iterator[SparkSession]:
 def _end_java() -> None:
     """Wait until Spark's Java process has ended, so that a stopped job leaves none behind."""
     assert SparkContext._gateway is not None
+    SparkContext._gateway.shutdown()  # else Python objects may still talk to it
     process = SparkContext._gateway.proc
     process.stdin.close()  # the end of its input is the sign to end
     try:

@@ -118,15 +118,18 @@ def first_whole_snapshot(settings: Settings) -> dict[int, int]:
             later = ((offset, later) for offset, later in records if later > snapshot)
             return next(later, (ends[partition], 0))
 
-        cut = [first_after(0, p)[1] for p in all_partitions if starts[p] > 0]
-        if oldest := max(cut, default=0):
+        oldest = [first_after(0, p)[1] for p in all_partitions if starts[p] > 0]
+        if 0 in oldest:  # a partition has lost everything: any snapshot may be incomplete
+            log.warning("%s has lost its records: the job starts at its end", settings.raw_topic)
+            starts = ends
+        elif oldest:
             log.warning(
                 "The topic %s has lost its oldest records:"
                 " the snapshot of %s may be incomplete and is skipped",
                 settings.raw_topic,
-                local_time(oldest),
+                local_time(max(oldest)),
             )
-            starts = {p: first_after(oldest, p)[0] for p in all_partitions}
+            starts = {p: first_after(max(oldest), p)[0] for p in all_partitions}
         return {p.partition: offset for p, offset in starts.items()}
 
 
