@@ -54,27 +54,33 @@ OPTIONS = {
     "spark.sql.streaming.stateStore.providerClass": (
         "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
     ),
+    # A batch writes what it changed, not a whole copy of the state.
     "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
     # A batch without records would only move the watermark: it has no total to write.
     "spark.sql.streaming.noDataMicroBatches.enabled": "false",
     # A sink that waits for a Kafka that has gone would never end.
     "spark.sql.streaming.stopTimeout": "10s",
-    # Spark keeps fetched records that no task has read for five minutes, which fills the heap.
+    # Spark keeps records that a task has fetched and none has read for five minutes, which fills
+    # the heap: a million waiting records took 365 s instead of 15 s on a quiet machine.
     "spark.kafka.consumer.fetchedData.cache.timeout": "1s",
     "spark.kafka.consumer.fetchedData.cache.evictorThreadRunInterval": "1s",
 }
 """For every session."""
 
 LOCAL_OPTIONS = {
+    # A snapshot is 1,500 records: each of Spark's 200 partitions would cost a task in every batch.
     "spark.sql.shuffle.partitions": "1",
+    # What is sorted goes to disk before it fills the heap: five million waiting records.
+    "spark.memory.fraction": "0.3",
 }
 """For a Spark that runs in one process on this machine."""
 
 JAVA_OPTIONS = ["-XX:+UseParallelGC", "-Xms450m"]
-"""For the same."""
+"""For the same: a million waiting records took 33 s instead of 38 s with Java's own choice."""
 
 LOCAL_CHECKPOINT_OPTIONS = {
-    # Renames on a local disk are atomic without the shell commands of Hadoop's own file manager.
+    # Renames on a local disk are atomic without the shell commands of Hadoop's own file manager:
+    # a batch took 165 ms instead of 240 ms.
     "spark.sql.streaming.checkpointFileManagerClass": (
         "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
     ),

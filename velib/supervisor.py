@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from types import FrameType
-from typing import Any
 
 from kafka.errors import AuthorizationError, KafkaError, SaslAuthenticationFailedError
 from py4j.protocol import Py4JError, Py4JNetworkError
@@ -35,6 +34,7 @@ STOP_TIMEOUT = 30.0  # seconds that the batches in progress have to end
 MAX_BACKOFF = 30.0  # seconds between two starts of queries that failed
 HEALTHY_AFTER = 300.0  # seconds: a failure after so long begins a new row of failures
 MAX_UNKNOWN_FAILURES = 5  # in a row, whose cause is in none of the lists below
+LOG_TIMEOUT = 10.0  # seconds that Spark has to report the last progress
 BACKLOG = 10_000  # offsets; fewer are the next snapshots of a running producer
 
 StartQueries = Callable[[], Iterator[StreamingQuery]]
@@ -55,8 +55,7 @@ def keep_running(
     while not stop.is_set():
         started = time.monotonic()
         try:
-            _run(spark, start(), one_by_one, stop)
-            batches.wait_for_the_last()
+            batches.wait_for(_run(spark, start(), one_by_one, stop))
             return
         except (PySparkException, Py4JError, KafkaError, ConnectionError) as error:
             if stop.is_set():  # the signal went to Java, too, as when a service is stopped
@@ -97,17 +96,22 @@ def _run(
     queries: Iterator[StreamingQuery],
     one_by_one: bool,
     stop: threading.Event,
-) -> None:
+) -> list[StreamingQuery]:
     """Start the queries and wait until they end or `stop` is set; raises why one has failed."""
+    started = []
     try:
-        if not one_by_one:
-            _wait(list(queries), stop)
-        while one_by_one and not stop.is_set() and (query := next(queries, None)):
-            _wait([query], stop)
+        for query in queries:
+            started.append(query)
+            if one_by_one:
+                _wait([query], stop)
+            if stop.is_set():
+                break
+        _wait(started, stop)
     finally:
         with suppress(PySparkException, Py4JError):  # Kafka does not answer, or Java has ended
             for query in spark.streams.active:
                 query.stop()
+    return started
 
 
 def _wait(queries: Sequence[StreamingQuery], stop: threading.Event) -> None:
@@ -139,12 +143,11 @@ class BatchLog(StreamingQueryListener):
     """Writes a log line for each batch of the queries, from the progress that Spark reports."""
 
     def __init__(self) -> None:
-        self.running: set[Any] = set()
+        self.ended: set[str] = set()  # the runs of queries whose last progress is logged
         self.changed = threading.Condition()
 
     def onQueryStarted(self, event: QueryStartedEvent) -> None:  # noqa: N802
-        with self.changed:
-            self.running.add(event.runId)
+        pass
 
     def onQueryProgress(self, event: QueryProgressEvent) -> None:  # noqa: N802
         progress = event.progress
@@ -158,13 +161,14 @@ class BatchLog(StreamingQueryListener):
 
     def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:  # noqa: N802
         with self.changed:
-            self.running.discard(event.runId)
+            self.ended.add(str(event.runId))
             self.changed.notify_all()
 
-    def wait_for_the_last(self) -> None:
-        """Wait for the progress of queries that have ended: Spark reports it a moment later."""
+    def wait_for(self, queries: Sequence[StreamingQuery]) -> None:
+        """Wait until the last batch of ended queries is logged: Spark reports it a moment later."""
+        run_ids = {str(query.runId) for query in queries}
         with self.changed:
-            self.changed.wait_for(lambda: not self.running, timeout=5)
+            self.changed.wait_for(lambda: run_ids <= self.ended, LOG_TIMEOUT)
 
 
 def _log_totals(progress: StreamingQueryProgress) -> None:
