@@ -60,8 +60,8 @@ OPTIONS = {
     "spark.sql.streaming.noDataMicroBatches.enabled": "false",
     # A sink that waits for a Kafka that has gone would never end.
     "spark.sql.streaming.stopTimeout": "10s",
-    # Spark keeps records that a task has fetched and none has read for five minutes, which fills
-    # the heap: a million waiting records took 365 s instead of 15 s on a quiet machine.
+    # Spark keeps records that a task has fetched and none has read for five minutes. Those of a
+    # backlog of days filled the heap; over one million records it makes no difference.
     "spark.kafka.consumer.fetchedData.cache.timeout": "1s",
     "spark.kafka.consumer.fetchedData.cache.evictorThreadRunInterval": "1s",
 }
