@@ -70,13 +70,16 @@ OPTIONS = {
 LOCAL_OPTIONS = {
     # A snapshot is 1,500 records: each of Spark's 200 partitions would cost a task in every batch.
     "spark.sql.shuffle.partitions": "1",
-    # What is sorted goes to disk before it fills the heap: five million waiting records.
+    # What is sorted goes to disk before it fills the heap (see JAVA_OPTIONS).
     "spark.memory.fraction": "0.3",
 }
 """For a Spark that runs in one process on this machine."""
 
-JAVA_OPTIONS = ["-XX:+UseParallelGC", "-Xms450m"]
-"""For the same: a million waiting records took 33 s instead of 38 s with Java's own choice."""
+JAVA_OPTIONS = ["-XX:+UseParallelGC", "-XX:-UseAdaptiveSizePolicy", "-Xms450m"]
+"""For the same. The parallel collector works off a million waiting records a tenth faster than Java's
+own choice. A heap that grows only when it must kept Java at 1.0 GB over five million; else it took
+1.4 GB.
+"""
 
 LOCAL_CHECKPOINT_OPTIONS = {
     # Renames on a local disk are atomic without the shell commands of Hadoop's own file manager:
