@@ -76,9 +76,9 @@ LOCAL_OPTIONS = {
 """For a Spark that runs in one process on this machine."""
 
 JAVA_OPTIONS = ["-XX:+UseParallelGC", "-XX:-UseAdaptiveSizePolicy", "-Xms450m"]
-"""For the same. The parallel collector works off a million waiting records a tenth faster than Java's
-own choice. A heap that grows only when it must kept Java at 1.0 GB over five million; else it took
-1.4 GB.
+"""For the same. The parallel collector works off a million waiting records a tenth faster than the
+one that Java chooses. A heap that grows only when it must keeps Java at 1.1 GB while it works off
+five million, instead of 1.4 GB.
 """
 
 LOCAL_CHECKPOINT_OPTIONS = {
