@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 import config
-from tests import PROJECT as PROJECT
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,8 +16,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 import config
 import spark as job
-from tests import expected
-from tests.conftest import PROJECT
+from tests import PROJECT, expected
 from tests.expected import station
 from velib import engine, stations
 
@@ -32,8 +31,8 @@ KAFKA = """
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(tmp_path_factory.mktemp("spark"))
-        monkeypatch.setenv("VELIB_SPARK_MASTER", "local[2]")
-        with engine.session(config.load()) as session:
+        settings = config.load().model_copy(update={"spark_master": "local[2]"})
+        with engine.session(settings) as session:
             yield session
 
 
