@@ -31,6 +31,7 @@ from velib import cli, connection, topics
 from velib.areas import areas
 from velib.cli import local_time, log, printable
 from velib.errors import Failure
+from velib.records import POSTAL_CODE, parse_dead_letter, parse_total
 
 RECENT = 20_000  # offsets of each partition that are read first: four hours of the whole network
 MAX_OFFSET = 2**63 - 1  # an offset has 64 bits
@@ -41,12 +42,7 @@ CHECK_SECONDS = 5.0  # between two checks whether Kafka is there, while no recor
 MAX_REMEMBERED = 30_000  # printed totals; a job that was killed seldom writes more of them again
 MAX_SHOWN = 60  # characters of a dead letter's value in the text form
 
-POSTAL_CODE = re.compile("[0-9]{5}")
-COUNTS = ("stations", "num_bikes_available", "mechanical", "ebike", "num_docks_available")
-NUMBERS = (*COUNTS, "last_updated")
-YEAR_9999 = 253_370_764_800  # epoch seconds; Python knows no later date
 BETWEEN_TOKENS = re.compile(r"[\t\r\n]")  # JSON does not allow them within a string
-DEAD_LETTER = ("reason", "topic", "partition", "offset", "key", "value")
 
 Offsets = dict[TopicPartition, int]
 
@@ -162,7 +158,7 @@ def total_lines(reader: Reader, options: argparse.Namespace) -> Iterator[str]:
     repeats = Repeats()
     everything = reader.read(reader.beginnings)
     for record in everything if options.from_beginning else latest_then_new(reader):
-        total = parse(record.value)
+        total = parse_total(record.value)
         if total is None or (chosen and total["postal_code"] not in chosen):
             continue
         if not repeats.has(record.value):
@@ -190,29 +186,13 @@ def later_totals(records: Iterable[Any], latest: dict[str, tuple[int, int]]) -> 
     """
     later = {}
     for record in records:
-        total = parse(record.value)
+        total = parse_total(record.value)
         if total is None:
             continue
         postal_code, version = total["postal_code"], (total["last_updated"], record.offset)
         if postal_code not in latest or version > latest[postal_code]:
             latest[postal_code], later[postal_code] = version, record
     return [later[postal_code] for postal_code in sorted(later)]
-
-
-def parse(value: bytes | None) -> dict[str, Any] | None:
-    """The total in a record's value; None if it is not one, with a log line unless it is empty."""
-    if value is None:
-        return None
-    try:
-        total = json.loads(value)
-        has_numbers = all(type(total[number]) is int for number in NUMBERS)
-        has_postal_code = POSTAL_CODE.fullmatch(total["postal_code"])
-        if has_numbers and has_postal_code and 0 <= total["last_updated"] < YEAR_9999:
-            return dict(total)
-    except (ValueError, TypeError, KeyError, RecursionError):
-        pass
-    log.warning("Not a total, so not printed: %s", ascii(value[:80]))
-    return None
 
 
 class Repeats:
@@ -254,16 +234,6 @@ def dead_letter_lines(reader: Reader, options: argparse.Namespace) -> Iterator[s
         if place not in printed:
             printed.add(place)
             yield json.dumps(dead_letter) if options.json else dead_letter_as_text(dead_letter)
-
-
-def parse_dead_letter(record: Any) -> dict[str, str | None]:
-    """The fields of a dead letter as text; a byte that is not UTF-8 is written as in \\xff."""
-    fields = dict(record.headers) | {"key": record.key, "value": record.value}
-    raw = {name: fields.get(name, b"") for name in DEAD_LETTER}
-    return {
-        name: None if field is None else field.decode(errors="backslashreplace")
-        for name, field in raw.items()
-    }
 
 
 def dead_letter_as_text(dead_letter: dict[str, str | None]) -> str:

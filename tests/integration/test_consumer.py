@@ -96,7 +96,7 @@ def test_a_value_that_is_no_total_is_logged_and_not_printed(pipeline: Pipeline) 
     assert script.end() == 0
     assert printed_totals(script) == [total("75016", NOW)]
     (line,) = script.log().splitlines()
-    assert line.endswith("Not a total, so not printed: b'\\x1b[2J'")
+    assert line.endswith("Not a total, so ignored: b'\\x1b[2J'")
 
 
 def test_a_dead_letter_is_printed_once(pipeline: Pipeline) -> None:

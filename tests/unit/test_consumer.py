@@ -8,6 +8,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 import consumer
 from tests.pipeline import wait_until
+from velib import records
 from velib.areas import areas
 
 TOTAL = {
@@ -66,13 +67,13 @@ def test_every_postal_code_of_the_network_has_a_name() -> None:
 def test_a_value_that_is_no_total_is_one_log_line_that_cannot_move_the_terminal(
     value: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert consumer.parse(value) is None
+    assert records.parse_total(value) is None
     assert len(caplog.messages) == 1
     assert caplog.messages[0].isprintable()
 
 
 def test_a_record_without_a_value_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    assert consumer.parse(None) is None
+    assert records.parse_total(None) is None
     assert caplog.messages == []
 
 
@@ -128,7 +129,7 @@ def test_a_dead_letter_is_text_whatever_its_bytes_are() -> None:
         ("partition", b"0"),
     ]
     headers += [("offset", b"7"), ("other", b"x"), ("empty", None)]
-    dead_letter = consumer.parse_dead_letter(record(b"\xff\x1b" + b"x" * 99, headers=headers))
+    dead_letter = records.parse_dead_letter(record(b"\xff\x1b" + b"x" * 99, headers=headers))
     assert dead_letter == {
         "reason": "not JSON",
         "topic": "velib-projet",
@@ -144,7 +145,7 @@ def test_a_dead_letter_is_text_whatever_its_bytes_are() -> None:
 
 
 def test_a_record_that_is_no_dead_letter_is_shown_all_the_same() -> None:
-    written_by_hand = consumer.parse_dead_letter(record(None, key=b"k"))
+    written_by_hand = records.parse_dead_letter(record(None, key=b"k"))
     assert written_by_hand == dict.fromkeys(("reason", "topic", "partition", "offset"), "") | {
         "key": "k",
         "value": None,
