@@ -114,6 +114,9 @@ class Settings(BaseSettings):
     dead_letter_topic: Topic = Field(
         "velib-projet-dead-letters", validation_alias="VELIB_DEAD_LETTER_TOPIC", description=_TOPIC
     )
+    station_topic: Topic = Field(
+        "velib-projet-stations", validation_alias="VELIB_STATION_TOPIC", description=_TOPIC
+    )
     checkpoint_dir: Annotated[str, _matches(r"\S(.*\S)?")] = Field(
         ".velib/checkpoint",
         validation_alias="VELIB_CHECKPOINT_DIR",
@@ -192,11 +195,16 @@ def _line(location: int | str, value: object) -> str:
 
 def _check_together(settings: Settings) -> None:
     """Rules that need more than one setting."""
-    topics = [settings.raw_topic, settings.final_topic, settings.dead_letter_topic]
-    if len(set(topics)) < len(topics):
+    topics = {
+        "VELIB_RAW_TOPIC": settings.raw_topic,
+        "VELIB_FINAL_TOPIC": settings.final_topic,
+        "VELIB_DEAD_LETTER_TOPIC": settings.dead_letter_topic,
+        "VELIB_STATION_TOPIC": settings.station_topic,
+    }
+    if len(set(topics.values())) < len(topics):
         raise BadSetting(
-            "VELIB_RAW_TOPIC, VELIB_FINAL_TOPIC and VELIB_DEAD_LETTER_TOPIC are"
-            f" {', '.join(map(repr, topics))}: they must be three different topics"
+            f"{', '.join(topics)} are {', '.join(map(repr, topics.values()))}:"
+            " they must be four different topics"
         )
     if settings.security_protocol.startswith("SASL_"):
         for variable, value in (

@@ -15,15 +15,15 @@ the feed has it, and the time of the snapshot:
     16107  {"station_id":213688169,"num_bikes_available":4,...,"last_updated":1732004538}
 
 The records of a snapshot are one transaction, so a reader sees the whole snapshot or nothing of it.
+The names and positions of the stations go to `velib-projet-stations`, when they are new or changed.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager, suppress
-from threading import Thread
 from typing import Any
 
 from kafka import KafkaProducer
@@ -39,13 +39,16 @@ from kafka.errors import (
 import config
 from config import Settings
 from velib import cli, connection, topics
+from velib.background import in_thread
 from velib.cli import local_time, log
 from velib.errors import Failure
 from velib.feed import Backoff, Feed, FeedError, Snapshot
+from velib.station_information import StationInformation
 
 RECONNECT_PAUSE = 5  # seconds after an error of Kafka
 TRANSACTION_TIMEOUT = 20  # seconds from the first record of a snapshot to the end of its commit
 SLOW_TRANSACTION = 5  # seconds after which a log line says that Kafka does not answer
+INFORMATION_TIMEOUT = 0.5  # seconds that a poll waits for the positions of the stations
 
 Record = tuple[bytes | None, bytes]
 
@@ -55,6 +58,8 @@ def main() -> None:
     settings = config.load()
     feed = Feed(settings.api_url)
     missing_stations = MissingStations(settings)
+    information = StationInformation(settings)
+    information_timeout = None if arguments.once else INFORMATION_TIMEOUT
     while True:
         try:
             with connect(settings) as publisher:
@@ -62,6 +67,7 @@ def main() -> None:
                 for snapshot in snapshots:
                     missing_stations.warn(snapshot)
                     publisher.publish(snapshot)
+                    information.publish_changes(publisher.publish_stations, information_timeout)
             return
         except KafkaError as error:  # the next publisher finds in the topic what was committed
             log.warning("Kafka failed (%s): connecting again in %d s", error, RECONNECT_PAUSE)
@@ -174,7 +180,8 @@ class Publisher:
         """Publish the snapshot unless it or a newer one is published already; raises KafkaError."""
         if snapshot.last_updated > self.last_updated:
             started = time.monotonic()
-            self._publish_in_time([to_record(s, snapshot.last_updated) for s in snapshot.stations])
+            records = [to_record(station, snapshot.last_updated) for station in snapshot.stations]
+            self._publish_in_time(self.settings.raw_topic, records)
             log.info(
                 "Published %d stations of the snapshot of %s (%.0f s old) in %.2f s",
                 len(snapshot.stations),
@@ -192,7 +199,11 @@ class Publisher:
             )
             self.logged.add(snapshot.last_updated)
 
-    def _publish_in_time(self, records: list[Record]) -> None:
+    def publish_stations(self, records: Sequence[Record]) -> None:
+        """Publish records to the station topic in one transaction; raises KafkaError."""
+        self._publish_in_time(self.settings.station_topic, records)
+
+    def _publish_in_time(self, topic: str, records: Sequence[Record]) -> None:
         """Publish the records in one transaction; raises KafkaTimeoutError if that takes too long.
 
         The transaction has a thread of its own, because kafka-python's commit waits without a
@@ -200,7 +211,7 @@ class Publisher:
         producer ends its transaction, or waits for the end of its commit.
         """
         begun = time.time()
-        transaction = in_thread(lambda: self._publish_in_transaction(records))
+        transaction = in_thread(lambda: self._publish_in_transaction(topic, records))
         if not futures.wait([transaction], SLOW_TRANSACTION).done:
             log.warning(connection.no_answer_message(self.settings))
         if not futures.wait([transaction], TRANSACTION_TIMEOUT - SLOW_TRANSACTION).done:
@@ -213,12 +224,12 @@ class Publisher:
             # This process was suspended, and Kafka itself ended its transaction.
             raise KafkaTimeoutError(f"the transaction took over {TRANSACTION_TIMEOUT} s") from None
 
-    def _publish_in_transaction(self, records: list[Record]) -> None:
+    def _publish_in_transaction(self, topic: str, records: Sequence[Record]) -> None:
         self.producer.begin_transaction()
         sent = []
         try:
             for key, value in records:
-                sent.append(self.producer.send(self.settings.raw_topic, key=key, value=value))
+                sent.append(self.producer.send(topic, key=key, value=value))
         finally:
             # flush() does not raise if records failed, and send() does not say why an earlier one
             # failed: their results do.
@@ -226,21 +237,6 @@ class Publisher:
             for result in sent:
                 result.get(timeout=0)
         self.producer.commit_transaction()
-
-
-def in_thread(call: Callable[[], None]) -> futures.Future[None]:
-    """The result of a call that runs in a daemon thread: the process can end before it does."""
-    result: futures.Future[None] = futures.Future()
-
-    def run() -> None:
-        try:
-            call()
-            result.set_result(None)
-        except BaseException as error:
-            result.set_exception(error)
-
-    Thread(target=run, daemon=True).start()
-    return result
 
 
 def to_record(station: Any, last_updated: int) -> Record:

@@ -98,6 +98,7 @@ def _settings(name: str) -> config.Settings:
         "VELIB_RAW_TOPIC": name,
         "VELIB_FINAL_TOPIC": f"{name}-final",
         "VELIB_DEAD_LETTER_TOPIC": f"{name}-dead",
+        "VELIB_STATION_TOPIC": f"{name}-stations",
     }
     settings = config.load()
     topics.ensure(settings)

@@ -192,7 +192,7 @@ def _check_free(port: int) -> None:
 def _security(command: str, directory: Path) -> Security:
     """The passwords and certificates, made if missing; raises Failure.
 
-    Kafka takes its users when the data directory is formatted: an old directory cannot get any.
+    Kafka takes its first user when the data directory is formatted: an old one cannot get any.
     """
     security = Security(directory / "security")
     if not security.directory.exists() and any(directory.rglob("meta.properties")):
@@ -225,15 +225,17 @@ def _write_configuration(node: Node, nodes: list[Node], security: Security | Non
 
 
 def _format(command: str, nodes: list[Node], security: Security | None) -> None:
-    """Prepare new data directories as KRaft asks for: with the cluster's id, and its users."""
+    """Prepare new data directories as KRaft asks for: with the cluster's id, and the user who makes
+    the others.
+    """
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     for node in nodes:
         if (node.directory / "data" / "meta.properties").exists():
             continue
         tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted"]
         tool += [f"--cluster-id={cluster_id}", "-c", str(node.directory / "server.properties")]
-        for user in security.users() if security else []:
-            tool += ["--add-scram", user]
+        if security:
+            tool += ["--add-scram", security.administrator()]
         # In a file the passwords are in no list of processes.
         argument_file = node.directory / "format.arguments"
         argument_file.touch(mode=0o600)
@@ -297,14 +299,16 @@ def _wait_until_ready(kafka: subprocess.Popen[bytes], node: Node) -> None:
 
 
 def _grant(security: Security, servers: str) -> None:
-    """Give the scripts' users their rights; raises Failure after START_TIMEOUT."""
+    """Make the scripts' users and give them their rights; raises Failure after START_TIMEOUT."""
+    admin = security.settings(servers, ADMIN)
     deadline = time.monotonic() + START_TIMEOUT
     while True:
         try:
-            return grant(security.settings(servers, ADMIN), config.load())
+            security.make_users(admin)
+            return grant(admin, config.load())
         except KafkaError as error:  # the nodes may still be electing their controller
             if time.monotonic() > deadline:
-                raise Failure(f"Kafka did not take the ACLs: {error}") from None
+                raise Failure(f"Kafka did not take the users and their rights: {error}") from None
             time.sleep(0.5)
 
 

@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kafka import KafkaAdminClient
-from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
+from kafka.admin import (
+    ACL,
+    ACLOperation,
+    ACLPermissionType,
+    ResourcePattern,
+    ResourceType,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
+from kafka.errors import KafkaError
 from pydantic import SecretStr
 
 from config import Settings
@@ -18,7 +27,13 @@ from velib import connection, topics
 from velib.errors import Failure
 
 ADMIN, PRODUCER, JOB, CONSUMER = "velib-admin", "velib-producer", "velib-spark", "velib-consumer"
-SCRIPTS = {"kafka_project.py": PRODUCER, "spark.py": JOB, "consumer.py": CONSUMER}
+DASHBOARD = "velib-dashboard"
+SCRIPTS = {
+    "kafka_project.py": PRODUCER,
+    "spark.py": JOB,
+    "consumer.py": CONSUMER,
+    "dashboard.py": DASHBOARD,
+}
 BROKER = "velib-broker"  # the name in the certificate with which the brokers trust each other
 MECHANISM = "SCRAM-SHA-512"
 TEN_YEARS = "3650"  # days
@@ -117,12 +132,26 @@ class Security:
             admin=ADMIN,
         )
 
-    def users(self) -> list[str]:
-        """The users, in the form in which Kafka's StorageTool takes them."""
-        return [
-            f"{MECHANISM}=[name={user},password={self.password(user)}]"
-            for user in (ADMIN, *SCRIPTS.values())
+    def administrator(self) -> str:
+        """The user who makes the others, in the form in which Kafka's StorageTool takes it."""
+        return f"{MECHANISM}=[name={ADMIN},password={self.password(ADMIN)}]"
+
+    def make_users(self, admin: Settings) -> None:
+        """Give Kafka a user for each script, as the administrator; raises KafkaError.
+
+        An older data directory has none for a script that is new.
+        """
+        users = [
+            UserScramCredentialUpsertion(
+                user, ScramMechanism.SCRAM_SHA_512, password=self.password(user), iterations=4096
+            )
+            for user in SCRIPTS.values()
         ]
+        with KafkaAdminClient(**connection.kafka_python_options(admin)) as client:
+            failures = client.alter_user_scram_credentials(users)
+        for user, failure in failures.items():
+            if failure is not None:
+                raise KafkaError(f"{user}: {failure}")
 
     def settings(self, servers: str, user: str) -> Settings:
         """The settings with which a user reaches this Kafka; the others are the environment's."""
@@ -153,21 +182,25 @@ class Security:
 def rights(settings: Settings) -> list[tuple[str, ResourceType, str, ACLOperation]]:
     """What each script's user may do, and nothing more: user, resource, its name, operation."""
     raw, final, dead_letters = settings.raw_topic, settings.final_topic, settings.dead_letter_topic
+    stations = settings.station_topic
     topic, read, write = ResourceType.TOPIC, ACLOperation.READ, ACLOperation.WRITE
     return [
         (PRODUCER, topic, raw, write),
         (PRODUCER, topic, raw, read),  # which snapshot was published last
+        (PRODUCER, topic, stations, write),
+        (PRODUCER, topic, stations, read),  # what has changed since
         (PRODUCER, ResourceType.TRANSACTIONAL_ID, topics.transactional_id(settings), write),
         (JOB, topic, raw, read),
         (JOB, topic, final, write),
         (JOB, topic, dead_letters, write),
         (CONSUMER, topic, final, read),
         (CONSUMER, topic, dead_letters, read),
+        *[(DASHBOARD, topic, name, read) for name in (raw, final, dead_letters, stations)],
         # Whichever script starts first makes the topics.
         *[
             (user, topic, name, operation)
             for user in SCRIPTS.values()
-            for name in (raw, final, dead_letters)
+            for name in (raw, final, dead_letters, stations)
             for operation in (ACLOperation.CREATE, ACLOperation.DESCRIBE)
         ],
     ]

@@ -8,6 +8,7 @@ The data depend on the seed, the number of stations and the snapshot's time alon
 
 import argparse
 import gzip
+import itertools
 import json
 import math
 import random
@@ -19,7 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from velib import cli
-from velib.areas import areas, postal_code_exceptions
+from velib.areas import areas, outlines, postal_code_exceptions
 from velib.cli import log
 from velib.errors import Failure
 
@@ -36,6 +37,12 @@ REFUSED_AGENTS = (
     "okhttp",
 )
 """How the User-Agents begin that the API refuses."""
+
+Point = tuple[float, float]
+"""Longitude and latitude (degrees), as GeoJSON has them."""
+
+Polygon = list[list[Point]]
+"""The outline of a polygon, then the outlines of its holes; the last point of each is its first."""
 
 HASH_FACTOR = 2654435761  # spreads seeds that lie close together (Knuth)
 
@@ -102,10 +109,11 @@ def make_network(count: int, seed: int) -> list[Station]:
     Raises ValueError if there are not as many station codes.
     """
     rows = areas()
+    polygons = {area["id"]: area["geometry"]["coordinates"] for area in outlines()["features"]}
     codes = _codes(count, {code: int(row["stations"]) for code, row in rows.items()})
     chance = random.Random(seed)
     return [
-        _station(number, code, rows[postal_code], chance)
+        _station(number, code, rows[postal_code]["name"], polygons[postal_code], chance)
         for number, (code, postal_code) in enumerate(codes)
     ]
 
@@ -151,17 +159,20 @@ def _regular_codes(postal_code: str, exceptions: dict[str, str]) -> list[str]:
     return ["11031_relais", *codes] if postal_code == "75011" else codes
 
 
-def _station(number: int, code: str, area: dict[str, str], chance: random.Random) -> Station:
+def _station(
+    number: int, code: str, place: str, polygons: list[Polygon], chance: random.Random
+) -> Station:
     closed = number > 1 and chance.random() < 0.03
+    longitude, latitude = _point_in(polygons, chance)
     return Station(
         code=code,
         # The feed has small ids, and some that need more than 32 bits.
         station_id=chance.randrange(10**10, 2 * 10**10)
         if chance.random() < 0.2
         else 10_000 + number,
-        name=f"{area['name']} - {code}",
-        latitude=round(float(area["latitude"]) + chance.uniform(-0.008, 0.008), 6),
-        longitude=round(float(area["longitude"]) + chance.uniform(-0.012, 0.012), 6),
+        name=f"{place} - {code}",
+        latitude=latitude,
+        longitude=longitude,
         capacity=0 if number > 1 and chance.random() < 0.01 else chance.randrange(12, 61),
         is_installed=0 if closed and chance.random() < 0.3 else 1,
         is_renting=0 if closed else 1,
@@ -169,6 +180,26 @@ def _station(number: int, code: str, area: dict[str, str], chance: random.Random
         mean_fill=chance.uniform(0.25, 0.65),
         ebike_share=chance.uniform(0.2, 0.6),
     )
+
+
+def _point_in(polygons: list[Polygon], chance: random.Random) -> Point:
+    """A point of an area: points of the rectangle around it are tried until one is inside."""
+    longitudes, latitudes = zip(*(p for rings in polygons for p in rings[0]), strict=True)
+    while True:
+        longitude = round(chance.uniform(min(longitudes), max(longitudes)), 6)
+        latitude = round(chance.uniform(min(latitudes), max(latitudes)), 6)
+        if _is_inside((longitude, latitude), polygons):
+            return longitude, latitude
+
+
+def _is_inside(point: Point, polygons: list[Polygon]) -> bool:
+    """Whether a line from the point to the east crosses the outlines an odd number of times."""
+    x, y = point
+    crossings = 0
+    for ring in (ring for rings in polygons for ring in rings):
+        for (x1, y1), (x2, y2) in itertools.pairwise(ring):
+            crossings += (y1 > y) != (y2 > y) and x < x1 + (y - y1) / (y2 - y1) * (x2 - x1)
+    return crossings % 2 == 1
 
 
 def station_status(network: list[Station], last_updated: int, seed: int) -> dict[str, Any]:

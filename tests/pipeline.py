@@ -111,10 +111,10 @@ class Api:
     def __init__(self, folder: Path, server: Script) -> None:
         self.folder, self.server = folder, server
 
-    def put(self, answer: dict[str, Any]) -> None:
-        """Make this the answer of `station_status.json`, in one step."""
+    def put(self, answer: dict[str, Any], name: str = "station_status.json") -> None:
+        """Make this the answer of a file of the API, in one step."""
         (self.folder / "next").write_text(json.dumps(answer))
-        (self.folder / "next").rename(self.folder / "station_status.json")
+        (self.folder / "next").rename(self.folder / name)
 
     def requests(self) -> int:
         """How often `station_status.json` has been asked for."""
@@ -143,6 +143,7 @@ class Pipeline:
             "raw_topic": topic,
             "final_topic": f"{topic}-final",
             "dead_letter_topic": f"{topic}-dead",
+            "station_topic": f"{topic}-stations",
         }
         self.security = security
         self.settings = admin.model_copy(update=topics)

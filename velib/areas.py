@@ -1,7 +1,9 @@
-"""The postal codes that Vélib' serves, from the tables in `data/`."""
+"""The postal codes that Vélib' serves, from the files in `data/`."""
 
 import csv
+import json
 from pathlib import Path
+from typing import Any
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -19,6 +21,16 @@ def postal_code_exceptions() -> dict[str, str]:
     """Postal codes by station code, of the stations whose code says another one."""
     rows = _rows("postal_code_exceptions.csv", "station_code")
     return {code: row["postal_code"] for code, row in rows.items()}
+
+
+def outlines() -> dict[str, Any]:
+    """The outlines of the postal codes, as a GeoJSON FeatureCollection (degrees, WGS 84).
+
+    The `id` of a feature is its postal code; its geometry is a MultiPolygon.
+    """
+    text = (DATA / "postal_areas.geojson").read_text(encoding="utf-8")
+    collection: dict[str, Any] = json.loads(text)
+    return collection
 
 
 def _rows(name: str, key: str) -> dict[str, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""The Vélib' feed over HTTP: `Feed(api_url).snapshot()` gives the state of all stations now."""
+"""The Vélib' feed over HTTP: a `Feed` gives the state of all stations now, and where they are."""
 
 import json
 import time
@@ -38,7 +38,7 @@ CAUSES = {
 
 
 class FeedError(Exception):
-    """The feed has no snapshot for us now. The text says why."""
+    """The feed has no answer that can be used now. The text says why."""
 
     def __init__(self, reason: str, retry_after: float = 0) -> None:
         """retry_after: the seconds that the server asks its clients to wait, 0 if it does not."""
@@ -58,10 +58,10 @@ class Snapshot:
 
 
 class Feed:
-    """Reads `station_status.json` over one connection, within limits of time and size."""
+    """Reads the files of the API over one connection, within limits of time and size."""
 
     def __init__(self, api_url: str) -> None:
-        self.url = api_url + "/station_status.json"
+        self.api_url = api_url
         self.session = requests.Session()
         self.session.headers["User-Agent"] = USER_AGENT
         retries = Retry(
@@ -76,34 +76,24 @@ class Feed:
 
     def snapshot(self) -> Snapshot:
         """The snapshot that the API has now; raises FeedError."""
-        return parse(self._get())
+        return parse(self._get("station_status.json"))
 
-    def _get(self) -> bytes:
-        timeouts = (CONNECT_TIMEOUT, READ_TIMEOUT)
+    def station_information(self) -> list[Any]:
+        """The stations of `station_information.json`, as they came; raises FeedError."""
+        return _stations(_json_object(self._get("station_information.json")))
+
+    def _get(self, name: str) -> bytes:
+        url, timeouts = f"{self.api_url}/{name}", (CONNECT_TIMEOUT, READ_TIMEOUT)
         try:
-            with self.session.get(self.url, timeout=timeouts, stream=True) as response:
+            with self.session.get(url, timeout=timeouts, stream=True) as response:
                 if response.status_code != 200:
                     raise FeedError(
-                        f"The API {self.url} refuses: {response.status_code} {response.reason}",
+                        f"The API {url} refuses: {response.status_code} {response.reason}",
                         _seconds(response.headers.get("Retry-After")),
                     )
-                return self._body(response.raw)
+                return _body(url, response.raw)
         except (requests.RequestException, HTTPError) as error:
-            raise FeedError(f"The API {self.url} cannot be reached ({_cause(error)})") from None
-
-    def _body(self, response: HTTPResponse) -> bytes:
-        deadline = time.monotonic() + TOTAL_TIMEOUT
-        body = bytearray()
-        # read1 returns what has arrived; read would wait until it has all the bytes asked for.
-        while chunk := response.read1(64 * 1024, decode_content=True):
-            body += chunk
-            if len(body) > MAX_ANSWER_BYTES:
-                raise FeedError(f"The API {self.url} sends more than {MAX_ANSWER_BYTES >> 20} MB")
-            if time.monotonic() > deadline:
-                raise FeedError(
-                    f"The API {self.url} sends too slowly: no end after {TOTAL_TIMEOUT} s"
-                )
-        return bytes(body)
+            raise FeedError(f"The API {url} cannot be reached ({_cause(error)})") from None
 
 
 class Backoff:
@@ -137,6 +127,32 @@ def parse(body: bytes) -> Snapshot:
 
     A bad station among good ones is no reason to refuse the snapshot: it ends in the dead letters.
     """
+    answer = _json_object(body)
+    last_updated = answer.get("lastUpdatedOther")
+    if type(last_updated) is not int or last_updated <= 0:
+        raise FeedError(f"The feed has no time stamp: lastUpdatedOther is {_short(last_updated)}")
+    if last_updated >= time.time() + CLOCK_TOLERANCE:
+        raise FeedError(
+            f"The feed's time stamp is in the future: lastUpdatedOther is {_short(last_updated)}"
+        )
+    return Snapshot(last_updated, _stations(answer))
+
+
+def _body(url: str, response: HTTPResponse) -> bytes:
+    deadline = time.monotonic() + TOTAL_TIMEOUT
+    body = bytearray()
+    # read1 returns what has arrived; read would wait until it has all the bytes asked for.
+    while chunk := response.read1(64 * 1024, decode_content=True):
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            raise FeedError(f"The API {url} sends more than {MAX_ANSWER_BYTES >> 20} MB")
+        if time.monotonic() > deadline:
+            raise FeedError(f"The API {url} sends too slowly: no end after {TOTAL_TIMEOUT} s")
+    return bytes(body)
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in the body of an answer, an empty one if it is other JSON."""
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
@@ -144,20 +160,18 @@ def parse(body: bytes) -> Snapshot:
         raise FeedError(
             f"The API sent something else than JSON (it starts with {start!r})"
         ) from None
-    fields = answer if isinstance(answer, dict) else {}
-    last_updated, data = fields.get("lastUpdatedOther"), fields.get("data")
+    return answer if isinstance(answer, dict) else {}
+
+
+def _stations(answer: dict[str, Any]) -> list[Any]:
+    """The stations of an answer, of which one at least is a JSON object."""
+    data = answer.get("data")
     stations = data.get("stations") if isinstance(data, dict) else None
-    if type(last_updated) is not int or last_updated <= 0:
-        raise FeedError(f"The feed has no time stamp: lastUpdatedOther is {_short(last_updated)}")
-    if last_updated >= time.time() + CLOCK_TOLERANCE:
-        raise FeedError(
-            f"The feed's time stamp is in the future: lastUpdatedOther is {_short(last_updated)}"
-        )
     if not isinstance(stations, list) or not stations:
         raise FeedError(f"The feed has no stations: data.stations is {_short(stations)}")
     if not any(isinstance(station, dict) for station in stations):
         raise FeedError(f"The feed's stations are no objects: the first is {_short(stations[0])}")
-    return Snapshot(last_updated, stations)
+    return stations
 
 
 def _seconds(retry_after: str | None) -> float:

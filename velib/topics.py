@@ -45,6 +45,8 @@ def configurations(settings: Settings) -> dict[str, dict[str, str]]:
             "retention.ms": str(30 * DAY_MS),
             "max.message.bytes": str(4 * 1024 * 1024),
         },
+        # The newest name and position of each station stay for good.
+        settings.station_topic: {"cleanup.policy": "compact"},
     }
 
 
@@ -161,8 +163,26 @@ def _snapshots(
     consumer: KafkaConsumer, partition: TopicPartition, start: int, end: int
 ) -> Iterator[tuple[int, int]]:
     """The offset and the snapshot of each record of a partition from one offset up to another."""
+    for record in _records(consumer, partition, start, end):
+        yield record.offset, snapshot_of(record)
+
+
+def latest_values(settings: Settings, topic: str) -> dict[bytes, bytes]:
+    """The last value of each key of a whole topic, without deleted ones; raises KafkaError."""
+    values: dict[bytes, bytes] = {}
+    with connection.committed_consumer(settings) as consumer:
+        for partition in partitions(consumer, topic):
+            start = consumer.beginning_offsets([partition])[partition]
+            end = consumer.end_offsets([partition])[partition]
+            values |= {r.key: r.value for r in _records(consumer, partition, start, end)}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _records(
+    consumer: KafkaConsumer, partition: TopicPartition, start: int, end: int
+) -> Iterator[Any]:
+    """The records of a partition from one offset up to another."""
     consumer.assign([partition])
     consumer.seek(partition, start)
     while consumer.position(partition) < end:
-        for record in consumer.poll(timeout_ms=1_000).get(partition, []):
-            yield record.offset, snapshot_of(record)
+        yield from consumer.poll(timeout_ms=1_000).get(partition, [])

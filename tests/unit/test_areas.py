@@ -1,4 +1,4 @@
-"""The tables of postal codes."""
+"""The tables and the outlines of the postal codes."""
 
 from velib import areas
 
@@ -19,3 +19,16 @@ def test_each_exception_is_a_station_whose_postal_code_is_in_the_network() -> No
     assert len(exceptions) == 42
     assert all(code.isdecimal() for code in exceptions)
     assert set(exceptions.values()) <= areas.areas().keys()
+
+
+def test_every_postal_code_has_an_outline_of_closed_rings_around_paris() -> None:
+    features = areas.outlines()["features"]
+    names = {postal_code: row["name"] for postal_code, row in areas.areas().items()}
+    assert {feature["id"]: feature["properties"]["name"] for feature in features} == names
+    for feature in features:
+        assert feature["geometry"]["type"] == "MultiPolygon"
+        assert feature["properties"]["postal_code"] == feature["id"]
+        for ring in (ring for rings in feature["geometry"]["coordinates"] for ring in rings):
+            assert ring[0] == ring[-1]
+            assert len(ring) >= 4
+            assert all(2.1 < lon < 2.6 and 48.7 < lat < 49.1 for lon, lat in ring)

@@ -19,6 +19,7 @@ def test_defaults_are_those_of_the_readme() -> None:
     assert settings.raw_topic == "velib-projet"
     assert settings.final_topic == "velib-projet-final-data"
     assert settings.dead_letter_topic == "velib-projet-dead-letters"
+    assert settings.station_topic == "velib-projet-stations"
     assert settings.checkpoint_dir == ".velib/checkpoint"
     assert settings.watermark == "10 minutes"
     assert settings.spark_master == "local[*]"
@@ -44,6 +45,7 @@ def test_defaults_are_those_of_the_readme() -> None:
         ("VELIB_RAW_TOPIC", "a topic", "Kafka topic name"),
         ("VELIB_FINAL_TOPIC", "..", "Kafka topic name"),
         ("VELIB_DEAD_LETTER_TOPIC", "x" * 250, "Kafka topic name"),
+        ("VELIB_STATION_TOPIC", "stations/", "Kafka topic name"),
         ("VELIB_CHECKPOINT_DIR", "", "a folder"),
         ("VELIB_WATERMARK", "10", "'10 minutes'"),
         ("VELIB_WATERMARK", "ten minutes", "'10 minutes'"),
@@ -75,9 +77,10 @@ def test_several_bad_values_give_a_line_each(monkeypatch: pytest.MonkeyPatch) ->
         config.load()
 
 
-def test_two_topics_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VELIB_FINAL_TOPIC", "velib-projet")
-    with pytest.raises(BadSetting, match="three different topics"):
+@pytest.mark.parametrize("variable", ["VELIB_FINAL_TOPIC", "VELIB_STATION_TOPIC"])
+def test_two_topics_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "velib-projet")
+    with pytest.raises(BadSetting, match="four different topics"):
         config.load()
 
 

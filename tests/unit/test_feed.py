@@ -18,6 +18,7 @@ from velib import feed as feed_module
 from velib.feed import Backoff, Feed, FeedError, Snapshot, parse
 
 GOOD = json.dumps(feed(1732004538, station())).encode()
+INFORMATION = [{"stationCode": "16107", "name": "Benjamin Godard", "lat": 48.86, "lon": 2.27}]
 GZIP_BOMB = gzip.compress(b" " * (64 << 20), 1)
 
 
@@ -59,6 +60,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(GZIP_BOMB, 200, {"Content-Encoding": "gzip"})
         elif kind == "gzip":
             self.answer(gzip.compress(GOOD), 200, {"Content-Encoding": "gzip"})
+        elif self.path == "/good/station_information.json":
+            self.answer(json.dumps({"data": {"stations": INFORMATION}}).encode(), 200)
         elif kind == "only-for-us" and self.headers["User-Agent"] != "velib-projet/1.0":
             self.answer(b"", 403)
         else:
@@ -93,6 +96,15 @@ def server() -> Iterator[str]:
 @pytest.mark.parametrize("kind", ["good", "gzip", "only-for-us"])
 def test_a_good_answer_is_a_snapshot(server: str, kind: str) -> None:
     assert Feed(f"{server}/{kind}").snapshot() == Snapshot(1732004538, [station()])
+
+
+def test_the_information_is_the_stations_of_its_own_file(server: str) -> None:
+    assert Feed(f"{server}/good").station_information() == INFORMATION
+
+
+def test_a_failure_of_the_information_names_its_file(server: str) -> None:
+    with pytest.raises(FeedError, match=r"/404/station_information\.json refuses: 404"):
+        Feed(f"{server}/404").station_information()
 
 
 @pytest.mark.parametrize(

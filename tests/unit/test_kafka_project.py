@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from config import Settings
-from kafka_project import MissingStations, in_thread, poll, read_once, to_record
+from kafka_project import MissingStations, poll, read_once, to_record
 from tests.expected import feed, station
 from velib.errors import Failure
 from velib.feed import Feed, Snapshot
@@ -150,25 +150,3 @@ def test_a_record_is_the_station_as_it_came_with_the_time_of_its_snapshot(
 ) -> None:
     record_key, record_value = to_record(given, NOW)
     assert (record_key, json.loads(record_value)) == (key, value)
-
-
-def test_a_call_in_a_thread_gives_its_error() -> None:
-    def fail() -> None:
-        raise KeyError("16107")
-
-    with pytest.raises(KeyError, match="16107"):
-        in_thread(fail).result(timeout=10)
-
-
-def test_a_call_in_a_thread_does_not_keep_its_caller_waiting() -> None:
-    may_end, ended = threading.Event(), threading.Event()
-
-    def call() -> None:
-        may_end.wait(timeout=10)
-        ended.set()
-
-    result = in_thread(call)
-    assert not result.done()
-    may_end.set()
-    result.result(timeout=10)
-    assert ended.is_set()

@@ -1,11 +1,14 @@
 """The simulated feed has the API's shape and quirks, and the same data for the same seed."""
 
+import itertools
+import math
 from collections import Counter
 
 import pytest
 
 from local.simulator import commute, make_network, station_information, station_status
 from tests.expected import postal_code
+from velib.areas import outlines
 
 NOW = 1_795_514_400
 
@@ -62,6 +65,28 @@ def test_the_information_names_the_same_stations() -> None:
             now["stationCode"],
         )
         assert about["capacity"] == now["num_bikes_available"] + now["num_docks_available"]
+
+
+def _turns(point: tuple[float, float], ring: list[tuple[float, float]]) -> float:
+    """How often a ring goes around a point: the sum of the angles under which its sides are seen
+    from there, in turns.
+    """
+    angles = [math.atan2(lat - point[1], lon - point[0]) for lon, lat in ring]
+    steps = (later - earlier for earlier, later in itertools.pairwise(angles))
+    return sum((step + math.pi) % math.tau - math.pi for step in steps) / math.tau
+
+
+def test_every_station_is_inside_the_outline_of_its_postal_code() -> None:
+    polygons = {area["id"]: area["geometry"]["coordinates"] for area in outlines()["features"]}
+    stations = station_information(make_network(1500, seed=1), NOW)["data"]["stations"]
+    positions = set()
+    for one in stations:
+        area = polygons[postal_code(one["stationCode"])]
+        position = (one["lon"], one["lat"])
+        turns = [round(_turns(position, ring), 6) for rings in area for ring in rings]
+        assert sum(map(abs, turns)) == 1, one
+        positions.add(position)
+    assert len(positions) == len(stations)
 
 
 def test_commuters_take_bikes_to_the_offices_in_the_morning() -> None:

@@ -25,6 +25,11 @@ def test_the_newest_total_of_a_postal_code_is_kept_for_good_and_all_for_a_week()
     assert "retention.ms" not in final
 
 
+def test_the_newest_position_of_a_station_is_kept_for_good() -> None:
+    stations = topics.configurations(config.load())["velib-projet-stations"]
+    assert stations == {"cleanup.policy": "compact"}
+
+
 def test_a_dead_letter_may_be_larger_than_the_largest_raw_record() -> None:
     configurations = topics.configurations(config.load())
     kafkas_default = 1024 * 1024 + 12
@@ -33,9 +38,10 @@ def test_a_dead_letter_may_be_larger_than_the_largest_raw_record() -> None:
 
 
 def test_the_topics_are_those_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RAW", "FINAL", "DEAD_LETTER"):
+    names = {"RAW", "FINAL", "DEAD_LETTER", "STATION"}
+    for name in names:
         monkeypatch.setenv(f"VELIB_{name}_TOPIC", name)
-    assert topics.configurations(config.load()).keys() == {"RAW", "FINAL", "DEAD_LETTER"}
+    assert topics.configurations(config.load()).keys() == names
 
 
 @pytest.mark.parametrize(
