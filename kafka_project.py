@@ -21,7 +21,7 @@ The names and positions of the stations go to `velib-projet-stations`, when they
 import argparse
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -43,6 +43,7 @@ from velib.background import in_thread
 from velib.cli import local_time, log
 from velib.errors import Failure
 from velib.feed import Backoff, Feed, FeedError, Snapshot
+from velib.last_poll import LastPoll, LastPollNote
 from velib.station_information import StationInformation
 
 RECONNECT_PAUSE = 5  # seconds after an error of Kafka
@@ -63,8 +64,8 @@ def main() -> None:
     while True:
         try:
             with connect(settings) as publisher:
-                snapshots = read_once(feed) if arguments.once else poll(feed, settings.poll_seconds)
-                for snapshot in snapshots:
+                polls = poll(feed, settings.poll_seconds, publisher.note)
+                for snapshot in read_once(feed) if arguments.once else polls:
                     missing_stations.warn(snapshot)
                     publisher.publish(snapshot)
                     information.publish_changes(publisher.publish_stations, information_timeout)
@@ -90,8 +91,10 @@ def read_once(feed: Feed) -> list[Snapshot]:
         raise Failure(str(error)) from None
 
 
-def poll(feed: Feed, poll_seconds: float) -> Iterator[Snapshot]:
+def poll(feed: Feed, poll_seconds: float, note: Callable[[LastPoll], None]) -> Iterator[Snapshot]:
     """Read the feed for ever; yields the snapshot of every poll, whether it is new or not.
+
+    Calls `note` after each poll, when the caller is done with its snapshot.
 
     After a new snapshot the next poll comes `poll_seconds` later, else a twelfth of that, so that a
     snapshot is read soon after the feed has it. The first one may already be old, so it does not
@@ -100,17 +103,19 @@ def poll(feed: Feed, poll_seconds: float) -> Iterator[Snapshot]:
     backoff = Backoff(poll_seconds / 12)
     newest = 0
     while True:
-        started = time.monotonic()
+        started, polled_at, problem = time.monotonic(), time.time(), ""
         try:
             snapshot = feed.snapshot()
         except FeedError as error:
-            pause = max(backoff.failed(str(error)), error.retry_after)
+            problem = str(error)
+            pause = max(backoff.failed(problem), error.retry_after)
         else:
             backoff.recovered()
             yield snapshot
             is_new = 0 < newest < snapshot.last_updated
             pause = poll_seconds if is_new else poll_seconds / 12
             newest = max(newest, snapshot.last_updated)
+        note(LastPoll(polled_at, polled_at + pause, problem))
         time.sleep(max(0.0, started + pause - time.monotonic()))
 
 
@@ -146,9 +151,10 @@ def connect(settings: Settings) -> Iterator["Publisher"]:
         batch_size=256 * 1024,
         allow_auto_create_topics=False,
     )
+    last_poll_note = LastPollNote(settings)
     try:
         producer.init_transactions()  # Kafka ends a transaction that the producer before left open
-        yield Publisher(settings, producer, topics.newest_snapshot(settings))
+        yield Publisher(settings, producer, last_poll_note, topics.newest_snapshot(settings))
     except (ProducerFencedError, InvalidProducerEpochError):
         raise Failure(
             f"Another kafka_project.py publishes to {settings.raw_topic} now, so this one stops:"
@@ -157,6 +163,7 @@ def connect(settings: Settings) -> Iterator["Publisher"]:
     except (AuthorizationError, SaslAuthenticationFailedError) as error:
         raise Failure(connection.refusal_message(settings, error)) from None
     finally:
+        last_poll_note.close()
         # close() waits for records that Kafka may never take; if that takes too long, it leaves the
         # thread that sends them running.
         producer._sender.force_close()
@@ -167,10 +174,18 @@ def connect(settings: Settings) -> Iterator["Publisher"]:
 class Publisher:
     """Publishes snapshots to the raw topic, each in one transaction; knows the last one there."""
 
-    def __init__(self, settings: Settings, producer: KafkaProducer, last_updated: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        producer: KafkaProducer,
+        last_poll_note: LastPollNote,
+        last_updated: int,
+    ) -> None:
         self.settings = settings
         self.producer = producer
+        self.last_poll_note = last_poll_note
         self.last_updated = last_updated
+        self.next_offset = 0  # after the last record of the last snapshot
         # The snapshots since the last published one that have a log line: many polls see the same.
         self.logged: set[int] = set()
         if last_updated:
@@ -181,7 +196,7 @@ class Publisher:
         if snapshot.last_updated > self.last_updated:
             started = time.monotonic()
             records = [to_record(station, snapshot.last_updated) for station in snapshot.stations]
-            self._publish_in_time(self.settings.raw_topic, records)
+            self.next_offset = self._publish_in_time(self.settings.raw_topic, records)
             log.info(
                 "Published %d stations of the snapshot of %s (%.0f s old) in %.2f s",
                 len(snapshot.stations),
@@ -203,8 +218,14 @@ class Publisher:
         """Publish records to the station topic in one transaction; raises KafkaError."""
         self._publish_in_time(self.settings.station_topic, records)
 
-    def _publish_in_time(self, topic: str, records: Sequence[Record]) -> None:
-        """Publish the records in one transaction; raises KafkaTimeoutError if that takes too long.
+    def note(self, last_poll: LastPoll) -> None:
+        """Keep in Kafka when the feed was asked last."""
+        self.last_poll_note.write(last_poll, self.next_offset)
+
+    def _publish_in_time(self, topic: str, records: Sequence[Record]) -> int:
+        """Publish the records in one transaction; returns the offset after the last of them.
+
+        Raises KafkaTimeoutError if that takes too long.
 
         The transaction has a thread of its own, because kafka-python's commit waits without a
         timeout. A thread that is left behind does no harm: the init_transactions of the next
@@ -217,14 +238,14 @@ class Publisher:
         if not futures.wait([transaction], TRANSACTION_TIMEOUT - SLOW_TRANSACTION).done:
             raise KafkaTimeoutError(f"no answer for {TRANSACTION_TIMEOUT} s")
         try:
-            transaction.result()
+            return transaction.result()
         except (ProducerFencedError, InvalidProducerEpochError):
             if time.time() - begun < TRANSACTION_TIMEOUT:
                 raise
             # This process was suspended, and Kafka itself ended its transaction.
             raise KafkaTimeoutError(f"the transaction took over {TRANSACTION_TIMEOUT} s") from None
 
-    def _publish_in_transaction(self, topic: str, records: Sequence[Record]) -> None:
+    def _publish_in_transaction(self, topic: str, records: Sequence[Record]) -> int:
         self.producer.begin_transaction()
         sent = []
         try:
@@ -234,9 +255,9 @@ class Publisher:
             # flush() does not raise if records failed, and send() does not say why an earlier one
             # failed: their results do.
             self.producer.flush()
-            for result in sent:
-                result.get(timeout=0)
+            offsets: list[int] = [result.get(timeout=0).offset for result in sent]
         self.producer.commit_transaction()
+        return offsets[-1] + 1
 
 
 def to_record(station: Any, last_updated: int) -> Record:

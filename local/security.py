@@ -23,7 +23,7 @@ from kafka.errors import KafkaError
 from pydantic import SecretStr
 
 from config import Settings
-from velib import connection, topics
+from velib import connection, last_poll, topics
 from velib.errors import Failure
 
 ADMIN, PRODUCER, JOB, CONSUMER = "velib-admin", "velib-producer", "velib-spark", "velib-consumer"
@@ -183,19 +183,23 @@ def rights(settings: Settings) -> list[tuple[str, ResourceType, str, ACLOperatio
     """What each script's user may do, and nothing more: user, resource, its name, operation."""
     raw, final, dead_letters = settings.raw_topic, settings.final_topic, settings.dead_letter_topic
     stations = settings.station_topic
-    topic, read, write = ResourceType.TOPIC, ACLOperation.READ, ACLOperation.WRITE
+    poll_group = last_poll.group(settings)
+    topic, group = ResourceType.TOPIC, ResourceType.GROUP
+    read, write = ACLOperation.READ, ACLOperation.WRITE
     return [
         (PRODUCER, topic, raw, write),
         (PRODUCER, topic, raw, read),  # which snapshot was published last
         (PRODUCER, topic, stations, write),
         (PRODUCER, topic, stations, read),  # what has changed since
         (PRODUCER, ResourceType.TRANSACTIONAL_ID, topics.transactional_id(settings), write),
+        (PRODUCER, group, poll_group, read),  # Kafka's word for committing an offset
         (JOB, topic, raw, read),
         (JOB, topic, final, write),
         (JOB, topic, dead_letters, write),
         (CONSUMER, topic, final, read),
         (CONSUMER, topic, dead_letters, read),
         *[(DASHBOARD, topic, name, read) for name in (raw, final, dead_letters, stations)],
+        (DASHBOARD, group, poll_group, ACLOperation.DESCRIBE),
         # Whichever script starts first makes the topics.
         *[
             (user, topic, name, operation)

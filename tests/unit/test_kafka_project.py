@@ -15,6 +15,7 @@ from kafka_project import MissingStations, poll, read_once, to_record
 from tests.expected import feed, station
 from velib.errors import Failure
 from velib.feed import Feed, Snapshot
+from velib.last_poll import LastPoll
 
 NOW = int(time.time())
 POLL_SECONDS = 3.6  # a twelfth of it is 0.3
@@ -29,6 +30,7 @@ class Server:
     def __init__(self) -> None:
         self.answers: Iterator[Answer] = iter([])
         self.asked_at: list[float] = []
+        self.notes: list[LastPoll] = []
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -53,7 +55,7 @@ class Server:
     def poll(self, count: int, *answers: Answer) -> list[int]:
         """The times of the first snapshots that polling these answers yields."""
         self.answers = iter(answers)
-        snapshots = itertools.islice(poll(self.feed, POLL_SECONDS), count)
+        snapshots = itertools.islice(poll(self.feed, POLL_SECONDS, self.notes.append), count)
         return [snapshot.last_updated for snapshot in snapshots]
 
     def pauses(self) -> list[float]:
@@ -78,6 +80,19 @@ def test_a_new_snapshot_starts_the_poll_period_and_the_first_one_does_not(server
     assert after_new > POLL_SECONDS * 0.75
 
 
+def test_a_poll_is_noted_when_its_snapshot_is_dealt_with(server: Server) -> None:
+    server.answers = itertools.repeat((200, NOW))
+    snapshots = poll(server.feed, POLL_SECONDS, server.notes.append)
+    before = time.time()
+    next(snapshots)
+    assert server.notes == []
+    next(snapshots)
+    (note,) = server.notes
+    assert before <= note.polled_at <= time.time()
+    assert round(note.next_poll_at - note.polled_at, 1) == 0.3
+    assert note.error == ""
+
+
 def test_an_older_snapshot_does_not_start_the_poll_period(server: Server) -> None:
     times = [NOW, NOW - 60, NOW, NOW - 60]
     assert server.poll(4, *[(200, time) for time in times]) == times
@@ -92,6 +107,12 @@ def test_polling_goes_on_after_failures_as_late_as_the_server_asks(
     first, second, asked_for = server.pauses()
     assert first < 2 and second < 2
     assert asked_for > 3
+    assert [note.error.rpartition(" refuses: ")[2][:3] for note in server.notes] == [
+        "404",
+        "404",
+        "429",
+    ]
+    assert [round(note.next_poll_at - note.polled_at, 1) for note in server.notes] == [0.3, 0.6, 4]
     not_found, too_many, back = caplog.messages
     assert "refuses: 404" in not_found
     assert "refuses: 429" in too_many

@@ -1,0 +1,52 @@
+"""The text of the note of the last poll, without Kafka."""
+
+import json
+
+import pytest
+
+from config import Settings
+from velib.last_poll import LastPoll, from_text, group, to_text
+
+KAFKAS_LIMIT = 4096  # bytes of metadata (offset.metadata.max.bytes)
+
+
+@pytest.mark.parametrize("error", ["", "The API http://x refuses: 503", "été \n\x00 🚲 \ud800"])
+def test_a_note_is_read_as_it_was_written(error: str) -> None:
+    last_poll = LastPoll(1732004540.25, 1732004600.25, error)
+    assert from_text(to_text(last_poll)) == last_poll
+
+
+def test_a_long_error_is_shortened_so_that_kafka_takes_it() -> None:
+    text = to_text(LastPoll(1732004540.123456, 1732004600.123456, "🚲" * 1000))
+    assert len(text.encode()) < KAFKAS_LIMIT
+    note = from_text(text)
+    assert note is not None
+    assert note.error == "🚲" * 300
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "none",
+        "[" * 100_000,
+        "null",
+        "[]",
+        "{}",
+        json.dumps({"polled_at": 1, "next_poll_at": 2}),
+        json.dumps({"polled_at": "1", "next_poll_at": 2, "error": ""}),
+        json.dumps({"polled_at": 1, "next_poll_at": None, "error": ""}),
+        json.dumps({"polled_at": True, "next_poll_at": 2, "error": ""}),
+        json.dumps({"polled_at": float("nan"), "next_poll_at": 2, "error": ""}),
+        json.dumps({"polled_at": 1, "next_poll_at": float("inf"), "error": ""}),
+        json.dumps({"polled_at": -1, "next_poll_at": 2, "error": ""}),
+        json.dumps({"polled_at": 1, "next_poll_at": 2, "error": None}),
+    ],
+)
+def test_what_is_no_note_is_none(text: str | None) -> None:
+    assert from_text(text) is None
+
+
+def test_the_group_is_named_after_the_raw_topic() -> None:
+    assert group(Settings()) == "velib-projet-producer"
