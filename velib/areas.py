@@ -36,3 +36,7 @@ def outlines() -> dict[str, Any]:
 def _rows(name: str, key: str) -> dict[str, dict[str, str]]:
     with (DATA / name).open(encoding="utf-8", newline="") as file:
         return {row[key]: row for row in csv.DictReader(file)}
+
+
+NAMES = {postal_code: area["name"] for postal_code, area in areas().items()}
+"""The arrondissement or the town of each postal code."""

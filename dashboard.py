@@ -1,0 +1,197 @@
+"""Shows the pipeline live in a browser: where the bikes are now, and whether every part runs.
+
+    python dashboard.py                      http://localhost:8080, for this machine alone
+    python dashboard.py --port 8081          on another port
+    python dashboard.py --host 0.0.0.0       for every machine that reaches this one
+
+All that it shows comes from Kafka's topics, which one thread follows for all open pages. For
+programs there are the same numbers:
+
+    /api/totals           the latest total of each postal code, as stored in the topic
+    /api/areas.geojson    the outlines of the postal codes with these totals
+    /metrics              for Prometheus
+"""
+
+import argparse
+import asyncio
+import json
+import time
+from contextlib import suppress
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from fastapi import Request, Response
+from fastapi.responses import RedirectResponse
+from nicegui import app, ui
+
+import config
+from velib import cli, health
+from velib.areas import NAMES, outlines
+from velib.cli import log
+from velib.follower import Follower
+from velib.live import Live
+from velib.page import area_map, metrics
+from velib.page.chart import Chart
+from velib.page.header import Header
+from velib.page.health_card import HealthCard
+from velib.page.map_card import MapCard
+from velib.page.numbers import Numbers
+from velib.page.table import Table
+from velib.page.text import LANGUAGES, Words, preferred_language
+
+STYLE = Path(area_map.__file__).with_name("page.css")
+REFRESH_SECONDS = 0.2
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    settings = config.load()
+    live = Live(settings)
+    follower = Follower(settings, live)
+    follower.start()
+    pages = Pages(live, follower)
+    serve_data(live, pages)
+    for language in LANGUAGES:
+        serve_page(language, pages)
+    app.on_startup(pages.refresh)
+    log.info("The page is at http://%s:%d", arguments.host, arguments.port)
+    ui.run(
+        host=arguments.host,
+        port=arguments.port,
+        reload=False,
+        show=False,
+        show_welcome_message=False,
+        favicon="🚲",
+        dark=None,
+        tailwind=False,
+    )
+    if follower.failure is not None:
+        raise follower.failure
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Show the pipeline live in a browser.")
+    parser.add_argument("--host", default="localhost", help="address (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8080, help="port (default: %(default)s)")
+    return parser.parse_args()
+
+
+def serve_page(language: str, pages: "Pages") -> None:
+    """Serve the page in a language at `/en` or `/fr`; `/` leads to the one the browser prefers."""
+
+    @ui.page(f"/{language}", title="Vélib’", language=LANGUAGES[language])
+    def page() -> None:
+        pages.add(Page(pages.live, Words(language)))
+
+    @app.get("/")
+    def start(request: Request) -> Response:
+        return RedirectResponse(preferred_language(request.headers.get("accept-language", "")))
+
+
+def serve_data(live: Live, pages: "Pages") -> None:
+    """Serve the totals as data: JSON, GeoJSON and Prometheus metrics."""
+
+    @app.get("/api/totals")
+    def totals() -> Response:
+        with live.lock:
+            values = [live.latest[postal_code][2] for postal_code in sorted(live.latest)]
+        return Response(b"[" + b",\n".join(values) + b"]", media_type="application/json")
+
+    @app.get("/api/areas.geojson")
+    def areas_with_totals() -> Response:
+        with live.lock:
+            latest = {code: json.loads(value) for code, (_, _, value) in live.latest.items()}
+        collection = outlines()
+        for feature in collection["features"]:
+            feature["properties"] |= latest.get(feature["id"], {})
+        return Response(json.dumps(collection), media_type="application/geo+json")
+
+    @app.get("/metrics")
+    def prometheus() -> Response:
+        return metrics.response(live, len(pages.open))
+
+
+class Pages:
+    """The open pages, all of which one task keeps up to date."""
+
+    def __init__(self, live: Live, follower: Follower) -> None:
+        self.live, self.follower = live, follower
+        self.open: set[Page] = set()
+
+    def add(self, page: "Page") -> None:
+        """Keep a page up to date until its browser has gone."""
+        self.open.add(page)
+        ui.context.client.on_delete(lambda: self.open.discard(page))
+
+    async def refresh(self) -> None:
+        """Show each change on every page soon after it came, and the ages every second."""
+        shown, second = -1, 0
+        while self.follower.failure is None:
+            await asyncio.sleep(REFRESH_SECONDS)
+            has_news, now = self.live.version != shown, int(time.time())
+            if not (has_news or now != second):
+                continue
+            shown, second = self.live.version, now
+            for page in list(self.open):
+                with page.client:
+                    page.show_all() if has_news else page.show_ages()
+                await asyncio.sleep(0)  # lets the server answer requests between two pages
+        app.shutdown()
+
+
+class Page:
+    """One open page: its parts, in the order in which they stand."""
+
+    def __init__(self, live: Live, words: Words) -> None:
+        self.live, self.words, self.client = live, words, ui.context.client
+        ui.add_css(STYLE)
+        ui.add_head_html(area_map.SCRIPT)
+        ui.colors(primary="#2b5fa8")
+        with ui.element("div").classes("page"):
+            self.header = Header(live, words)
+            self.numbers = Numbers(live, words)
+            self.map = MapCard(live, words)
+            self.table = Table(live, words, on_choose=self.choose, on_hover=self.hover)
+            self.chart = Chart(live, words)
+            self.health = HealthCard(live, words)
+        ui.on("area", lambda event: self.choose(event.args))
+        ui.on("area_hover", lambda event: self.hover(event.args))
+        self.client.on_connect(self.learn_time_zone)
+        self.show_all()
+
+    def show_all(self) -> None:
+        """Show the present state in every part."""
+        self.show_ages()
+        self.numbers.show()
+        self.map.show()
+        self.table.show()
+        self.chart.show()
+
+    def show_ages(self) -> None:
+        """Show what changes although no record has come."""
+        with self.live.lock:
+            found = health.findings(self.live, time.time())
+            self.header.show(found)
+            self.health.show(found)
+
+    def choose(self, postal_code: str) -> None:
+        """Show the chart of a place, and mark its area and its row."""
+        if postal_code in NAMES:
+            self.map.map.mark_area("chosen", postal_code)
+            self.table.mark_chosen(postal_code)
+            self.chart.choose_place(postal_code)
+
+    def hover(self, postal_code: str) -> None:
+        """Mark the area and the row under the pointer."""
+        self.map.map.mark_area("hovered", postal_code)
+        self.table.mark_hovered(postal_code)
+
+    async def learn_time_zone(self) -> None:
+        """Have times shown as the reader's own clock does."""
+        zone = await self.client.run_javascript("Intl.DateTimeFormat().resolvedOptions().timeZone")
+        with suppress(ValueError, OSError):  # this machine does not know the zone
+            self.words.zone = ZoneInfo(str(zone))
+
+
+if __name__ == "__main__":
+    cli.run(main)

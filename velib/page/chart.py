@@ -1,0 +1,96 @@
+"""The chart of one place over the last hours, or of all places together."""
+
+from typing import Any
+
+from nicegui import ui
+
+from velib.areas import NAMES
+from velib.live import Live
+from velib.page.text import LANGUAGES, Words
+
+SPANS = (1, 6, 24)  # hours
+GREY = "#7a8594"  # reads on light and on dark
+LINES = (("bikes", "#3b6fb6"), ("ebike", "#2a9d6f"), ("docks", "#9a7b1c"))
+
+
+class Chart:
+    """Bikes, electric bikes and docks of the chosen place."""
+
+    def __init__(self, live: Live, words: Words) -> None:
+        self.live, self.words = live, words
+        self.place, self.hours = "", 6
+        with ui.element("section").classes("chart"):
+            with ui.element("div").classes("bar"):
+                self.name = ui.label().props("role=heading aria-level=2").classes("name")
+                self.summary = ui.label().classes("soft")
+                ui.space()
+                spans = {hours: words("hours", n=hours) for hours in SPANS}
+                ui.toggle(
+                    spans, value=self.hours, on_change=lambda e: self.choose_hours(e.value)
+                ).props("dense no-caps unelevated")
+            self.echart = ui.echart(chart_options(words), renderer="svg")
+
+    def show(self) -> None:
+        words, live = self.words, self.live
+        with live.lock:
+            totals, sums = live.totals(), live.sum(live.newest_snapshot)
+            counts = totals.get(self.place) if self.place else sums
+            points = [
+                (s * 1000, c and (c.num_bikes_available, c.ebike, c.num_docks_available))
+                for s, c in live.series(self.place, self.hours * 3600)
+            ]
+        self.name.set_text(f"{self.place} {NAMES[self.place]}" if self.place else words("all"))
+        if counts is not None:
+            summary = words(
+                "place_summary",
+                bikes=words.number(counts.num_bikes_available),
+                ebike=words.number(counts.ebike),
+                docks=words.number(counts.num_docks_available),
+                stations=words.number(counts.stations),
+            )
+        else:
+            summary = words("place_old" if totals else "no_totals")
+        self.summary.set_text(summary)
+        source = [[time, *(numbers or [None] * len(LINES))] for time, numbers in points]
+        self.echart.run_chart_method("setOption", {"dataset": {"source": source}})
+
+    def choose_place(self, postal_code: str) -> None:
+        self.place = postal_code
+        self.show()
+
+    def choose_hours(self, hours: int) -> None:
+        self.hours = hours
+        self.show()
+
+
+def chart_options(words: Words) -> dict[str, Any]:
+    """The options of ECharts; a point of its dataset is a time (ms) and a number for each line."""
+    locale = LANGUAGES[words.language]
+    number = f"number => number?.toLocaleString('{locale}') ?? '–'"
+    axis = {"axisLabel": {"color": GREY, "hideOverlap": True}}
+    return {
+        "animation": False,
+        "aria": {"enabled": True},
+        "textStyle": {"fontFamily": "inherit"},
+        "grid": {"left": 8, "right": 12, "top": 28, "bottom": 4, "containLabel": True},
+        "legend": {"top": 0, "right": 0, "textStyle": {"color": GREY}},
+        "tooltip": {"trigger": "axis", "confine": True, ":valueFormatter": number},
+        "dataset": {"source": []},
+        "xAxis": {"type": "time", **axis},
+        "yAxis": {
+            "type": "value",
+            "axisLabel": {"color": GREY, ":formatter": number},
+            "splitLine": {"lineStyle": {"color": GREY, "opacity": 0.25}},
+        },
+        "series": [
+            {
+                "type": "line",
+                "name": words(name),
+                "color": colour,
+                "encode": {"x": 0, "y": column},
+                "symbol": "circle",
+                "symbolSize": 3,
+            }
+            for column, (name, colour) in enumerate(LINES, start=1)
+        ],
+    }

@@ -1,0 +1,100 @@
+"""The table of all postal codes, with the sums at its foot."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from nicegui import ui
+
+from velib.areas import NAMES
+from velib.live import Counts, Live, sum_of
+from velib.page.measures import share
+from velib.page.text import LANGUAGES, Words
+
+
+class Table:
+    """A grid that sorts and searches in the browser; a number that changes is marked there."""
+
+    def __init__(
+        self,
+        live: Live,
+        words: Words,
+        on_choose: Callable[[str], None],
+        on_hover: Callable[[str], None],
+    ) -> None:
+        """The functions are called with the postal code of a row."""
+        self.live, self.words = live, words
+        with ui.element("section").classes("table").props(f'aria-label="{words("table")}"'):
+            search = ui.input(placeholder=words("search")).props(
+                f'dense outlined clearable aria-label="{words("search")}"'
+            )
+            self.grid = ui.aggrid(grid_options(words), auto_size_columns=False)
+        search.on_value_change(lambda event: self.search(event.value or ""))
+        self.grid.on("rowClicked", lambda event: on_choose(event.args["rowId"]))
+        self.grid.on("cellKeyDown", lambda event: on_choose(event.args["rowId"]))
+        self.grid.on("cellMouseOver", lambda event: on_hover(event.args["rowId"]))
+
+    def show(self) -> None:
+        with self.live.lock:
+            totals = self.live.totals()
+            rows = [row(code, NAMES.get(code, ""), totals[code]) for code in sorted(totals)]
+            foot = [row("", self.words("all"), sum_of(totals))]
+        self.grid.run_grid_method("setGridOption", "rowData", rows)
+        self.grid.run_grid_method("setGridOption", "pinnedBottomRowData", foot)
+
+    def search(self, text: str) -> None:
+        self.grid.run_grid_method("setGridOption", "quickFilterText", text)
+
+    def mark_chosen(self, postal_code: str) -> None:
+        self.grid.run_row_method(postal_code, "setSelected", True)
+        self.grid.run_grid_method("ensureNodeVisible", postal_code)
+
+    def mark_hovered(self, postal_code: str) -> None:
+        is_this = f"row.getAttribute('row-id') === {json.dumps(postal_code)}"
+        self.grid.client.run_javascript(
+            "document.querySelectorAll('.ag-row').forEach("
+            f"row => row.classList.toggle('hovered', {is_this}))"
+        )
+
+
+def row(postal_code: str, name: str, counts: Counts) -> dict[str, Any]:
+    """A row of the grid."""
+    bikes, docks = counts.num_bikes_available, counts.num_docks_available
+    return {
+        "code": postal_code,
+        "name": name,
+        "bikes": bikes,
+        "ebike": counts.ebike,
+        "docks": docks,
+        "fill": share(bikes, bikes + docks),
+    }
+
+
+def grid_options(words: Words) -> dict[str, Any]:
+    """The options of AG Grid; those that begin with a colon are JavaScript."""
+    locale = json.dumps(LANGUAGES[words.language])
+    number = f"cell => cell.value?.toLocaleString({locale})"
+    percent = f"cell => cell.value?.toLocaleString({locale}, {{style: 'percent'}}) ?? '–'"
+    marked = {"type": "rightAligned", "enableCellChangeFlash": True}
+
+    def column(field: str, name: str, width: int, form: str) -> dict[str, Any]:
+        own = {"field": field, "headerName": words(name), "width": width, ":valueFormatter": form}
+        return marked | own
+
+    return {
+        "columnDefs": [
+            {"field": "code", "headerName": words("code"), "width": 72},
+            {"field": "name", "headerName": words("place"), "flex": 1, "minWidth": 100},
+            column("bikes", "bikes", 84, number),
+            column("ebike", "ebike_short", 84, number),
+            column("docks", "docks_short", 84, number),
+            column("fill", "full", 64, percent),
+        ],
+        "defaultColDef": {"sortable": True, "resizable": False, "suppressMovable": True},
+        "rowData": [],
+        "pinnedBottomRowData": [],
+        "rowHeight": 30,
+        "headerHeight": 34,
+        "rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True},
+        ":getRowId": "row => row.data.code",
+    }
