@@ -15,6 +15,7 @@ programs there are the same numbers:
 import argparse
 import asyncio
 import json
+import socket
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,7 @@ import config
 from velib import cli, health
 from velib.areas import NAMES, outlines
 from velib.cli import log
+from velib.errors import Failure
 from velib.follower import Follower
 from velib.live import Live
 from velib.page import area_map, metrics
@@ -54,7 +56,8 @@ def main() -> None:
     for language in LANGUAGES:
         serve_page(language, pages)
     app.on_startup(pages.refresh)
-    log.info("The page is at http://%s:%d", arguments.host, arguments.port)
+    app.on_startup(lambda: log.info("The page: http://%s:%d", arguments.host, arguments.port))
+    check_address(arguments.host, arguments.port)
     ui.run(
         host=arguments.host,
         port=arguments.port,
@@ -64,6 +67,8 @@ def main() -> None:
         favicon="🚲",
         dark=None,
         tailwind=False,
+        timeout_graceful_shutdown=1,  # seconds; an open page would hold it up for ever
+        message_history_length=50,  # of a page that its browser has not confirmed
     )
     if follower.failure is not None:
         raise follower.failure
@@ -73,7 +78,21 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Show the pipeline live in a browser.")
     parser.add_argument("--host", default="localhost", help="address (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8080, help="port (default: %(default)s)")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if not 0 < arguments.port < 65536:
+        parser.error(f"argument --port: {arguments.port} is not a port: use 1 to 65535")
+    return arguments
+
+
+def check_address(host: str, port: int) -> None:
+    """Raise Failure if nothing can be served there."""
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        reason = (error.strerror or "").partition(" (")[0]
+        raise Failure(
+            f"The page cannot be served at {host}:{port} ({reason}): name another --port or --host"
+        ) from None
 
 
 def serve_page(language: str, pages: "Pages") -> None:
@@ -156,7 +175,11 @@ class Page:
             self.health = HealthCard(live, words)
         ui.on("area", lambda event: self.choose(event.args))
         ui.on("area_hover", lambda event: self.hover(event.args))
-        self.client.on_connect(self.learn_time_zone)
+        ui.on("time_zone", lambda event: self.use_time_zone(event.args))
+        zone = "Intl.DateTimeFormat().resolvedOptions().timeZone"
+        self.client.on_connect(
+            lambda: self.client.run_javascript(f"emitEvent('time_zone', {zone})")
+        )
         self.show_all()
 
     def show_all(self) -> None:
@@ -186,11 +209,11 @@ class Page:
         self.map.map.mark_area("hovered", postal_code)
         self.table.mark_hovered(postal_code)
 
-    async def learn_time_zone(self) -> None:
+    def use_time_zone(self, zone: str) -> None:
         """Have times shown as the reader's own clock does."""
-        zone = await self.client.run_javascript("Intl.DateTimeFormat().resolvedOptions().timeZone")
-        with suppress(ValueError, OSError):  # this machine does not know the zone
-            self.words.zone = ZoneInfo(str(zone))
+        with suppress(ValueError, KeyError, OSError):  # this machine does not know the zone
+            self.words.zone = ZoneInfo(zone)
+        self.show_ages()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nicegui import ui
-from nicegui.events import GenericEventArguments
 
 CENTER = (48.859, 2.347)  # degrees
 STATION_ZOOM = 13.5  # from which the stations are shown
@@ -32,6 +31,10 @@ SCRIPT = """
     layer.setStyle({fillColor: colour}).setTooltipContent(label);
     shape.setAttribute("aria-label", label);
   };
+  window.watchWindow = map => map.on("moveend", () => {
+    const bounds = map.getBounds();
+    emitEvent("window", [bounds.getSouth(), bounds.getWest(), bounds.getNorth(), bounds.getEast()]);
+  });
   window.showStations = (map, dots) => {
     const icon = dot => L.divIcon({className: "station " + dot.shape, iconSize: [16, 16],
                                    html: `<i style="background:${dot.colour}"></i>`});
@@ -70,8 +73,9 @@ class AreaMap(ui.leaflet):
         self.areas = self.generic_layer(name="geoJSON", args=[outlines])
         self.streets: Any = None
         self.dots = dots
+        self.window = (0.0, 0.0, 0.0, 0.0)  # south, west, north, east, in degrees
         self.on("init", self.fit)
-        self.on("map-moveend", self.show_stations)
+        ui.on("window", lambda event: self.show_window(event.args))
 
     def is_near(self) -> bool:
         """Whether the stations are shown."""
@@ -79,9 +83,10 @@ class AreaMap(ui.leaflet):
 
     def fit(self) -> None:
         """Zoom so that every area is seen."""
+        is_areas = f"layer.id === {json.dumps(self.areas.id)}"
         self.client.run_javascript(
-            f"getElement({self.id}).map.eachLayer(layer => layer.id === {json.dumps(self.areas.id)}"
-            " && layer._map.fitBounds(layer.getBounds()))"
+            f"const map = getElement({self.id}).map; watchWindow(map);"
+            f"map.eachLayer(layer => {is_areas} && map.fitBounds(layer.getBounds()))"
         )
 
     def paint(self, areas: dict[str, tuple[str, str]]) -> None:
@@ -96,20 +101,23 @@ class AreaMap(ui.leaflet):
         toggle = f"layer.getElement().classList.toggle({json.dumps(mark)}, {is_this})"
         self.areas.run_method(":eachLayer", f"layer => {toggle} && layer.bringToFront()")
 
-    async def show_stations(self, _: GenericEventArguments | None = None) -> None:
+    def show_window(self, window: list[float]) -> None:
+        """Show the stations that lie in a new window: south, west, north and east in degrees."""
+        south, west, north, east = window
+        self.window = (south, west, north, east)
+        self.show_stations()
+
+    def show_stations(self) -> None:
         """Show the stations that lie in the window if the map is near, else none."""
-        visible: list[Dot] = []
-        if self.is_near():
-            bounds = await self.run_map_method("getBounds")
-            low, high = bounds["_southWest"], bounds["_northEast"]
-            visible = [
-                dot
-                for dot in self.dots()
-                if low["lat"] < dot.latitude < high["lat"]
-                and low["lng"] < dot.longitude < high["lng"]
-            ]
-        dots = json.dumps([asdict(dot) for dot in visible])
-        self.client.run_javascript(f"showStations(getElement({self.id}).map, {dots})")
+        south, west, north, east = self.window
+        visible = [
+            asdict(dot)
+            for dot in (self.dots() if self.is_near() else [])
+            if south < dot.latitude < north and west < dot.longitude < east
+        ]
+        self.client.run_javascript(
+            f"showStations(getElement({self.id}).map, {json.dumps(visible)})"
+        )
 
     def show_streets(self, wanted: bool) -> None:
         """Put the street tiles of OpenStreetMap under the areas, or take them away."""

@@ -25,11 +25,11 @@ class Header:
             ui.space()
             other = "en" if words.language == "fr" else "fr"
             ui.link(words("language"), f"/{other}").props(f"lang={other}")
-            self.dark = ui.dark_mode(None)  # as the browser has it
+            ui.dark_mode(None)  # as the browser has it, until it is toggled there
             theme = words("theme")
-            ui.button(icon="contrast", on_click=self.toggle_dark).props(
-                f'flat round dense aria-label="{theme}"'
-            ).tooltip(theme)
+            ui.button(
+                icon="contrast", on_click=lambda: ui.run_javascript("Quasar.Dark.toggle()")
+            ).props(f'flat round dense aria-label="{theme}"').tooltip(theme)
 
     def show(self, found: list[Finding]) -> None:
         """Show the age of the newest snapshot, or which part is broken."""
@@ -46,6 +46,3 @@ class Header:
         self.text.set_text(text)
         self.icon.set_name(ICONS[level])
         self.badge.classes(replace=f"badge {level.name.lower()}")
-
-    async def toggle_dark(self) -> None:
-        self.dark.set_value(not await ui.run_javascript("Quasar.Dark.isActive"))

@@ -2,7 +2,7 @@
 
 import time
 
-from nicegui import background_tasks, ui
+from nicegui import ui
 
 from velib.areas import NAMES, outlines
 from velib.live import Counts, Live
@@ -62,7 +62,7 @@ class MapCard:
         self.show_legend()
         self.show_station()
         if self.map.is_near():
-            background_tasks.create(self.map.show_stations())
+            self.map.show_stations()
 
     def choose_measure(self, measure: str) -> None:
         self.measure = measure
