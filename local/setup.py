@@ -26,6 +26,8 @@ def main() -> None:
     need_java()
     need_venv()
     install(requirements)
+    if "--dev" in sys.argv[1:]:
+        want("chromium", "the page is tested in it")
     sys.exit(subprocess.run([PYTHON, "-m", "local.class_data"]).returncode)
 
 
@@ -53,6 +55,12 @@ def need_venv() -> None:
             sys.exit(missing)
     log(f"Making {VENV} with Python {sys.version.split()[0]}")
     subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
+
+
+def want(command: str, purpose: str) -> None:
+    """Install the Debian package of a command that some tests need; without it they are skipped."""
+    if shutil.which(command) is None:
+        apt_install(command, f"{command} is missing: {purpose}")
 
 
 def apt_install(package: str, reason: str) -> bool:

@@ -38,13 +38,15 @@ README = (PROJECT / "README.md").read_text(encoding="utf-8")
 COMMANDS, SAMPLES, OPTIONS = _blocks(README, "sh"), _blocks(README, ""), _options(README)
 BROKER, SIMULATOR = "python -m local.broker", "python -m local.simulator --port 8000"
 PRODUCER, JOB, CONSUMER = "python kafka_project.py", "python spark.py", "python consumer.py"
+DASHBOARD = "python dashboard.py"
 SIMULATED_PRODUCER = "VELIB_API_URL=http://localhost:8000 python kafka_project.py"
 (SUBMIT,) = [command for command in COMMANDS if command.startswith("spark-submit ")]
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # what `. .venv/bin/activate` does
 
 
 def test_every_command_is_one_that_the_tests_run() -> None:
-    run_here = {BROKER, SIMULATOR, PRODUCER, SIMULATED_PRODUCER, JOB, CONSUMER, SUBMIT}
+    scripts = {PRODUCER, SIMULATED_PRODUCER, JOB, CONSUMER, DASHBOARD}
+    run_here = {BROKER, SIMULATOR, SUBMIT} | scripts
     run_elsewhere = {"make demo", "make setup", ". .venv/bin/activate", "make check", "make test"}
     assert set(COMMANDS) == run_here | run_elsewhere
 
@@ -67,7 +69,11 @@ def test_the_table_of_options_has_those_of_help_and_no_others(script: str) -> No
 
 
 def test_the_table_of_options_has_every_script() -> None:
-    assert OPTIONS.keys() == {"kafka_project.py", "spark.py", "consumer.py"} | {
+    assert OPTIONS.keys() == {
+        "kafka_project.py",
+        "spark.py",
+        "consumer.py",
+        "dashboard.py",
         "python -m local.broker",
         "python -m local.simulator",
     }
@@ -89,6 +95,7 @@ def walkthrough(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     kafka_port, feed_port = str(free_port()), str(free_port())
     on_ports = {
         CONSUMER: CONSUMER,
+        DASHBOARD: f"{DASHBOARD} --port {free_port()}",
         JOB: JOB,
         SIMULATED_PRODUCER: SIMULATED_PRODUCER.replace("8000", feed_port),
         BROKER: f"{BROKER} --port {kafka_port}",
