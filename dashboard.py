@@ -15,6 +15,7 @@ programs there are the same numbers:
 import argparse
 import asyncio
 import json
+import os
 import socket
 import time
 from contextlib import suppress
@@ -58,6 +59,7 @@ def main() -> None:
     app.on_startup(pages.refresh)
     app.on_startup(lambda: log.info("The page: http://%s:%d", arguments.host, arguments.port))
     check_address(arguments.host, arguments.port)
+    os.environ.pop("PYTEST_CURRENT_TEST", None)  # NiceGUI would wait for a test of its own kind
     ui.run(
         host=arguments.host,
         port=arguments.port,
