@@ -59,16 +59,16 @@ def age_level(live: Live, age: float) -> Level:
 
 
 def _feed(live: Live, now: float) -> Finding:
-    level = age_level(live, now - live.raw_snapshot)
-    if live.last_poll is not None and live.last_poll.error:
-        return Finding("feed", Level.BAD, "feed_fails", {"error": live.last_poll.error})
+    level, since = age_level(live, now - live.raw_snapshot), {"since_at": live.raw_snapshot}
     if not live.raw_snapshot:
         return Finding("feed", Level.WARNING, "feed_empty")
-    if level is Level.GOOD:
-        return Finding("feed", Level.GOOD, "feed_moves", {"seconds": live.interval()})
-    if _producer(live, now).level is not Level.GOOD:
-        return Finding("feed", Level.WARNING, "feed_unread", {"since_at": live.raw_snapshot})
-    return Finding("feed", level, "feed_still", {"since_at": live.raw_snapshot})
+    if level is not Level.GOOD and _producer(live, now).level is not Level.GOOD:
+        return Finding("feed", Level.WARNING, "feed_unread", since)
+    if live.last_poll is not None and live.last_poll.error:
+        return Finding("feed", Level.BAD, "feed_fails", {"error": live.last_poll.error})
+    if level is not Level.GOOD:
+        return Finding("feed", level, "feed_still", since)
+    return Finding("feed", Level.GOOD, "feed_moves", {"seconds": live.interval()})
 
 
 def _producer(live: Live, now: float) -> Finding:

@@ -17,7 +17,7 @@ class MapCard:
 
     def __init__(self, live: Live, words: Words) -> None:
         self.live, self.words = live, words
-        self.measure, self.station_code = MEASURES[0], ""
+        self.measure = MEASURES[0]
         self.shown_legend: list[str] = []
         with ui.element("section").classes("map").props(f'aria-label="{words("map")}"'):
             with ui.element("div").classes("bar"):
@@ -27,16 +27,15 @@ class MapCard:
                 ).props("dense no-caps unelevated")
                 self.legend = ui.element("div").classes("legend")
             self.map = AreaMap(outlines(), self.dots)
-            self.station_card = ui.element("aside").classes("card station-card")
+            self.station_card = StationCard(live, words)
             with ui.element("div").classes("bar foot"):
                 self.note = ui.label()
                 ui.space()
                 streets = ui.switch(words("streets")).props("dense")
                 streets.on_value_change(lambda event: self.map.show_streets(event.value))
-        self.station_card.set_visibility(False)
         self.map.on("init", self.show)
         self.map.on("map-zoomend", self.show_legend)
-        ui.on("station", lambda event: self.choose_station(event.args))
+        ui.on("station", lambda event: self.station_card.choose(event.args))
 
     def show(self) -> None:
         words, live = self.words, self.live
@@ -60,7 +59,7 @@ class MapCard:
             notes.append(words("unplaced", n=words.number(unplaced)))
         self.note.set_text(" · ".join(notes))
         self.show_legend()
-        self.show_station()
+        self.station_card.show()
         if self.map.is_near():
             self.map.show_stations()
 
@@ -123,34 +122,51 @@ class MapCard:
             if code in positions
         ]
 
-    def choose_station(self, code: str) -> None:
-        self.station_code = code
-        self.show_station()
 
-    def show_station(self) -> None:
-        """Show the card of the chosen station, if there is one."""
+class StationCard:
+    """What the station has that the reader has clicked."""
+
+    def __init__(self, live: Live, words: Words) -> None:
+        self.live, self.words, self.code = live, words, ""
+        with ui.element("aside").classes("card station-card") as self.card:
+            with ui.element("div").classes("bar"):
+                self.name = ui.label().classes("name")
+                close = words("close")
+                ui.button(icon="close", on_click=lambda: self.choose("")).props(
+                    f'flat round dense size=sm aria-label="{close}"'
+                )
+            self.lines = [ui.label() for _ in range(6)]
+        self.card.set_visibility(False)
+
+    def choose(self, code: str) -> None:
+        """Show a station, or none for ""."""
+        self.code = code
+        self.show()
+
+    def show(self) -> None:
         words = self.words
         with self.live.lock:
-            station = self.live.stations.get(self.station_code)
-            position = self.live.positions.get(self.station_code)
-        self.station_card.set_visibility(station is not None and position is not None)
-        self.station_card.clear()
+            station = self.live.stations.get(self.code)
+            position = self.live.positions.get(self.code)
+            snapshot = words.time(self.live.raw_snapshot, time.time())
+        self.card.set_visibility(station is not None and position is not None)
         if station is None or position is None:
             return
         is_open = words("station_open" if station.is_open else "station_closed")
-        snapshot = words.time(self.live.raw_snapshot, time.time())
-        with self.station_card:
-            with ui.element("div").classes("bar"):
-                ui.label(readable(position.name) or station.code).classes("name")
-                ui.button(icon="close", on_click=lambda: self.choose_station("")).props(
-                    f'flat round dense size=sm aria-label="{words("close")}"'
-                )
-            ui.label(f"{station.code} · {is_open}")
-            for name, number in (
-                ("mechanical", station.mechanical),
-                ("ebike", station.ebike),
-                ("docks", station.num_docks_available),
-            ):
-                ui.label(words("station_number", name=words(name), n=words.number(number)))
-            ui.label(words("station_capacity", n=words.number(position.capacity)))
-            ui.label(words("snapshot", time=snapshot)).classes("soft")
+        numbers = {
+            "mechanical": station.mechanical,
+            "ebike": station.ebike,
+            "docks": station.num_docks_available,
+        }
+        self.name.set_text(readable(position.name) or station.code)
+        texts = [
+            f"{station.code} · {is_open}",
+            *(
+                words("station_number", name=words(k), n=words.number(n))
+                for k, n in numbers.items()
+            ),
+            words("station_capacity", n=words.number(position.capacity)),
+            words("snapshot", time=snapshot),
+        ]
+        for line, text in zip(self.lines, texts, strict=True):
+            line.set_text(text)
