@@ -210,7 +210,7 @@ def test_the_table_searches_sorts_and_chooses(shown: Shown, page: Page) -> None:
 
     def most_bikes_are_on_top() -> bool:
         most = max(total["num_bikes_available"] for total in newest(shown.pipeline.totals()))
-        return number(rows.locator("[col-id=bikes]").first.inner_text()) == most
+        return bool(number(rows.locator("[col-id=bikes]").first.inner_text()) == most)
 
     wait_until(most_bikes_are_on_top, "the place with the most bikes is on top")
     page.get_by_label("Search a place or code").fill("75011")
