@@ -136,6 +136,11 @@ class Settings(BaseSettings):
         validation_alias="VELIB_SPARK_MASTER",
         description="a Spark master: local[*], local[N], spark://host:port, yarn or k8s://host:port",
     )
+    metrics_port: Annotated[Annotated[int, Field(ge=1, le=65535)] | None, _EMPTY_IS_NONE] = Field(
+        None,
+        validation_alias="VELIB_METRICS_PORT",
+        description="a port from 1 to 65535, or empty for no metrics",
+    )
     bootstrap_servers: Annotated[str, AfterValidator(_servers)] = Field(
         "localhost:9092",
         validation_alias="KAFKA_BOOTSTRAP_SERVERS",

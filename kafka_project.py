@@ -38,7 +38,7 @@ from kafka.errors import (
 
 import config
 from config import Settings
-from velib import cli, connection, topics
+from velib import cli, connection, producer_metrics, topics
 from velib.background import in_thread
 from velib.cli import local_time, log
 from velib.errors import Failure
@@ -57,6 +57,7 @@ Record = tuple[bytes | None, bytes]
 def main() -> None:
     arguments = _parse_arguments()
     settings = config.load()
+    producer_metrics.serve(settings.metrics_port)
     feed = Feed(settings.api_url)
     missing_stations = MissingStations(settings)
     information = StationInformation(settings)
@@ -108,6 +109,7 @@ def poll(feed: Feed, poll_seconds: float, note: Callable[[LastPoll], None]) -> I
             snapshot = feed.snapshot()
         except FeedError as error:
             problem = str(error)
+            producer_metrics.poll_failed(error.kind)
             pause = max(backoff.failed(problem), error.retry_after)
         else:
             backoff.recovered()
@@ -188,6 +190,7 @@ class Publisher:
         self.next_offset = 0  # after the last record of the last snapshot
         # The snapshots since the last published one that have a log line: many polls see the same.
         self.logged: set[int] = set()
+        producer_metrics.newest_is(last_updated)
         if last_updated:
             log.info("Going on after the snapshot of %s", local_time(last_updated))
 
@@ -197,13 +200,15 @@ class Publisher:
             started = time.monotonic()
             records = [to_record(station, snapshot.last_updated) for station in snapshot.stations]
             self.next_offset = self._publish_in_time(self.settings.raw_topic, records)
+            seconds = time.monotonic() - started
             log.info(
                 "Published %d stations of the snapshot of %s (%.0f s old) in %.2f s",
                 len(snapshot.stations),
                 local_time(snapshot.last_updated),
                 time.time() - snapshot.last_updated,
-                time.monotonic() - started,
+                seconds,
             )
+            producer_metrics.published(snapshot, seconds)
             self.last_updated = snapshot.last_updated
             self.logged = {snapshot.last_updated}
         elif snapshot.last_updated not in self.logged:

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from velib import java
@@ -19,6 +20,7 @@ from velib.errors import JavaMissing
 
 VENV = Path(".venv")
 PYTHON = VENV / "bin" / "python"
+PROMTOOL = VENV / "bin" / "promtool"  # Prometheus' own checks, for the tests of the metrics
 
 
 def main() -> None:
@@ -28,6 +30,7 @@ def main() -> None:
     install(requirements)
     if "--dev" in sys.argv[1:]:
         want("chromium", "the page is tested in it")
+        offer_promtool()
     sys.exit(subprocess.run([PYTHON, "-m", "local.class_data"]).returncode)
 
 
@@ -65,19 +68,44 @@ def want(command: str, purpose: str) -> None:
 
 def apt_install(package: str, reason: str) -> bool:
     """Install a Debian package where that needs no password; returns whether it is installed."""
-    if shutil.which("apt-get") is None:
+    if not (apt_get := apt_get_without_password()):
         return False
+    log(f"{reason.partition('. ')[0]}: installing {package} with apt")
+    return succeeds(*apt_get, "update", "-qq") and succeeds(
+        *apt_get, "install", "-y", "-qq", "--no-install-recommends", package
+    )
+
+
+def apt_get_without_password() -> list[str]:
+    """The command `apt-get` as root, empty where that takes a password or where there is no apt."""
+    if shutil.which("apt-get") is None:
+        return []
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
     if sudo and (
         shutil.which("sudo") is None
         or subprocess.run([*sudo, "true"], capture_output=True).returncode
     ):
-        return False
-    log(f"{reason.partition('. ')[0]}: installing {package} with apt")
-    apt_get = [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
-    return succeeds(*apt_get, "update", "-qq") and succeeds(
-        *apt_get, "install", "-y", "-qq", "--no-install-recommends", package
-    )
+        return []
+    return [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
+
+
+def offer_promtool() -> None:
+    """Put promtool into `.venv` if it is missing; without it the tests that use it are skipped.
+
+    It is taken out of Debian's package, which would start a Prometheus server if it was installed.
+    """
+    if PROMTOOL.exists() or shutil.which("promtool"):
+        return
+    if not (apt_get := apt_get_without_password()):
+        log("There is no promtool: tests of the metrics will be skipped")
+        return
+    log("Taking promtool out of the package prometheus with apt, 20 MB")
+    with tempfile.TemporaryDirectory() as folder:
+        download = [*apt_get, "-o", "APT::Sandbox::User=root", "download", "-qq", "prometheus"]
+        if succeeds(*apt_get, "update", "-qq") and succeeds(*download, folder=folder):
+            (package,) = Path(folder).glob("prometheus_*.deb")
+            if succeeds("dpkg-deb", "--extract", str(package), folder):
+                shutil.move(Path(folder) / "usr" / "bin" / "promtool", PROMTOOL)
 
 
 def install(requirements: Path) -> None:
@@ -94,9 +122,9 @@ def install(requirements: Path) -> None:
     installed.write_text(digest)
 
 
-def succeeds(*command: str) -> bool:
+def succeeds(*command: str, folder: str = ".") -> bool:
     """Run a command, whose output goes to stderr; returns whether its exit status is 0."""
-    return subprocess.run(command, stdout=sys.stderr).returncode == 0
+    return subprocess.run(command, stdout=sys.stderr, cwd=folder).returncode == 0
 
 
 def log(line: str) -> None:

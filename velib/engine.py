@@ -64,6 +64,15 @@ OPTIONS = {
     # backlog of days filled the heap; over one million records it makes no difference.
     "spark.kafka.consumer.fetchedData.cache.timeout": "1s",
     "spark.kafka.consumer.fetchedData.cache.evictorThreadRunInterval": "1s",
+    # For Prometheus: Spark's page serves the metrics of its driver at /metrics/prometheus, those of
+    # the queries among them. Their names would begin with the id of the application, which every
+    # start has anew.
+    "spark.metrics.conf.*.sink.prometheusServlet.class": (
+        "org.apache.spark.metrics.sink.PrometheusServlet"
+    ),
+    "spark.metrics.conf.*.sink.prometheusServlet.path": "/metrics/prometheus",
+    "spark.sql.streaming.metricsEnabled": "true",
+    "spark.metrics.namespace": "velib",
 }
 """For every session."""
 

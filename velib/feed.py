@@ -3,7 +3,7 @@
 import json
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -37,12 +37,16 @@ CAUSES = {
 """The cause of an HTTP error by what its text contains; the first match counts."""
 
 
+ErrorKind = Literal["http_status", "unreachable", "timeout", "malformed"]
+
+
 class FeedError(Exception):
     """The feed has no answer that can be used now. The text says why."""
 
-    def __init__(self, reason: str, retry_after: float = 0) -> None:
+    def __init__(self, reason: str, kind: ErrorKind, retry_after: float = 0) -> None:
         """retry_after: the seconds that the server asks its clients to wait, 0 if it does not."""
         super().__init__(reason)
+        self.kind = kind
         self.retry_after = retry_after
 
 
@@ -89,11 +93,13 @@ class Feed:
                 if response.status_code != 200:
                     raise FeedError(
                         f"The API {url} refuses: {response.status_code} {response.reason}",
+                        "http_status",
                         _seconds(response.headers.get("Retry-After")),
                     )
                 return _body(url, response.raw)
         except (requests.RequestException, HTTPError) as error:
-            raise FeedError(f"The API {url} cannot be reached ({_cause(error)})") from None
+            kind: ErrorKind = "timeout" if "timed out" in str(error) else "unreachable"
+            raise FeedError(f"The API {url} cannot be reached ({_cause(error)})", kind) from None
 
 
 class Backoff:
@@ -130,10 +136,13 @@ def parse(body: bytes) -> Snapshot:
     answer = _json_object(body)
     last_updated = answer.get("lastUpdatedOther")
     if type(last_updated) is not int or last_updated <= 0:
-        raise FeedError(f"The feed has no time stamp: lastUpdatedOther is {_short(last_updated)}")
+        raise FeedError(
+            f"The feed has no time stamp: lastUpdatedOther is {_short(last_updated)}", "malformed"
+        )
     if last_updated >= time.time() + CLOCK_TOLERANCE:
         raise FeedError(
-            f"The feed's time stamp is in the future: lastUpdatedOther is {_short(last_updated)}"
+            f"The feed's time stamp is in the future: lastUpdatedOther is {_short(last_updated)}",
+            "malformed",
         )
     return Snapshot(last_updated, _stations(answer))
 
@@ -145,9 +154,13 @@ def _body(url: str, response: HTTPResponse) -> bytes:
     while chunk := response.read1(64 * 1024, decode_content=True):
         body += chunk
         if len(body) > MAX_ANSWER_BYTES:
-            raise FeedError(f"The API {url} sends more than {MAX_ANSWER_BYTES >> 20} MB")
+            raise FeedError(
+                f"The API {url} sends more than {MAX_ANSWER_BYTES >> 20} MB", "malformed"
+            )
         if time.monotonic() > deadline:
-            raise FeedError(f"The API {url} sends too slowly: no end after {TOTAL_TIMEOUT} s")
+            raise FeedError(
+                f"The API {url} sends too slowly: no end after {TOTAL_TIMEOUT} s", "timeout"
+            )
     return bytes(body)
 
 
@@ -158,7 +171,7 @@ def _json_object(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         start = body[:40].decode(errors="replace")
         raise FeedError(
-            f"The API sent something else than JSON (it starts with {start!r})"
+            f"The API sent something else than JSON (it starts with {start!r})", "malformed"
         ) from None
     return answer if isinstance(answer, dict) else {}
 
@@ -168,9 +181,13 @@ def _stations(answer: dict[str, Any]) -> list[Any]:
     data = answer.get("data")
     stations = data.get("stations") if isinstance(data, dict) else None
     if not isinstance(stations, list) or not stations:
-        raise FeedError(f"The feed has no stations: data.stations is {_short(stations)}")
+        raise FeedError(
+            f"The feed has no stations: data.stations is {_short(stations)}", "malformed"
+        )
     if not any(isinstance(station, dict) for station in stations):
-        raise FeedError(f"The feed's stations are no objects: the first is {_short(stations[0])}")
+        raise FeedError(
+            f"The feed's stations are no objects: the first is {_short(stations[0])}", "malformed"
+        )
     return stations
 
 

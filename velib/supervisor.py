@@ -29,6 +29,7 @@ from velib.checkpoint import mismatch
 from velib.cli import log
 from velib.engine import CONNECTOR, JVM_LOG
 from velib.errors import Failure
+from velib.job_metrics import JobMetrics
 
 STOP_TIMEOUT = 30.0  # seconds that the batches in progress have to end
 MAX_BACKOFF = 30.0  # seconds between two starts of queries that failed
@@ -49,7 +50,7 @@ def keep_running(
     Failure if it will not. Ctrl-C, SIGTERM and SIGHUP stop the queries when their batch is done.
     """
     stop = stop_on_signals()
-    batches = BatchLog()
+    batches = BatchLog(JobMetrics(spark))
     spark.streams.addListener(batches)
     backoff, unknown_failures = 1.0, 0
     while not stop.is_set():
@@ -140,9 +141,10 @@ def _is_in_a_batch(query: StreamingQuery) -> bool:
 
 
 class BatchLog(StreamingQueryListener):
-    """Writes a log line for each batch of the queries, from the progress that Spark reports."""
+    """Logs and counts each batch of the queries, from the progress that Spark reports."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: JobMetrics) -> None:
+        self.metrics = metrics
         self.ended: set[str] = set()  # the runs of queries whose last progress is logged
         self.changed = threading.Condition()
 
@@ -153,8 +155,14 @@ class BatchLog(StreamingQueryListener):
         progress = event.progress
         if progress.name == "totals" and progress.numInputRows:
             _log_totals(progress)
+            self.metrics.add(
+                records_in=progress.numInputRows,
+                totals_out=progress.sink.numOutputRows,
+                totals_dropped_late=_dropped(progress),
+            )
         elif progress.name == "dead-letters" and progress.sink.numOutputRows > 0:
             _log_dead_letters(progress)
+            self.metrics.add(dead_letters_out=progress.sink.numOutputRows)
 
     def onQueryIdle(self, event: QueryIdleEvent) -> None:  # noqa: N802
         pass
@@ -183,13 +191,17 @@ def _log_totals(progress: StreamingQueryProgress) -> None:
         _watermark(progress),
         _backlog(progress, seconds),
     )
-    late = sum(operator.numRowsDroppedByWatermark for operator in progress.stateOperators)
-    if late:
+    if late := _dropped(progress):
         log.warning(
             "batch %d: %d sums dropped, of snapshots older than the watermark (VELIB_WATERMARK)",
             progress.batchId,
             late,
         )
+
+
+def _dropped(progress: StreamingQueryProgress) -> int:
+    """How many totals of the batch were of snapshots older than the watermark."""
+    return sum(operator.numRowsDroppedByWatermark for operator in progress.stateOperators)
 
 
 def _watermark(progress: StreamingQueryProgress) -> str:

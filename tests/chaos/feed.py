@@ -8,7 +8,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from local.simulator import Station, station_status
+from local.simulator import Station, station_information, station_status
 
 YEAR = 365 * 24 * 3600
 HUGE = 1024**3  # bytes that an answer without an end would have
@@ -31,7 +31,7 @@ BAD = "bad"
 
 
 class Feed:
-    """Serves `station_status.json` on a port of localhost and remembers every snapshot served."""
+    """Serves the files of the API on a port of localhost and remembers every snapshot served."""
 
     def __init__(self, network: list[Station], seed: int, period: int, port: int) -> None:
         self.network, self.seed, self.period, self.port = network, seed, period, port
@@ -94,6 +94,10 @@ def _send(
 
 
 def _good_answer(feed: Feed, request: BaseHTTPRequestHandler) -> None:
+    if request.path.endswith("/station_information.json"):
+        information = station_information(feed.network, int(time.time()))
+        _send(request, json.dumps(information).encode())
+        return
     last_updated = feed.now()
     answer = feed.answer(last_updated)
     feed.served[last_updated] = answer

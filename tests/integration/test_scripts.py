@@ -95,7 +95,7 @@ def test_the_producer_logs_once_that_the_api_fails_and_goes_on(pipeline: Pipelin
     api.put(feed(int(time.time()), station()))
     producer.wait_for("The feed is back")
     producer.wait_for("Published 1 stations")
-    assert producer.log().count("refuses: 404") == 1
+    assert producer.log().count("station_status.json refuses: 404") == 1
     assert producer.stop() == 0
 
 
@@ -104,7 +104,7 @@ def test_the_producer_warns_once_of_a_station_that_the_feed_does_not_have(
 ) -> None:
     pipeline.simulate(stations=10, period=1)
     producer = pipeline.start("kafka_project.py", VELIB_STATIONS="16107,4242")
-    wait_until(lambda: producer.log().count("Published") >= 3, "three snapshots")
+    wait_until(lambda: producer.log().count("Published 10 stations") >= 3, "three snapshots")
     assert producer.log().count("The feed has no station 4242 (VELIB_STATIONS)") == 1
 
 

@@ -50,6 +50,9 @@ def test_defaults_are_those_of_the_readme() -> None:
         ("VELIB_WATERMARK", "10", "'10 minutes'"),
         ("VELIB_WATERMARK", "ten minutes", "'10 minutes'"),
         ("VELIB_SPARK_MASTER", "here", "a Spark master"),
+        ("VELIB_METRICS_PORT", "0", "a port from 1 to 65535"),
+        ("VELIB_METRICS_PORT", "65536", "a port from 1 to 65535"),
+        ("VELIB_METRICS_PORT", "http", "a port from 1 to 65535"),
         ("KAFKA_BOOTSTRAP_SERVERS", "localhost", "host:port"),
         ("KAFKA_BOOTSTRAP_SERVERS", "localhost:0", "host:port"),
         ("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092,other:99999", "host:port"),
@@ -111,6 +114,14 @@ def test_sasl_asks_for_what_it_needs_and_never_shows_the_password(
     assert "secret-word" not in str(error.value)
     monkeypatch.setenv("KAFKA_SASL_USERNAME", "job")
     assert "secret-word" not in repr(config.load())
+
+
+def test_metrics_are_off_unless_they_have_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config.load().metrics_port is None
+    monkeypatch.setenv("VELIB_METRICS_PORT", "")
+    assert config.load().metrics_port is None
+    monkeypatch.setenv("VELIB_METRICS_PORT", "9101")
+    assert config.load().metrics_port == 9101
 
 
 def test_empty_kafka_settings_are_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,22 +108,22 @@ def test_a_failure_of_the_information_names_its_file(server: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"),
+    ("kind", "reason", "error_kind"),
     [
-        ("500", "refuses: 500"),
-        ("503", "refuses: 503"),
-        ("403", "refuses: 403"),
-        ("later", "refuses: 429"),
-        ("circle", "it redirects in a circle"),
-        ("no-answer", "no answer for"),
-        ("slow", "sends too slowly"),
-        ("cut", "the answer ends too early"),
-        ("huge", "sends more than 16 MB"),
-        ("bomb", "sends more than 16 MB"),
+        ("500", "refuses: 500", "http_status"),
+        ("503", "refuses: 503", "http_status"),
+        ("403", "refuses: 403", "http_status"),
+        ("later", "refuses: 429", "http_status"),
+        ("circle", "it redirects in a circle", "unreachable"),
+        ("no-answer", "no answer for", "timeout"),
+        ("slow", "sends too slowly", "timeout"),
+        ("cut", "the answer ends too early", "unreachable"),
+        ("huge", "sends more than 16 MB", "malformed"),
+        ("bomb", "sends more than 16 MB", "malformed"),
     ],
 )
-def test_each_failure_of_the_api_is_one_clear_line(
-    server: str, kind: str, reason: str, monkeypatch: pytest.MonkeyPatch
+def test_each_failure_of_the_api_is_one_clear_line_and_has_a_kind(
+    server: str, kind: str, reason: str, error_kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed_module, "READ_TIMEOUT", 1)
     monkeypatch.setattr(feed_module, "TOTAL_TIMEOUT", 1)
@@ -131,13 +131,15 @@ def test_each_failure_of_the_api_is_one_clear_line(
     with pytest.raises(FeedError, match=reason) as error:
         Feed(f"{server}/{kind}").snapshot()
     assert "\n" not in str(error.value)
+    assert error.value.kind == error_kind
     if kind == "huge":
         assert psutil.Process().memory_info().rss - before < 100 << 20
 
 
 def test_a_refused_connection_is_one_clear_line() -> None:
-    with pytest.raises(FeedError, match="connection refused"):
+    with pytest.raises(FeedError, match="connection refused") as error:
         Feed(f"http://127.0.0.1:{free_port()}").snapshot()
+    assert error.value.kind == "unreachable"
 
 
 @pytest.mark.parametrize(
@@ -212,6 +214,7 @@ def test_an_answer_of_another_shape_is_refused_with_its_reason(body: bytes, reas
     with pytest.raises(FeedError, match=reason) as error:
         parse(body)
     assert "\n" not in str(error.value)
+    assert error.value.kind == "malformed"
 
 
 def test_a_snapshot_of_next_year_is_refused_and_one_of_a_fast_clock_is_not() -> None:

@@ -1,0 +1,187 @@
+"""What Prometheus reads of a running pipeline is true, documented, and passes promtool."""
+
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+
+from local.broker import free_port
+from tests import PROJECT
+from tests.expected import simulated_totals
+from tests.pipeline import Pipeline, Script, wait_until
+
+PROMTOOL = shutil.which("promtool", path=Path(sys.executable).parent) or shutil.which("promtool")
+needs_promtool = pytest.mark.skipif(
+    PROMTOOL is None, reason="there is no promtool: Debian's package prometheus has it"
+)
+PROMETHEUS = PROJECT / "docs" / "prometheus"
+OPERATIONS = (PROJECT / "docs" / "operations.md").read_text(encoding="utf-8")
+SPARK = "metrics_velib_driver_"
+STATIONS = 50
+
+ALERTS_TEST = f"""\
+rule_files: [{PROMETHEUS / "alerts.yml"}]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      - {{series: velib_snapshot_age_seconds, values: "60x15 500+60x30"}}
+      - {{series: velib_records_waiting, values: "80000x20 100000x30"}}
+      - {{series: velib_dead_letters_last_day, values: "0x20 3x30"}}
+    alert_rule_test:
+      - {{eval_time: 15m, alertname: VelibTotalsTooOld, exp_alerts: []}}
+      - {{eval_time: 15m, alertname: VelibRecordsWaiting, exp_alerts: []}}
+      - {{eval_time: 15m, alertname: VelibDeadLetters, exp_alerts: []}}
+      - eval_time: 40m
+        alertname: VelibTotalsTooOld
+        exp_alerts:
+          - exp_labels: {{severity: critical}}
+            exp_annotations:
+              summary: The newest total is more than ten minutes old, or there is none
+      - eval_time: 40m
+        alertname: VelibRecordsWaiting
+        exp_alerts:
+          - exp_labels: {{severity: warning}}
+            exp_annotations: {{summary: 100000 records wait for the job}}
+      - eval_time: 40m
+        alertname: VelibDeadLetters
+        exp_alerts:
+          - exp_labels: {{severity: warning}}
+            exp_annotations:
+              summary: 3 records of the last day could not be counted
+              description: python consumer.py --dead-letters shows them, and why
+"""
+
+
+def _promtool(*arguments: str, given: str = "") -> tuple[int, str]:
+    """The exit status of promtool, and what it prints."""
+    command = [str(PROMTOOL), *arguments]
+    done = subprocess.run(command, input=given, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def _scrape(url: str) -> str:
+    answer = requests.get(url, timeout=10)
+    assert answer.status_code == 200
+    return answer.text
+
+
+def _samples(text: str) -> dict[tuple[str, ...], float]:
+    """The value of each sample by its name and its labels' values."""
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def _documented(part: str) -> set[str]:
+    """The names in the table of docs/operations.md for a part of the pipeline."""
+    table = OPERATIONS.partition(f"\n### {part}\n")[2].partition("\n#")[0]
+    return set(re.findall(r"^\| `(\w+)", table, re.MULTILINE))
+
+
+def _spark_url(job: Script) -> str:
+    return job.log().partition("its page is ")[2].split()[0] + "/metrics/prometheus"
+
+
+def _check_producer(pipeline: Pipeline, url: str, simulator: Script) -> None:
+    """What the producer serves is what it has published and what went wrong."""
+    simulator.kill()
+    wait_until(
+        lambda: _samples(_scrape(url))["velib_producer_poll_errors_total", "unreachable"] >= 2,
+        "two polls of a feed that has gone",
+    )
+    text, published = _scrape(url), pipeline.published()
+    samples = _samples(text)
+    assert samples["velib_producer_snapshots_published_total",] == len(published)
+    assert samples["velib_producer_publish_duration_seconds_count",] == len(published)
+    assert samples["velib_producer_stations",] == STATIONS
+    age = time.time() - max(published)
+    assert abs(samples["velib_producer_feed_age_seconds",] - age) < 5
+    assert samples["velib_producer_poll_errors_total", "http_status"] == 0
+    served = set(re.findall(r"^# TYPE (velib_\w+)", text, re.MULTILINE))
+    assert served == _documented("The producer")
+    if PROMTOOL:
+        assert _promtool("check", "metrics", given=text) == (0, "")
+
+
+def _check_job(pipeline: Pipeline, url: str) -> None:
+    """What Spark serves is what the job has read and written."""
+    records_in = STATIONS * len(pipeline.published()) + 2
+    counted, streaming = f"{SPARK}AccumulatorSource_", f"{SPARK}spark_streaming_totals_"
+
+    def value(name: str) -> float:
+        return _samples(_scrape(url))[f"{name}_Value", "gauges"]
+
+    wait_until(lambda: value(f"{counted}records_in") == records_in, "all records are counted")
+    totals = pipeline.records(pipeline.settings.final_topic)
+    assert value(f"{counted}totals_out") == len(totals)
+    assert value(f"{counted}totals_dropped_late") == 0
+    assert value(f"{counted}dead_letters_out") == len(pipeline.dead_letters()) == 2
+    assert 0 < value(f"{streaming}latency") < 60_000
+    assert value(f"{streaming}states_rowsTotal") > 0
+    text = _scrape(url)
+    assert _documented("The job") <= {name for name, *_ in _samples(text)}
+    if PROMTOOL:
+        status, printed = _promtool("check", "metrics", given=text)
+        # 3: it has read them all, but does not like Spark's names.
+        assert status in (0, 3), printed
+
+
+def test_the_metrics_of_a_running_pipeline_are_those_of_its_topics(pipeline: Pipeline) -> None:
+    port = free_port()
+    simulator = pipeline.simulate(STATIONS, period=1)
+    producer = pipeline.start("kafka_project.py", VELIB_METRICS_PORT=str(port))
+    producer.wait_for("Published")
+    bad = (b"99999", b'{"stationCode": "99999"}')
+    pipeline.write(pipeline.settings.raw_topic, bad, bad)
+    job = pipeline.start("spark.py", VELIB_STATIONS="all")
+    job.wait_for("2 dead letters")
+    _check_producer(pipeline, f"http://localhost:{port}/metrics", simulator)
+    expected_totals = simulated_totals(STATIONS, 1, pipeline.published())
+    wait_until(lambda: pipeline.totals() == expected_totals, "all totals")
+    _check_job(pipeline, _spark_url(job))
+    assert (producer.stop(), job.stop()) == (0, 0)
+
+
+def test_a_port_for_metrics_that_is_taken_is_one_line(pipeline: Pipeline) -> None:
+    pipeline.serve_api()
+    port = pipeline.environment["VELIB_API_URL"].rpartition(":")[2]
+    producer = pipeline.start("kafka_project.py", VELIB_METRICS_PORT=port)
+    assert producer.end() == 1
+    (line,) = producer.log().splitlines()
+    assert f"VELIB_METRICS_PORT {port} cannot be used (Address already in use)" in line
+
+
+@needs_promtool
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", "config", str(PROMETHEUS / "prometheus.yml")),
+        ("check", "rules", str(PROMETHEUS / "alerts.yml")),
+    ],
+    ids=lambda arguments: arguments[1],
+)
+def test_prometheus_takes_the_configuration(arguments: tuple[str, ...]) -> None:
+    status, printed = _promtool(*arguments)
+    assert status == 0, printed
+
+
+@needs_promtool
+def test_the_alerts_fire_when_they_should_and_not_before(tmp_path: Path) -> None:
+    (tmp_path / "alerts.test.yml").write_text(ALERTS_TEST)
+    status, printed = _promtool("test", "rules", str(tmp_path / "alerts.test.yml"))
+    assert status == 0, printed
+
+
+def test_alerts_are_about_metrics_that_are_documented() -> None:
+    alerts = (PROMETHEUS / "alerts.yml").read_text(encoding="utf-8")
+    names = set(re.findall(r"\bvelib_\w+", alerts))
+    assert names <= _documented("The producer") | _documented("The dashboard")
