@@ -16,7 +16,8 @@ class JobMetrics:
         assert jvm is not None
         self.counters = {name: context.longAccumulator(name) for name in NAMES}
         counters = jvm.PythonUtils.toScalaMap(self.counters)
-        jvm.org.apache.spark.metrics.source.LongAccumulatorSource.register(context, counters)
+        scala_class = getattr(jvm.org.apache.spark.metrics.source, "LongAccumulatorSource$")
+        getattr(scala_class, "MODULE$").register(context, counters)  # its only instance
 
     def add(self, **counts: int) -> None:
         """Add to the counters of these names."""
