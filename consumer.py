@@ -1,6 +1,7 @@
 """Prints the totals of `velib-projet-final-data`: the latest of every postal code, then new ones.
 
     python consumer.py                        aligned text
+    python consumer.py --table                a live table that fills the terminal
     python consumer.py --json                 one JSON object a line, as stored
     python consumer.py --postal-code 75016    this postal code alone; the option may be repeated
     python consumer.py --from-beginning       every total, the oldest first
@@ -18,20 +19,21 @@ import json
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 import config
 from config import Settings
-from velib import cli, connection, topics
-from velib.areas import areas
+from velib import cli, connection, table, topics
+from velib.areas import NAMES
 from velib.cli import local_time, log, printable
 from velib.errors import Failure
 from velib.records import POSTAL_CODE, parse_dead_letter, parse_total
+from velib.table import LiveTable
 
 RECENT = 20_000  # offsets of each partition that are read first: four hours of the whole network
 MAX_OFFSET = 2**63 - 1  # an offset has 64 bits
@@ -47,20 +49,46 @@ BETWEEN_TOKENS = re.compile(r"[\t\r\n]")  # JSON does not allow them within a st
 Offsets = dict[TopicPartition, int]
 
 
-def main() -> None:
+def main(table_class: type[LiveTable] = LiveTable) -> None:
+    """Print the totals, or show them in a table of this class: the demo has one of its own."""
     options = _options()
     settings = config.load()
     deadline = Deadline(options.timeout_ms)
-    if not topics.ensure(settings, deadline.seconds_left()):
-        return
     topic = settings.dead_letter_topic if options.dead_letters else settings.final_topic
-    with Reader(settings, topic, deadline) as reader:
-        lines = dead_letter_lines if options.dead_letters else total_lines
-        for count, line in enumerate(lines(reader, options), start=1):
-            print(printable(line), flush=True)
-            deadline.renew()
-            if count == options.max_messages:
-                break
+    reader = Reader(settings, topic, deadline)
+    with _output(options, reader, table_class) as show:
+        if not topics.ensure(settings, deadline.seconds_left()):
+            return
+        with reader:
+            messages = dead_letters if options.dead_letters else totals
+            for count, message in enumerate(messages(reader, options), start=1):
+                show(message)
+                deadline.renew()
+                if count == options.max_messages:
+                    break
+
+
+@contextmanager
+def _output(
+    options: argparse.Namespace, reader: "Reader", table_class: type[LiveTable]
+) -> Iterator[Callable[["Message"], None]]:
+    """What shows a message: the live table, or a line on stdout."""
+    if options.table and table.can_be_shown():
+        live_table = table_class(options.sort or "postal_code", lambda: reader.is_away)
+        with live_table.shown():
+            yield lambda message: live_table.add(message.fields)
+    elif options.json:
+        yield lambda message: print(printable(message.json), flush=True)
+    else:
+        to_text = dead_letter_as_text if options.dead_letters else as_text
+        yield lambda message: print(printable(to_text(message.fields)), flush=True)
+
+
+class Message(NamedTuple):
+    """A total or a dead letter: its fields, and the line that has them as JSON."""
+
+    fields: dict[str, Any]
+    json: str
 
 
 class Deadline:
@@ -151,9 +179,8 @@ class Reader:
         self.next_check = time.monotonic() + CHECK_SECONDS
 
 
-def total_lines(reader: Reader, options: argparse.Namespace) -> Iterator[str]:
-    """A line for each total of the chosen postal codes, but none for an exact repeat."""
-    names = {postal_code: area["name"] for postal_code, area in areas().items()}
+def totals(reader: Reader, options: argparse.Namespace) -> Iterator[Message]:
+    """Each total of the chosen postal codes, but no exact repeat."""
     chosen = options.postal_code
     repeats = Repeats()
     everything = reader.read(reader.beginnings)
@@ -162,8 +189,7 @@ def total_lines(reader: Reader, options: argparse.Namespace) -> Iterator[str]:
         if total is None or (chosen and total["postal_code"] not in chosen):
             continue
         if not repeats.has(record.value):
-            as_stored = BETWEEN_TOKENS.sub(" ", record.value.decode())
-            yield as_stored if options.json else as_text(total, names)
+            yield Message(total, json=BETWEEN_TOKENS.sub(" ", record.value.decode()))
 
 
 def latest_then_new(reader: Reader) -> Iterator[Any]:
@@ -211,11 +237,11 @@ class Repeats:
         return False
 
 
-def as_text(total: dict[str, Any], names: dict[str, str]) -> str:
+def as_text(total: dict[str, Any]) -> str:
     """One line: postal code, place, bikes, docks, stations, and the snapshot's local time."""
-    width = max(map(len, names.values()))
+    width = max(map(len, NAMES.values()))
     return (
-        f"{total['postal_code']}  {names.get(total['postal_code'], ''):{width}}"
+        f"{total['postal_code']}  {NAMES.get(total['postal_code'], ''):{width}}"
         f"  {total['num_bikes_available']:5} bikes"
         f" ({total['mechanical']:4} mechanical + {total['ebike']:4} electric)"
         f"  {total['num_docks_available']:5} docks  {total['stations']:3} stations"
@@ -223,17 +249,17 @@ def as_text(total: dict[str, Any], names: dict[str, str]) -> str:
     )
 
 
-def dead_letter_lines(reader: Reader, options: argparse.Namespace) -> Iterator[str]:
-    """A line for each raw record that could not be counted: one, if a killed job wrote it twice."""
-    printed: set[int] = set()
+def dead_letters(reader: Reader, options: argparse.Namespace) -> Iterator[Message]:
+    """Each raw record that could not be counted: one, if a killed job wrote it twice."""
+    seen: set[int] = set()
     for record in reader.read(reader.beginnings):
         dead_letter = parse_dead_letter(record)
         place = hash(
             (record.value, *(dead_letter[part] for part in ("topic", "partition", "offset")))
         )
-        if place not in printed:
-            printed.add(place)
-            yield json.dumps(dead_letter) if options.json else dead_letter_as_text(dead_letter)
+        if place not in seen:
+            seen.add(place)
+            yield Message(dead_letter, json=json.dumps(dead_letter))
 
 
 def dead_letter_as_text(dead_letter: dict[str, str | None]) -> str:
@@ -249,6 +275,8 @@ def dead_letter_as_text(dead_letter: dict[str, str | None]) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Print the totals by postal code.")
     add = parser.add_argument
+    add("--table", action="store_true", help="show a live table that fills the terminal")
+    add("--sort", choices=table.SORT_KEYS, help="the order of its rows (default: postal_code)")
     add("--json", action="store_true", help="print one JSON object a line, as stored")
     add("--from-beginning", action="store_true", help="print every record, the oldest first")
     add("--dead-letters", action="store_true", help="print the records that could not be counted")
@@ -262,6 +290,10 @@ def _options() -> argparse.Namespace:
         help="print this one only (may be repeated)",
     )
     options = parser.parse_args()
+    if options.table and (options.json or options.dead_letters or options.from_beginning):
+        parser.error("--table does not go with --json, --dead-letters or --from-beginning")
+    if options.sort and not options.table:
+        parser.error("--sort goes with --table")
     if options.dead_letters and options.postal_code:
         parser.error("--postal-code does not go with --dead-letters: they may have none")
     return options

@@ -74,6 +74,21 @@ def simulated_totals(
     return sums
 
 
+def total(
+    postal_code: str, last_updated: int, bikes: int = 5, ebikes: int = 0, docks: int = 9
+) -> Total:
+    """A total of the final topic; `bikes` are all of them, `ebikes` the electric ones."""
+    return {
+        "postal_code": postal_code,
+        "last_updated": last_updated,
+        "stations": 1,
+        "num_bikes_available": bikes,
+        "mechanical": bikes - ebikes,
+        "ebike": ebikes,
+        "num_docks_available": docks,
+    }
+
+
 def station(
     code: str = "16107", bikes: int = 3, ebikes: int = 1, docks: int = 10, **other: Any
 ) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from config import Settings
 from local.broker import free_port
 from local.security import ADMIN, MECHANISM, SCRIPTS, Security, grant
 from tests import PROJECT
-from velib import connection
+from tests.expected import Total
+from velib import connection, topics
 
 DEADLINE = 90.0  # seconds; the machine may be slow, and a test that passes does not wait for it
 
@@ -206,6 +207,12 @@ class Pipeline:
             ]
             for future in sent:
                 future.get(timeout=40)
+
+    def write_totals(self, *totals: Total) -> None:
+        """Put totals into the final topic, as the job does: the key is the postal code."""
+        topics.ensure(self.settings)
+        records = [(one["postal_code"].encode(), json.dumps(one).encode()) for one in totals]
+        self.write(self.settings.final_topic, *records)
 
     def records(self, topic: str, committed: bool = True) -> list[Any]:
         """Every record of a topic now; raises KafkaError."""

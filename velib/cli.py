@@ -31,6 +31,9 @@ class _OneLine(logging.Formatter):
         return printable(text) if record.exc_info is None else text
 
 
+FORMATTER = _OneLine("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+
+
 def printable(text: str) -> str:
     """The text with every character that could move the terminal written as its JSON escape."""
     return (
@@ -48,7 +51,7 @@ def local_time(epoch_seconds: float) -> str:
 def run(main: Callable[[], None]) -> NoReturn:
     """Run a script's `main`, then exit with status 0, that of a Failure, or 130 (Ctrl-C)."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"))
+    handler.setFormatter(FORMATTER)
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     for library in (
         "kafka",

@@ -12,30 +12,12 @@ from kafka import KafkaAdminClient, KafkaProducer
 import consumer
 from local.broker import free_port
 from tests import PROJECT
+from tests.expected import total
 from tests.pipeline import Pipeline, Script, wait_until
 from velib import topics
 
 NOW = int(time.time())
 WEEK = 7 * 24 * 3600
-
-
-def total(postal_code: str, last_updated: int, bikes: int = 5) -> dict[str, Any]:
-    return {
-        "postal_code": postal_code,
-        "last_updated": last_updated,
-        "stations": 1,
-        "num_bikes_available": bikes,
-        "mechanical": bikes,
-        "ebike": 0,
-        "num_docks_available": 9,
-    }
-
-
-def write_totals(pipeline: Pipeline, totals: list[dict[str, Any]]) -> None:
-    """Put totals into the final topic, as the job does: the key is the postal code."""
-    topics.ensure(pipeline.settings)
-    records = [(one["postal_code"].encode(), json.dumps(one).encode()) for one in totals]
-    pipeline.write(pipeline.settings.final_topic, *records)
 
 
 def printed_totals(script: Script) -> list[dict[str, Any]]:
@@ -54,13 +36,13 @@ RECENT += [total("75016", NOW - 120, bikes=3)]  # a job that was reset counts ol
 def test_the_end_of_the_topic_is_printed_first_then_older_totals_then_new_ones(
     pipeline: Pipeline,
 ) -> None:
-    write_totals(pipeline, OLD + RECENT[:10])
+    pipeline.write_totals(*OLD, *RECENT[:10])
     pipeline.write(pipeline.settings.final_topic, (b"75016", b"not a total"))
-    write_totals(pipeline, RECENT[10:])
+    pipeline.write_totals(*RECENT[10:])
     script = pipeline.start("consumer.py", "--json")
     wait_until(lambda: len(script.printed()) >= 4, "the latest totals")
     new = [total("75012", NOW + 60), total("75012", NOW + 60, bikes=6)]
-    write_totals(pipeline, [new[0], OLD[0], new[0], new[1]])  # with two exact repeats
+    pipeline.write_totals(new[0], OLD[0], new[0], new[1])  # with two exact repeats
     wait_until(lambda: new[1] in printed_totals(script), "the new totals")
     expected = [RECENT[-2], RECENT[-1], OLD[2], OLD[0], *new]
     assert printed_totals(script) == expected
@@ -91,7 +73,7 @@ def test_all_partitions_of_a_topic_are_read(pipeline: Pipeline) -> None:
 def test_a_value_that_is_no_total_is_logged_and_not_printed(pipeline: Pipeline) -> None:
     topics.ensure(pipeline.settings)
     pipeline.write(pipeline.settings.final_topic, (b"75016", b"\x1b[2J"), (b"75016", None))
-    write_totals(pipeline, [total("75016", NOW)])
+    pipeline.write_totals(total("75016", NOW))
     script = pipeline.start("consumer.py", "--json", "--from-beginning", "--max-messages", "1")
     assert script.end() == 0
     assert printed_totals(script) == [total("75016", NOW)]
@@ -131,7 +113,7 @@ def test_the_timeout_ends_the_consumer_while_it_waits_for_kafka(pipeline: Pipeli
 
 
 def test_the_timeout_ends_the_consumer_while_the_past_is_being_read(pipeline: Pipeline) -> None:
-    write_totals(pipeline, RECENT)
+    pipeline.write_totals(*RECENT)
     never = consumer.Deadline(None)
     with consumer.Reader(pipeline.settings, pipeline.settings.final_topic, never) as reader:
         records = reader.read(reader.beginnings)
@@ -151,7 +133,7 @@ def test_the_timeout_ends_the_consumer_while_the_past_is_being_read(pipeline: Pi
 def test_the_consumer_goes_on_where_it_was_when_kafka_is_back(pipeline: Pipeline) -> None:
     pipeline.use(f"localhost:{free_port()}")
     broker = pipeline.start_broker()
-    write_totals(pipeline, [total("75016", NOW, bikes) for bikes in range(10)])
+    pipeline.write_totals(*[total("75016", NOW, bikes) for bikes in range(10)])
     options = ("--json", "--from-beginning")
     endless = pipeline.start("consumer.py", *options)
     ends = pipeline.start("consumer.py", *options, "--timeout-ms", "8000")
@@ -163,7 +145,7 @@ def test_the_consumer_goes_on_where_it_was_when_kafka_is_back(pipeline: Pipeline
     endless.wait_for("does not answer: waiting for it")
     pipeline.start_broker()
     endless.wait_for("Kafka answers again")
-    write_totals(pipeline, [total("75016", NOW, 10)])
+    pipeline.write_totals(total("75016", NOW, 10))
     wait_until(lambda: len(endless.printed()) > 10, "the new total")
     assert printed_totals(endless) == [total("75016", NOW, bikes) for bikes in range(11)]
     assert endless.log().count("does not answer") == 1
@@ -172,7 +154,7 @@ def test_the_consumer_goes_on_where_it_was_when_kafka_is_back(pipeline: Pipeline
 
 def test_a_reader_of_stdout_may_leave(pipeline: Pipeline) -> None:
     # More than a pipe holds: the consumer is still printing when `head` has ended.
-    write_totals(pipeline, RECENT)
+    pipeline.write_totals(*RECENT)
     environment = os.environ | pipeline.environment | pipeline.user("consumer.py")
     command = (
         f"set -o pipefail; {sys.executable} {PROJECT}/consumer.py --from-beginning | head -n 1"

@@ -227,7 +227,7 @@ def test_a_batch_after_a_pause_is_logged_and_its_dead_letters_are_written(
 
 
 def test_a_second_producer_ends_the_first(pipeline: Pipeline) -> None:
-    pipeline.simulate(stations=10, period=1)
+    pipeline.simulate(stations=1500, period=1)
     first = pipeline.start("kafka_project.py")
     first.wait_for("Published")
     second = pipeline.start("kafka_project.py")
@@ -237,7 +237,7 @@ def test_a_second_producer_ends_the_first(pipeline: Pipeline) -> None:
     assert second.stop() == 0
     published = pipeline.published()
     assert published
-    assert {len(snapshot) for snapshot in published.values()} == {10}
+    assert {len(snapshot) for snapshot in published.values()} == {1500}
 
 
 def test_a_late_snapshot_is_dropped_with_a_warning(pipeline: Pipeline) -> None:

@@ -11,31 +11,11 @@ import psutil
 import pytest
 
 from local.broker import free_port
-from tests.expected import Total, feed, station
+from tests.expected import feed, station, total
 from tests.pipeline import Pipeline, Script, checkout, wait_until
-from velib import topics
 
 STARTED = {"kafka_project.py": "Published", "spark.py": "records in", "consumer.py": ""}
 """What each script has logged once it works."""
-
-
-def write_totals(pipeline: Pipeline, *totals: Total) -> None:
-    """Put records into the final topic, as the job does."""
-    topics.ensure(pipeline.settings)
-    records = [(one["postal_code"].encode(), json.dumps(one).encode()) for one in totals]
-    pipeline.write(pipeline.settings.final_topic, *records)
-
-
-def total(postal_code: str, last_updated: int, bikes: int = 5) -> Total:
-    return {
-        "postal_code": postal_code,
-        "last_updated": last_updated,
-        "stations": 1,
-        "num_bikes_available": bikes,
-        "mechanical": bikes,
-        "ebike": 0,
-        "num_docks_available": 9,
-    }
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -43,7 +23,7 @@ def total(postal_code: str, last_updated: int, bikes: int = 5) -> Total:
 def test_a_signal_stops_a_script_cleanly(pipeline: Pipeline, name: str, number: int) -> None:
     now = int(time.time())
     pipeline.serve_api().put(feed(now, station()))
-    write_totals(pipeline, total("75016", now))
+    pipeline.write_totals(total("75016", now))
     earlier = json.dumps(station() | {"last_updated": now - 60}).encode()
     pipeline.write(pipeline.settings.raw_topic, (b"16107", earlier))
     script = pipeline.start(name)
@@ -112,12 +92,12 @@ def test_the_consumer_prints_the_latest_of_every_postal_code_then_each_new_one(
     pipeline: Pipeline,
 ) -> None:
     now = int(time.time())
-    write_totals(
-        pipeline, total("93200", now - 60, 1), total("75016", now - 60, 2), total("75016", now, 3)
+    pipeline.write_totals(
+        total("93200", now - 60, 1), total("75016", now - 60, 2), total("75016", now, 3)
     )
     consumer = pipeline.start("consumer.py", "--json")
     wait_until(lambda: len(consumer.printed()) == 2, "two totals")
-    write_totals(pipeline, total("75016", now, 3), total("93200", now, 4))
+    pipeline.write_totals(total("75016", now, 3), total("93200", now, 4))
     wait_until(lambda: len(consumer.printed()) == 3, "a new total")
     bikes = [json.loads(line)["num_bikes_available"] for line in consumer.printed()]
     assert bikes == [3, 1, 4]  # by postal code, then as they come; the repeat is left out
@@ -131,10 +111,10 @@ def test_the_options_of_the_consumer(pipeline: Pipeline) -> None:
         total("75016", now, 3),
         total("75011", now, 4),
     ]
-    write_totals(pipeline, *stored)
+    pipeline.write_totals(*stored)
 
     def printed(*options: str) -> list[str]:
-        consumer = pipeline.start("consumer.py", "--timeout-ms", "3000", *options)
+        consumer = pipeline.start("consumer.py", "--timeout-ms", "5000", *options)
         assert consumer.end() == 0
         return consumer.printed()
 
@@ -154,7 +134,7 @@ def test_the_broker_keeps_its_records_and_needs_no_recovery_after_a_stop(
 ) -> None:
     pipeline.use(f"localhost:{free_port()}")
     broker = pipeline.start_broker()
-    write_totals(pipeline, total("75016", int(time.time())))
+    pipeline.write_totals(total("75016", int(time.time())))
     assert broker.stop(signal.SIGINT) in (0, 130)
     broker = pipeline.start_broker()
     wait_until(lambda: broker.printed() == ["ready"], "Kafka is ready")

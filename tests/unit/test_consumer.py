@@ -33,9 +33,8 @@ def test_a_total_is_one_aligned_line_in_local_time(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("TZ", "Europe/Paris")
     time.tzset()
     try:
-        names = {"75016": "Paris 16e", "92130": "Issy-les-Moulineaux"}
-        assert consumer.as_text(TOTAL, names) == (
-            "75016  Paris 16e              412 bikes ( 240 mechanical +  172 electric)"
+        assert consumer.as_text(TOTAL) == (
+            "75016  Paris 16e                412 bikes ( 240 mechanical +  172 electric)"
             "   1391 docks   62 stations  2024-11-19 09:22:18"
         )
     finally:
@@ -168,6 +167,11 @@ def test_without_a_timeout_there_is_no_deadline() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
+        ["--table", "--json"],
+        ["--table", "--dead-letters"],
+        ["--table", "--from-beginning"],
+        ["--table", "--sort", "docks"],
+        ["--sort", "bikes"],
         ["--postal-code", "7501"],
         ["--max-messages", "0"],
         ["--timeout-ms", "soon"],

@@ -12,7 +12,6 @@ import config
 import consumer
 import kafka_project
 from tests import PROJECT, expected
-from velib.areas import areas
 
 PAGE = (PROJECT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"`([\w/]+\.py)`:\n\n```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
@@ -73,12 +72,11 @@ def clock_in_utc() -> Iterator[None]:
 
 @pytest.mark.usefixtures("clock_in_utc")
 def test_the_lines_of_the_consumer_are_those_that_it_prints() -> None:
-    names = {postal_code: area["name"] for postal_code, area in areas().items()}
     broken = json.loads(FEED) | {"num_bikes_available": None}
     key, value = kafka_project.to_record(broken, SNAPSHOT + 60)
     assert key is not None
     dead_letter = json.loads(HEADERS) | {"key": key.decode(), "value": value.decode()}
-    assert consumer.as_text(json.loads(TOTAL), names) in PRINTED
+    assert consumer.as_text(json.loads(TOTAL)) in PRINTED
     assert consumer.dead_letter_as_text(dead_letter) in PRINTED
 
 
