@@ -167,10 +167,14 @@ def _nodes(count: int, port: int, directory: Path) -> list[Node]:
     ]
 
 
-def free_port() -> int:
-    """A port of localhost that no process uses now."""
+def free_port(preferred: int = 0) -> int:
+    """A port of localhost that no process uses now: the preferred one, if it is such a port."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", preferred))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 

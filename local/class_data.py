@@ -4,7 +4,7 @@
 
 Fetches the jars first, if they are missing. Then it runs Kafka and the job over one snapshot of the
 simulated feed: when they end, Java writes the classes that they have used into the archives. That
-is done once for each build of Java and each version of Kafka and Spark.
+is done once for each build of Java and each version of Kafka and Spark. Prints the archives' paths.
 """
 
 import os
@@ -32,8 +32,13 @@ def main() -> None:
     jars.main()
     kafka = class_data.archive("kafka", jars.kafka())
     spark = class_data.archive("spark", engine.SPARK_JARS)
-    if kafka.exists() and spark.exists():
-        return
+    if not (kafka.exists() and spark.exists()):
+        make_and_install(kafka, spark)
+    print(*(archive for archive in (kafka, spark) if archive.exists()), sep="\n")
+
+
+def make_and_install(kafka: Path, spark: Path) -> None:
+    """Make both archives; logs a warning if that fails."""
     for archive in (kafka, spark):  # Java cannot use an archive and write one at the same time
         archive.unlink(missing_ok=True)
     log.info("Preparing Java's class data, once: half a minute")

@@ -4,7 +4,8 @@
     python -m local.demo --live    the live feed and the settings of the environment; a Kafka of its
                                    own unless KAFKA_BOOTSTRAP_SERVERS is set
 
-The totals go to stdout. The log of each part is shown on stderr and kept in `.velib/logs`.
+In a terminal it shows the live table of the totals, and below it what needs attention. Elsewhere
+the totals go to stdout and the log of each part to stderr. The logs are kept in `.velib/logs`, too.
 """
 
 import argparse
@@ -14,35 +15,27 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from threading import Thread
+from typing import IO, Any
 
 import config
 from local.broker import free_port
-from velib import cli
+from velib import cli, table
 from velib.cli import log
 from velib.errors import Failure
 
 LOGS = Path(".velib/logs")
 DEMO = Path(".velib/demo")
+SCRIPTS = {"producer": ["kafka_project.py"], "spark": ["spark.py"]}
+DASHBOARD_PORT = 8080  # if it is free
+FIRST_BATCH_TIMEOUT = 30  # seconds
 PERIOD = 10  # seconds between two simulated snapshots
 STOP_TIMEOUT = 40  # seconds
 LAST_LINES = 15  # of the log of a part that has died
-
-
-@dataclass
-class Part:
-    """A process of the pipeline, and the thread that copies its log to stderr and into a file."""
-
-    name: str
-    process: subprocess.Popen[str]
-    log_copier: threading.Thread
-    log_file: Path
 
 
 def main() -> None:
@@ -64,16 +57,9 @@ def main() -> None:
 
 
 def live_commands(settings: config.Settings) -> dict[str, list[str]]:
-    """The arguments with which Python runs each part, by its name."""
-    commands = {
-        "broker": ["-m", "local.broker"],
-        "producer": ["kafka_project.py"],
-        "spark": ["spark.py"],
-        "consumer": ["consumer.py"],
-    }
-    if "bootstrap_servers" in settings.model_fields_set:
-        del commands["broker"]
-    return commands
+    """The arguments with which Python runs each part before the consumer, by its name."""
+    uses_own_kafka = "bootstrap_servers" not in settings.model_fields_set
+    return ({"broker": ["-m", "local.broker"]} if uses_own_kafka else {}) | SCRIPTS
 
 
 def demo_commands(broker_port: int, feed_port: int) -> dict[str, list[str]]:
@@ -83,10 +69,7 @@ def demo_commands(broker_port: int, feed_port: int) -> dict[str, list[str]]:
     return {
         "broker": ["-m", "local.broker", *kafka],
         "feed": ["-m", "local.simulator", *feed],
-        "producer": ["kafka_project.py"],
-        "spark": ["spark.py"],
-        "consumer": ["consumer.py"],
-    }
+    } | SCRIPTS
 
 
 def demo_environment(broker_port: int, feed_port: int) -> dict[str, str]:
@@ -121,75 +104,132 @@ def _locked_folder() -> Iterator[None]:
 
 
 def run(commands: dict[str, list[str]], environment: dict[str, str]) -> None:
-    """Run the parts until Ctrl-C; raises Failure when one of them ends.
+    """Run these parts, the consumer and the dashboard until Ctrl-C; raises Failure when one ends.
 
     They may start in any order, as they wait for each other.
     """
-    log.info("Starting %s; Ctrl-C stops everything, the logs are in %s", ", ".join(commands), LOGS)
-    parts: list[Part] = []
+    port = free_port(DASHBOARD_PORT)
+    where = f"The map is at http://localhost:{port}, the logs are in {LOGS}"
+    log.info("Starting %s, consumer, dashboard; Ctrl-C stops everything", ", ".join(commands))
+    log.info("%s", where)
+    parts = Parts(environment)
     try:
+        if table.can_be_shown() and sys.stderr.isatty():
+            parts.start_table(where)
+        else:
+            parts.start("consumer", ["consumer.py"], stdout=None)
         for name, arguments in commands.items():
-            parts.append(_start(name, arguments, environment))
-        while not (ended := [part for part in parts if part.process.poll() is not None]):
-            time.sleep(0.2)
+            parts.start(name, arguments)
+        # Until its first batch is done the job needs the whole processor.
+        ended = parts.wait(lambda: "records in" in parts.log_of("spark"), FIRST_BATCH_TIMEOUT)
+        if not ended:
+            parts.start("dashboard", ["dashboard.py", "--port", str(port)])
+            ended = parts.wait()
     finally:
-        _stop(parts)
-    part = ended[0]
-    part.log_copier.join()
-    status = part.process.returncode
-    log.error("The %s ended (status %d). The end of %s:", part.name, status, part.log_file)
-    lines = part.log_file.read_text(errors="replace").splitlines()
-    print("\n".join(lines[-LAST_LINES:]), file=sys.stderr)
-    raise Failure(f"Everything is stopped, as nothing works without the {part.name}")
+        parts.stop()
+        log.info("Everything is stopped, the logs are in %s", LOGS)
+    parts.report(ended)
+    raise Failure(f"Nothing works without the {ended}")
 
 
-def _start(name: str, arguments: list[str], environment: dict[str, str]) -> Part:
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        env=os.environ | environment,
-        stdout=None if name == "consumer" else subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        start_new_session=True,  # Ctrl-C reaches the demo alone, which stops the parts in order
-    )
-    log_file = LOGS / f"{name}.log"
-    copy = threading.Thread(target=_copy_log, args=(name, process.stderr, log_file), daemon=True)
-    copy.start()
-    return Part(name, process, copy, log_file)
+class Parts:
+    """The processes of the pipeline. Their log lines are shown on stderr, or in the table."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.environment = os.environ | environment
+        self.processes: dict[str, subprocess.Popen[str]] = {}
+        self.log_copiers: dict[str, Thread] = {}
+        self.shown: IO[str] = sys.stderr
+
+    def start_table(self, title: str) -> None:
+        """Start the consumer as a live table, in which the lines of the others are shown."""
+        consumer = self._popen("consumer", ["-m", "local.table", title], stdin=subprocess.PIPE)
+        assert consumer.stdin is not None
+        self.shown = consumer.stdin
+
+    def start(
+        self, name: str, arguments: list[str], stdout: int | None = subprocess.DEVNULL
+    ) -> None:
+        """Start a part, whose log is shown and copied to a file."""
+        part = self._popen(name, arguments, stdout=stdout, stderr=subprocess.PIPE)
+        log_file = _log_file(name).open("w", buffering=1)
+        copier = Thread(target=self._copy_log, args=(name, part.stderr, log_file), daemon=True)
+        copier.start()
+        self.log_copiers[name] = copier
+
+    def _popen(self, name: str, arguments: list[str], **streams: Any) -> subprocess.Popen[str]:
+        self.processes[name] = subprocess.Popen(
+            [sys.executable, *arguments],
+            env=self.environment,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # Ctrl-C reaches the demo alone, which stops the parts in order
+            **streams,
+        )
+        return self.processes[name]
+
+    def _copy_log(self, name: str, lines: IO[str], log_file: IO[str]) -> None:
+        """Write the log of a part to its file, and show it with its name before each line."""
+        with log_file:
+            for line in lines:
+                log_file.write(line)
+                with suppress(BrokenPipeError):  # the table has ended
+                    print(f"{name:>9} | {line}", end="", file=self.shown, flush=True)
+
+    def log_of(self, name: str) -> str:
+        """The log of a part until now."""
+        return _log_file(name).read_text(errors="replace")
+
+    def wait(self, condition: Callable[[], bool] = bool, timeout: float = float("inf")) -> str:
+        """Wait until a part has ended, and return its name; "" once the condition is true or
+        `timeout` seconds are over.
+        """
+        deadline = time.monotonic() + timeout
+        while not condition() and time.monotonic() < deadline:
+            for name, process in self.processes.items():
+                if process.poll() is not None:
+                    return name
+            time.sleep(0.2)
+        return ""
+
+    def report(self, name: str) -> None:
+        """Log that a part has ended, with the end of its log."""
+        status = self.processes[name].returncode
+        if name not in self.log_copiers:  # the table: its log was on the terminal
+            log.error("The %s ended (status %d)", name, status)
+            return
+        self.log_copiers[name].join()
+        log.error("The %s ended (status %d). The end of %s:", name, status, _log_file(name))
+        print("\n".join(self.log_of(name).splitlines()[-LAST_LINES:]), file=sys.stderr)
+
+    def stop(self) -> None:
+        """Stop the parts and the processes that they have started: the consumer first, which gives
+        the terminal back, and Kafka last, as the others end their work with it.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C would leave processes behind
+        others = self.processes.keys() - {"consumer", "broker"}
+        for names in ({"consumer"}, others, {"broker"}):
+            started = {name: self.processes[name] for name in names & self.processes.keys()}
+            for process in started.values():
+                process.terminate()
+            for name, process in started.items():
+                _wait(name, process)
 
 
-def _copy_log(name: str, lines: IO[str], log_file: Path) -> None:
-    """Write the log of a part to its file, and to stderr with its name before each line."""
-    with log_file.open("w", buffering=1) as file:
-        for line in lines:
-            file.write(line)
-            print(f"{name:>8} | {line}", end="", file=sys.stderr, flush=True)
+def _log_file(name: str) -> Path:
+    return LOGS / f"{name}.log"
 
 
-def _stop(parts: list[Part]) -> None:
-    """Stop the parts and the processes that they have started, and Kafka last: the others end
-    their work with it.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C would leave processes behind
-    broker = [part for part in parts if part.name == "broker"]
-    for group in ([part for part in parts if part not in broker], broker):
-        for part in group:
-            part.process.terminate()
-        for part in group:
-            _wait(part)
-
-
-def _wait(part: Part) -> None:
+def _wait(name: str, process: subprocess.Popen[str]) -> None:
     """Wait until a part has ended, then kill what is left of it."""
     try:
-        part.process.wait(STOP_TIMEOUT)
+        process.wait(STOP_TIMEOUT)
     except subprocess.TimeoutExpired:
-        log.warning("The %s does not stop and is killed", part.name)
+        log.warning("The %s does not stop and is killed", name)
     with suppress(ProcessLookupError, PermissionError):  # nothing is left of it
-        os.killpg(part.process.pid, signal.SIGKILL)
-    part.process.wait()
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 if __name__ == "__main__":

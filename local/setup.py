@@ -31,7 +31,7 @@ def main() -> None:
     if "--dev" in sys.argv[1:]:
         want("chromium", "the page is tested in it")
         offer_promtool()
-    sys.exit(subprocess.run([PYTHON, "-m", "local.class_data"]).returncode)
+    prepare_java()
 
 
 def need_java() -> None:
@@ -110,8 +110,7 @@ def offer_promtool() -> None:
 
 def install(requirements: Path) -> None:
     """Install the pinned packages, unless the same ones are installed already."""
-    texts = [Path(name).read_bytes() for name in ("requirements.txt", requirements)]
-    digest = hashlib.sha256(b"".join(texts)).hexdigest()
+    digest = digest_of("requirements.txt", requirements)
     installed = VENV / f"{requirements.stem}.installed"
     if installed.exists() and installed.read_text() == digest:
         return
@@ -120,6 +119,28 @@ def install(requirements: Path) -> None:
     if not succeeds(*pip, "-r", str(requirements)):
         sys.exit("pip could not install the packages: see its last lines, then type the same again")
     installed.write_text(digest)
+
+
+def prepare_java() -> None:
+    """Fetch the jars and make Java's class data, unless that is done.
+
+    `.venv/java.prepared` has what it was done for, and the archives that must still be there: to
+    look into the jars each time, as local.class_data does, would take a second.
+    """
+    purpose = f"{digest_of('requirements.txt', 'local/jars.py', 'velib/engine.py')} {java.build()}"
+    prepared = VENV / "java.prepared"
+    known, *archives = prepared.read_text().splitlines() if prepared.exists() else [""]
+    if known == purpose and archives and all(Path(archive).exists() for archive in archives):
+        return
+    done = subprocess.run([PYTHON, "-m", "local.class_data"], stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(done.returncode)
+    prepared.write_text(f"{purpose}\n{done.stdout}")
+
+
+def digest_of(*files: str | Path) -> str:
+    """A digest of what is in these files."""
+    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
 
 
 def succeeds(*command: str, folder: str = ".") -> bool:

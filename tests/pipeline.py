@@ -29,6 +29,11 @@ NOT_THE_PRODUCER = [("written-by", b"a test")]
 """The header of the raw records that tests write. The producer's own records have no header."""
 
 
+def inherited() -> dict[str, str]:
+    """The environment, without what makes NiceGUI believe that it runs in one of its own tests."""
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+
 def wait_until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:
     """The first true value of the condition; fails after `deadline` seconds."""
     end = time.monotonic() + deadline
@@ -59,11 +64,12 @@ class Script:
         number = sum(1 for _ in folder.glob(f"{name}.*.err"))
         self.out, self.err = folder / f"{name}.{number}.out", folder / f"{name}.{number}.err"
         python = {"PYTHONPATH": str(PROJECT), "PYTHONFAULTHANDLER": "1"}
+        all_variables = inherited() | QUICK_START | python | environment
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(
                 [sys.executable, *command],
                 cwd=folder,
-                env=os.environ | QUICK_START | python | environment,
+                env=all_variables,
                 stdout=out,
                 stderr=err,
                 start_new_session=True,

@@ -7,7 +7,7 @@ import logging
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event, Thread
@@ -22,6 +22,7 @@ from velib.areas import NAMES
 from velib.cli import FORMATTER, local_time
 
 CHECK_SECONDS = 0.1  # between two looks whether there is something to draw
+MAX_WAIT = 1.0  # seconds without drawing while totals come
 MAX_LOG_LINES = 200  # are kept
 MAX_WARNINGS = 3  # are shown below the totals
 GAP = 2  # characters between two columns
@@ -187,19 +188,23 @@ class LiveTable:
             console.print(self)
 
     def _draw(self, live: Live, ended: Event) -> None:
-        drawn: object = None
+        """Draw what has come once nothing more comes, as for the totals of a snapshot."""
+        drawn = seen = None
+        drawn_at = 0.0
         while not ended.wait(CHECK_SECONDS):
             state = (self.added, self.log.added, int(time.time()), live.console.size)
-            if state != drawn:
+            has_waited = time.monotonic() - drawn_at > MAX_WAIT
+            if state != drawn and (state == seen or has_waited):
                 live.refresh()
-                drawn = state
+                drawn, drawn_at = state, time.monotonic()
+            seen = state
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The table as large as the window, in which `Live` draws it, or the whole of it."""
         width, height = console.size
         rows = sorted(self.rows.values(), key=self.sort_key)
         newest = max((row.total["last_updated"] for row in rows), default=0)
-        header = list(Text("\n").join(self._header(rows, newest)).wrap(console, width))
+        header = _wrap(self._header(rows, newest), console)
         columns = fitting_columns(width)
         if not console.is_alt_screen:
             yield from header
@@ -208,14 +213,16 @@ class LiveTable:
         header = header[: max(height // 2, 1)]
         yield from header
         if not rows:
-            yield from self.log.last(height - len(header))
+            log_lines = _wrap(self.log.last(height), console)
+            yield from log_lines[-max(height - len(header), 1) :]
             return
-        warnings = self.log.last(MAX_WARNINGS, logging.WARNING)
+        warnings = _wrap(self.log.last(MAX_WARNINGS, logging.WARNING), console)[: height // 3]
         room = height - len(header) - 1 - len(warnings)
         shown = rows if len(rows) <= room else rows[: max(room - 1, 0)]
         yield _table(shown, newest, columns)
         if len(shown) < len(rows):
-            yield _line(f"{len(rows) - len(shown)} more do not fit into the window", "dim italic")
+            left_out = f"{len(rows) - len(shown)} more do not fit into the window"
+            yield Text(left_out, "dim italic", no_wrap=True, overflow="ellipsis")
         yield from warnings
 
     def _header(self, rows: list[Row], newest: int) -> Iterator[Text]:
@@ -267,9 +274,9 @@ def _table(rows: list[Row], newest: int, columns: dict[Column, int]) -> Table:
     return table
 
 
-def _line(text: str, style: str) -> Text:
-    """A line that a narrow window cuts."""
-    return Text(text, style, no_wrap=True, overflow="ellipsis")
+def _wrap(texts: Iterable[Text], console: Console) -> list[Text]:
+    """The lines that these texts take in the console's width."""
+    return [line for text in texts for line in text.wrap(console, console.width)]
 
 
 def duration(seconds: float) -> str:
@@ -300,9 +307,7 @@ class LogLines(logging.Handler):
         """The last lines of this level or above, at most so many."""
         records = [record for record in list(self.records) if record.levelno >= level]
         return [
-            _line(
-                FORMATTER.format(record), "yellow" if record.levelno >= logging.WARNING else "dim"
-            )
+            Text(FORMATTER.format(record), "yellow" if record.levelno >= logging.WARNING else "dim")
             for record in deque(records, maxlen=max(count, 0))
         ]
 

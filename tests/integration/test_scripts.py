@@ -1,18 +1,15 @@
 """How the scripts start, wait, log and stop."""
 
 import json
-import os
 import signal
 import time
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 
 from local.broker import free_port
 from tests.expected import feed, station, total
-from tests.pipeline import Pipeline, Script, checkout, wait_until
+from tests.pipeline import Pipeline, wait_until
 
 STARTED = {"kafka_project.py": "Published", "spark.py": "records in", "consumer.py": ""}
 """What each script has logged once it works."""
@@ -167,45 +164,3 @@ def test_without_java_there_is_one_line_with_the_command_that_installs_it(
     assert script.end() == 1
     assert "sudo apt install openjdk" in script.log()
     assert len(script.log().splitlines()) == 1
-
-
-def _processes_in(folder: Path) -> list[psutil.Process]:
-    """The processes that run in a folder, without the demo itself and the tests."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            is_ours = process.pid == os.getpid() or "local.demo" in process.cmdline()
-            if process.cwd() == str(folder) and not is_ours:
-                found.append(process)
-    return found
-
-
-def test_the_demo_shows_totals_and_stops_without_leaving_anything(tmp_path: Path) -> None:
-    demo = Script("-m", "local.demo", folder=checkout(tmp_path), environment={})
-    try:
-        wait_until(lambda: len(demo.printed()) >= 89, "totals of the whole network")
-        assert demo.stop(signal.SIGINT) in (0, 130)
-    finally:
-        demo.kill()
-    assert "Traceback" not in demo.log()
-    assert {path.name for path in (tmp_path / ".velib" / "logs").iterdir()} >= {
-        "broker.log",
-        "consumer.log",
-        "feed.log",
-        "producer.log",
-        "spark.log",
-    }
-    assert _processes_in(tmp_path) == []
-
-
-def test_the_demo_stops_and_logs_which_part_died(tmp_path: Path) -> None:
-    demo = Script("-m", "local.demo", folder=checkout(tmp_path), environment={})
-    try:
-        demo.wait_for("producer | ")
-        (producer,) = [p for p in _processes_in(tmp_path) if "kafka_project.py" in p.cmdline()]
-        producer.kill()
-        assert demo.end() == 1
-    finally:
-        demo.kill()
-    assert "The producer ended (status -9). The end of .velib/logs/producer.log:" in demo.log()
-    assert _processes_in(tmp_path) == []

@@ -2,12 +2,14 @@
 
 import io
 import logging
+import re
 import time
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from tests import PROJECT
 from tests.expected import total
 from velib import table
 from velib.areas import areas
@@ -167,3 +169,18 @@ def test_a_log_line_is_shown_as_it_is_and_cannot_move_the_terminal() -> None:
 )
 def test_a_duration_has_two_units(seconds: float, text: str) -> None:
     assert table.duration(seconds) == text
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.fr.md"])
+def test_the_readme_shows_the_table_as_it_is(name: str) -> None:
+    readme = (PROJECT / name).read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```text\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    row = r"^(\d{5})  .*? +(\d+) +([+-]?\d+) +\d+ +(\d+) +(\d+) +\d+%"
+    one = live_table()
+    for postal_code, *numbers in re.findall(row, block, re.MULTILINE):
+        bikes, change, ebikes, docks = map(int, numbers)
+        one.add(total(postal_code, NOW - 10, bikes - change))
+        one.add(total(postal_code, NOW, bikes, ebikes, docks))
+    heading_and_rows = block.splitlines()[3:-1]
+    assert len(heading_and_rows) == 8
+    assert shown(one)[2:] == heading_and_rows
