@@ -49,6 +49,7 @@ REFRESH_SECONDS = 0.2
 def main() -> None:
     arguments = parse_arguments()
     settings = config.load()
+    check_address(arguments.host, arguments.port)
     live = Live(settings)
     follower = Follower(settings, live)
     follower.start()
@@ -58,7 +59,6 @@ def main() -> None:
         serve_page(language, pages)
     app.on_startup(pages.refresh)
     app.on_startup(lambda: log.info("The page: http://%s:%d", arguments.host, arguments.port))
-    check_address(arguments.host, arguments.port)
     os.environ.pop("PYTEST_CURRENT_TEST", None)  # NiceGUI would wait for a test of its own kind
     ui.run(
         host=arguments.host,
@@ -72,8 +72,8 @@ def main() -> None:
         timeout_graceful_shutdown=1,  # seconds; an open page would hold it up for ever
         message_history_length=50,  # of a page that its browser has not confirmed
     )
-    if follower.failure is not None:
-        raise follower.failure
+    if not follower.is_alive():
+        raise follower.failure or Failure("The topics are not followed any more: see above")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -147,7 +147,7 @@ class Pages:
     async def refresh(self) -> None:
         """Show each change on every page soon after it came, and the ages every second."""
         shown, second = -1, 0
-        while self.follower.failure is None:
+        while self.follower.is_alive():
             await asyncio.sleep(REFRESH_SECONDS)
             has_news, now = self.live.version != shown, int(time.time())
             if not (has_news or now != second):

@@ -135,6 +135,43 @@ def _check_job(pipeline: Pipeline, url: str) -> None:
         assert status in (0, 3), printed
 
 
+def _check_dashboard(pipeline: Pipeline, url: str) -> None:
+    """What the dashboard serves is what the topics hold, once nothing new comes."""
+    totals = pipeline.totals()
+    newest = max(snapshot for _, snapshot in totals)
+    names = {
+        "velib_bikes_available": "num_bikes_available",
+        "velib_ebikes_available": "ebike",
+        "velib_docks_available": "num_docks_available",
+        "velib_stations_counted": "stations",
+    }
+    expected = {
+        (name, postal_code): total[field]
+        for (postal_code, snapshot), total in totals.items()
+        for name, field in names.items()
+        if snapshot == newest
+    }
+
+    def agrees() -> bool:
+        samples = _samples(_scrape(url))
+        by_postal_code = {key: value for key, value in samples.items() if key[0] in names}
+        return by_postal_code == expected and samples.get(("velib_records_waiting",)) == 0
+
+    wait_until(agrees, "the totals of the newest snapshot")
+    text = _scrape(url)
+    samples = _samples(text)
+    assert samples["velib_snapshot_timestamp_seconds",] == newest
+    assert samples["velib_raw_snapshot_timestamp_seconds",] == max(pipeline.published())
+    assert abs(samples["velib_snapshot_age_seconds",] - (time.time() - newest)) < 5
+    assert samples["velib_dead_letters_last_day",] == len(pipeline.dead_letters())
+    assert samples["velib_kafka_up",] == 1
+    assert samples["velib_producer_poll_age_seconds",] < 60
+    served = set(re.findall(r"^# TYPE (velib_\w+)", text, re.MULTILINE))
+    assert served == _documented("The dashboard")
+    if PROMTOOL:
+        assert _promtool("check", "metrics", given=text) == (0, "")
+
+
 def test_the_metrics_of_a_running_pipeline_are_those_of_its_topics(pipeline: Pipeline) -> None:
     port = free_port()
     simulator = pipeline.simulate(STATIONS, period=1)
@@ -143,12 +180,15 @@ def test_the_metrics_of_a_running_pipeline_are_those_of_its_topics(pipeline: Pip
     bad = (b"99999", b'{"stationCode": "99999"}')
     pipeline.write(pipeline.settings.raw_topic, bad, bad)
     job = pipeline.start("spark.py", VELIB_STATIONS="all")
+    page = str(free_port())
+    dashboard = pipeline.start("dashboard.py", "--port", page, VELIB_STATIONS="all")
     job.wait_for("2 dead letters")
     _check_producer(pipeline, f"http://localhost:{port}/metrics", simulator)
     expected_totals = simulated_totals(STATIONS, 1, pipeline.published())
     wait_until(lambda: pipeline.totals() == expected_totals, "all totals")
     _check_job(pipeline, _spark_url(job))
-    assert (producer.stop(), job.stop()) == (0, 0)
+    _check_dashboard(pipeline, f"http://localhost:{page}/metrics")
+    assert (producer.stop(), job.stop(), dashboard.stop()) == (0, 0, 0)
 
 
 def test_a_port_for_metrics_that_is_taken_is_one_line(pipeline: Pipeline) -> None:

@@ -129,3 +129,5 @@ class AreaMap(ui.leaflet):
         elif not wanted and self.streets is not None:
             self.remove_layer(self.streets)
             self.streets = None
+        container = f"getElement({self.id}).map.getContainer()"
+        self.client.run_javascript(f"{container}.classList.toggle('streets', {json.dumps(wanted)})")
