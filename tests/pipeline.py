@@ -64,13 +64,12 @@ class Script:
         number = sum(1 for _ in folder.glob(f"{name}.*.err"))
         self.out, self.err = folder / f"{name}.{number}.out", folder / f"{name}.{number}.err"
         python = {"PYTHONPATH": str(PROJECT), "PYTHONFAULTHANDLER": "1"}
-        # NiceGUI starts no server when it sees that pytest runs it.
-        outside = {name: v for name, v in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+        all_variables = inherited() | QUICK_START | python | environment
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(
                 [sys.executable, *command],
                 cwd=folder,
-                env=outside | QUICK_START | python | environment,
+                env=all_variables,
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
