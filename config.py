@@ -7,6 +7,7 @@ and what is allowed.
 
 import os
 import re
+import ssl
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -67,6 +68,20 @@ def _matches(pattern: str) -> AfterValidator:
 
 def _readable_file(path: Path) -> Path:
     _must(path.is_file() and os.access(path, os.R_OK))
+    return path
+
+
+def _certificates(path: Path) -> Path:
+    try:
+        ssl.create_default_context(cafile=_readable_file(path))
+    except ssl.SSLError:  # a file of another kind, such as a Java keystore
+        raise ValueError from None
+    return path
+
+
+def _private_key(path: Path) -> Path:
+    """Java reads a PEM key in the form of PKCS#8 alone, and the scripts have no password for it."""
+    _must("-----BEGIN PRIVATE KEY-----" in _readable_file(path).read_text(errors="replace"))
     return path
 
 
@@ -164,12 +179,29 @@ class Settings(BaseSettings):
     sasl_password: Annotated[SecretStr | None, _EMPTY_IS_NONE] = Field(
         None, validation_alias="KAFKA_SASL_PASSWORD", description="a password"
     )
-    ssl_cafile: Annotated[
-        Annotated[Path, AfterValidator(_readable_file)] | None, _EMPTY_IS_NONE
+    ssl_cafile: Annotated[Annotated[Path, AfterValidator(_certificates)] | None, _EMPTY_IS_NONE] = (
+        Field(
+            None,
+            validation_alias="KAFKA_SSL_CAFILE",
+            description="a readable file of CA certificates (PEM)",
+        )
+    )
+    ssl_certfile: Annotated[
+        Annotated[Path, AfterValidator(_certificates)] | None, _EMPTY_IS_NONE
     ] = Field(
         None,
-        validation_alias="KAFKA_SSL_CAFILE",
-        description="a readable file of CA certificates (PEM)",
+        validation_alias="KAFKA_SSL_CERTFILE",
+        description="a readable file with the certificate of this client (PEM)",
+    )
+    ssl_keyfile: Annotated[Annotated[Path, AfterValidator(_private_key)] | None, _EMPTY_IS_NONE] = (
+        Field(
+            None,
+            validation_alias="KAFKA_SSL_KEYFILE",
+            description=(
+                "a readable PEM file with the key of KAFKA_SSL_CERTFILE, PKCS#8 without a password"
+                " (`openssl pkcs8 -topk8 -nocrypt -in KEY -out NEW` makes one of another key)"
+            ),
+        )
     )
 
 
@@ -222,3 +254,19 @@ def _check_together(settings: Settings) -> None:
                     f"{variable} is not set:"
                     f" KAFKA_SECURITY_PROTOCOL={settings.security_protocol} needs it"
                 )
+    _check_key_pair(settings.ssl_certfile, settings.ssl_keyfile)
+
+
+def _check_key_pair(certfile: Path | None, keyfile: Path | None) -> None:
+    if certfile and not keyfile:
+        raise BadSetting("KAFKA_SSL_KEYFILE is not set: KAFKA_SSL_CERTFILE needs it")
+    if keyfile and not certfile:
+        raise BadSetting("KAFKA_SSL_CERTFILE is not set: KAFKA_SSL_KEYFILE needs it")
+    if certfile:
+        try:
+            ssl.create_default_context().load_cert_chain(certfile, keyfile)
+        except ssl.SSLError as error:
+            raise BadSetting(
+                f"KAFKA_SSL_KEYFILE is {str(keyfile)!r}: it must be the key of the certificate"
+                f" in KAFKA_SSL_CERTFILE ({error.reason})"
+            ) from None

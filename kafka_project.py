@@ -28,12 +28,10 @@ from typing import Any
 
 from kafka import KafkaProducer
 from kafka.errors import (
-    AuthorizationError,
     InvalidProducerEpochError,
     KafkaError,
     KafkaTimeoutError,
     ProducerFencedError,
-    SaslAuthenticationFailedError,
 )
 
 import config
@@ -42,7 +40,7 @@ from velib import cli, connection, producer_metrics, topics
 from velib.background import in_thread
 from velib.cli import local_time, log
 from velib.errors import Failure
-from velib.feed import Backoff, Feed, FeedError, Snapshot
+from velib.feed import MAX_ANSWER_BYTES, Backoff, Feed, FeedError, Snapshot
 from velib.last_poll import LastPoll, LastPollNote
 from velib.station_information import StationInformation
 
@@ -140,10 +138,11 @@ class MissingStations:
 def connect(settings: Settings) -> Iterator["Publisher"]:
     """A publisher with a producer of its own, once Kafka answers.
 
-    Raises Failure if Kafka refuses the user or another producer takes over, KafkaError for an error
+    Raises Failure if Kafka refuses for good or another producer takes over, KafkaError for an error
     after which another attempt may succeed.
     """
     topics.ensure(settings)
+    topics.refuse_compaction(settings)
     producer = KafkaProducer(
         **connection.kafka_python_options(settings),
         transactional_id=topics.transactional_id(settings),
@@ -151,6 +150,7 @@ def connect(settings: Settings) -> Iterator["Publisher"]:
         max_block_ms=TRANSACTION_TIMEOUT * 1000,
         compression_type="gzip",
         batch_size=256 * 1024,
+        max_request_size=MAX_ANSWER_BYTES,  # Kafka's own limit is for the compressed batch
         allow_auto_create_topics=False,
     )
     last_poll_note = LastPollNote(settings)
@@ -162,7 +162,9 @@ def connect(settings: Settings) -> Iterator["Publisher"]:
             f"Another kafka_project.py publishes to {settings.raw_topic} now, so this one stops:"
             " one is enough"
         ) from None
-    except (AuthorizationError, SaslAuthenticationFailedError) as error:
+    except KafkaError as error:
+        if connection.final_cause(error) is None:
+            raise
         raise Failure(connection.refusal_message(settings, error)) from None
     finally:
         last_poll_note.close()

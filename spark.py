@@ -197,6 +197,7 @@ def main() -> None:
             checkpoint.reset()
 
         def start_queries() -> Iterator[StreamingQuery]:
+            topics.refuse_compaction(settings)
             checkpoint.check()
             return start(spark, settings, checkpoint.starting_offsets(), arguments.available_now)
 

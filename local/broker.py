@@ -3,6 +3,7 @@
     python -m local.broker [--port 9092] [--data-dir .velib/kafka]    one node
     python -m local.broker --nodes 3      a cluster of three, on ports 9092, 9093 and 9094
     python -m local.broker --secure       with TLS, passwords and ACLs; prints the settings to use
+    python -m local.broker --override transaction.max.timeout.ms=30000    with a property of Kafka's
 
 Prints `ready` when it serves. The data directory keeps its records for the next start; each node
 writes its log to `kafka.log` there. When a node of the cluster ends, it is started again: meanwhile
@@ -101,7 +102,7 @@ def main() -> None:
         security = _security(command, directory) if arguments.secure else None
         for node in nodes:
             _check_free(node.port)
-            _write_configuration(node, nodes, security)
+            _write_configuration(node, nodes, security, arguments.override)
         _format(command, nodes, security)
         _serve(command, nodes, directory, lock, security)
 
@@ -128,6 +129,13 @@ def _parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--secure", action="store_true", help="TLS, a user for each script, and ACLs"
+    )
+    parser.add_argument(
+        "--override",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a property of Kafka's (may be repeated)",
     )
     arguments = parser.parse_args()
     max_port = 65536 - arguments.nodes
@@ -208,8 +216,10 @@ def _security(command: str, directory: Path) -> Security:
     return security
 
 
-def _write_configuration(node: Node, nodes: list[Node], security: Security | None) -> None:
-    """Write Kafka's two configuration files for a node."""
+def _write_configuration(
+    node: Node, nodes: list[Node], security: Security | None, overrides: list[str]
+) -> None:
+    """Write Kafka's two configuration files for a node; Kafka goes by the last of two lines."""
     node.directory.mkdir(exist_ok=True)
     text = PROPERTIES.format(
         number=node.number,
@@ -222,6 +232,7 @@ def _write_configuration(node: Node, nodes: list[Node], security: Security | Non
     )
     if security:
         text += security.properties(node.port, node.broker_port, node.controller_port)
+    text += "".join(f"{override}\n" for override in overrides)
     properties = node.directory / "server.properties"
     properties.touch(mode=0o600)
     properties.write_text(text)

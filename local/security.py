@@ -189,11 +189,13 @@ def rights(settings: Settings) -> list[tuple[str, ResourceType, str, ACLOperatio
     return [
         (PRODUCER, topic, raw, write),
         (PRODUCER, topic, raw, read),  # which snapshot was published last
+        (PRODUCER, topic, raw, ACLOperation.DESCRIBE_CONFIGS),  # whether it is compacted
         (PRODUCER, topic, stations, write),
         (PRODUCER, topic, stations, read),  # what has changed since
         (PRODUCER, ResourceType.TRANSACTIONAL_ID, topics.transactional_id(settings), write),
         (PRODUCER, group, poll_group, read),  # Kafka's word for committing an offset
         (JOB, topic, raw, read),
+        (JOB, topic, raw, ACLOperation.DESCRIBE_CONFIGS),
         (JOB, topic, final, write),
         (JOB, topic, dead_letters, write),
         (CONSUMER, topic, final, read),

@@ -1,6 +1,7 @@
 """How the scripts reach Kafka: settings for kafka-python and Spark, waiting, failures in words."""
 
 import logging
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -15,19 +16,57 @@ from velib.errors import Failure
 
 FIRST_RETRY, MAX_RETRY = 0.25, 1.0  # seconds between two attempts to reach Kafka
 QUIET_START = 1.0  # seconds: a broker that is just starting is not worth a log line
+ADDRESS_TIMEOUT = 5.0  # seconds that the addresses of Kafka's brokers have to become reachable
+NOTHING_LISTENS = "nothing listens there: `python -m local.broker` starts one here"
 
 BOOTSTRAP_ERRORS = {
     "SaslAuthenticationFailed": (
         "does not know this KAFKA_SASL_USERNAME with this KAFKA_SASL_PASSWORD"
     ),
     "UnsupportedSaslMechanism": "does not offer this KAFKA_SASL_MECHANISM",
+    "certificate has expired": "has a certificate that has expired, or the clock here is wrong",
+    "certificate is not yet valid": (
+        "has a certificate that is not valid yet, or the clock here is wrong"
+    ),
+    "certificate is not valid for '(.*?)'": (
+        "has a certificate that is not for the name {0}: name it as its certificate does"
+    ),
     "CERTIFICATE_VERIFY_FAILED": (
         "has a certificate that is not signed by those of KAFKA_SSL_CAFILE"
     ),
     "WRONG_VERSION_NUMBER": "does not speak TLS: correct KAFKA_SECURITY_PROTOCOL",
+    "ALERT_(BAD_CERTIFICATE|CERTIFICATE|UNKNOWN_CA|HANDSHAKE_FAILURE)": (
+        "asks for a certificate of this client:"
+        " set KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE to one that it trusts"
+    ),
     "Invalid frame length": "does not speak this KAFKA_SECURITY_PROTOCOL",
 }
-"""What kafka-python logs when waiting does not help, and what to say about it."""
+"""What kafka-python logs when waiting does not help (a regular expression), and what that means.
+
+The first match counts."""
+
+FINAL_ERRORS = {
+    "InvalidTransactionTimeout": (
+        "its transaction.max.timeout.ms is below the 20000 ms that a transaction of"
+        " kafka_project.py may take: raise it"
+    ),
+    "(MessageSize|RecordList|Record)TooLarge": (
+        "a record is larger than max.message.bytes of the topic allows: raise it"
+    ),
+    "InvalidTimestamp": (
+        "the clock here differs from the broker's by more than the topic allows"
+        " (message.timestamp.after.max.ms, message.timestamp.before.max.ms): correct the clocks"
+    ),
+    "Authorization|SaslAuthenticationFailed|UnsupportedSaslMechanism|SecurityDisabled": None,
+    "PolicyViolation|InvalidConfig|InvalidTopic|InvalidPartitions|InvalidReplicationFactor": None,
+    "InvalidRecord|UnsupportedForMessageFormat|UnsupportedCompression": None,
+    "UnsupportedVersion|IncompatibleBroker": None,
+}
+"""The errors of Kafka that do not pass, by the beginning of their names, and what is wrong.
+
+Without a cause the text of the error tells it. Many others that Kafka calls final do pass: another
+producer, or another query, goes on where one had to end.
+"""
 
 
 def kafka_python_options(settings: Settings) -> dict[str, Any]:
@@ -46,6 +85,9 @@ def kafka_python_options(settings: Settings) -> dict[str, Any]:
         }
     if settings.ssl_cafile:
         options["ssl_cafile"] = str(settings.ssl_cafile)
+    if settings.ssl_certfile:
+        options["ssl_certfile"] = str(settings.ssl_certfile)
+        options["ssl_keyfile"] = str(settings.ssl_keyfile)
     return options
 
 
@@ -69,6 +111,13 @@ def spark_options(settings: Settings) -> dict[str, str]:
         options |= {
             "kafka.ssl.truststore.type": "PEM",
             "kafka.ssl.truststore.location": str(settings.ssl_cafile),
+        }
+    if settings.ssl_certfile and settings.ssl_keyfile:
+        # Java takes a file that has both, or the two texts.
+        options |= {
+            "kafka.ssl.keystore.type": "PEM",
+            "kafka.ssl.keystore.certificate.chain": settings.ssl_certfile.read_text(),
+            "kafka.ssl.keystore.key": settings.ssl_keyfile.read_text(),
         }
     return options
 
@@ -103,11 +152,7 @@ def when_reachable(
         waited = time.monotonic() - started
         if not is_waiting and waited > QUIET_START:
             is_waiting = True
-            log.info(
-                "Waiting for Kafka at %s (%s). `python -m local.broker` starts one here",
-                settings.bootstrap_servers,
-                reason,
-            )
+            log.info("Waiting for Kafka at %s (%s)", settings.bootstrap_servers, reason)
         if waited + retry > timeout:
             return False
         time.sleep(retry)
@@ -120,13 +165,14 @@ def when_reachable(
 def _try(settings: Settings, do: Callable[[KafkaAdminClient], None]) -> str | None:
     """Call `do`; returns why that has to be tried again, None if it went well."""
     if not is_reachable(settings):
-        return "nothing listens there"
+        return NOTHING_LISTENS
     with BootstrapLog() as bootstrap:
         try:
             # A refused password often shows as a closed connection only. With a short backoff the
             # client asks often enough to hear the reason.
             options = kafka_python_options(settings) | {"reconnect_backoff_max_ms": 100}
             with KafkaAdminClient(**options) as admin:
+                _check_addresses(settings, admin)
                 do(admin)
         except KafkaError as error:
             if (cause := bootstrap.permanent_cause()) is not None:
@@ -135,6 +181,24 @@ def _try(settings: Settings, do: Callable[[KafkaAdminClient], None]) -> str | No
                 raise Failure(refusal_message(settings, error)) from None
             return str(error) or type(error).__name__
     return None
+
+
+def _check_addresses(settings: Settings, admin: KafkaAdminClient) -> None:
+    """Raise Failure if Kafka gives addresses of its brokers none of which can be reached from here.
+
+    The broker that has answered is one of them, so it is not that all are away. Waiting would not
+    help: a broker has to be started anew with other addresses, or this machine needs other names.
+    """
+    addresses = [f"{broker.host}:{broker.port}" for broker in admin._manager.cluster.brokers()]
+    deadline = time.monotonic() + ADDRESS_TIMEOUT
+    while not any(listens(address) for address in addresses):
+        if time.monotonic() > deadline:
+            raise Failure(
+                f"Kafka was reached at {settings.bootstrap_servers}, but says that it lives at"
+                f" {', '.join(addresses)}, which cannot be reached from here:"
+                " correct advertised.listeners of that Kafka"
+            )
+        time.sleep(MAX_RETRY)
 
 
 class BootstrapLog(logging.Handler):
@@ -161,9 +225,10 @@ class BootstrapLog(logging.Handler):
 
     def permanent_cause(self) -> str | None:
         """What is wrong if waiting does not help, as the end of "Kafka at … …"; else None."""
+        log_text = "\n".join(self.lines)
         for sign, cause in BOOTSTRAP_ERRORS.items():
-            if any(sign in line for line in self.lines):
-                return cause
+            if match := re.search(sign, log_text):
+                return cause.format(*match.groups())
         return None
 
 
@@ -176,10 +241,23 @@ def is_transient(error: KafkaError) -> bool:
     return error.retriable or isinstance(error, UnknownBrokerIdError)
 
 
+def final_cause(error: Exception) -> str | None:
+    """What is wrong if Kafka would refuse the same again, also after a reconnect; else None.
+
+    kafka-python wraps many errors, and Spark gives those of Java: their names are in the text.
+    """
+    text = f"{type(error).__name__}: {error}"
+    for sign, cause in FINAL_ERRORS.items():
+        if re.search(rf"({sign})\w*(Error|Exception|Version)\b", text):
+            return cause or str(error)
+    return None
+
+
 def refusal_message(settings: Settings, error: KafkaError | str) -> str:
     """The line for an error that is not transient."""
     user = f" the user {settings.sasl_username}" if settings.sasl_username else ""
-    return f"Kafka at {settings.bootstrap_servers} refused{user}: {error}"
+    cause = error if isinstance(error, str) else final_cause(error) or error
+    return f"Kafka at {settings.bootstrap_servers} refused{user}: {cause}"
 
 
 def no_answer_message(settings: Settings) -> str:

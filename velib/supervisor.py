@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from types import FrameType
 
-from kafka.errors import AuthorizationError, KafkaError, SaslAuthenticationFailedError
+from kafka.errors import KafkaError
 from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
@@ -254,11 +254,12 @@ def permanent_cause(error: Exception, settings: Settings) -> str | None:
         )
     if "Failed to find data source: kafka" in text or "DATA_SOURCE_NOT_FOUND" in text:
         return f"Spark has no Kafka connector: give spark-submit --packages {CONNECTOR}"
-    is_refusal = isinstance(error, AuthorizationError | SaslAuthenticationFailedError)
-    if is_refusal or re.search(r"(Authoriz|Authentic)ationE", text):
+    if re.search(r"(Authoriz|Authentic)ationE", text):
         cause = re.search(r"Not authorized[^\n]*|Authentication failed[^\n]*", text)
         cause = cause or re.search(r"\w*Authoriz\w*", text)
         return connection.refusal_message(settings, cause[0] if cause else _first_line(error))
+    if (refusal := connection.final_cause(error)) is not None:
+        return connection.refusal_message(settings, refusal.strip().partition("\n")[0])
     if isinstance(error, Py4JNetworkError | ConnectionError):
         return f"Spark's Java process has ended: see {JVM_LOG}"
     return None

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.admin import ConfigResource
 from kafka.errors import TopicAlreadyExistsError, for_code
 
 from config import Settings
 from velib import connection
 from velib.cli import local_time, log
+from velib.errors import Failure
 
 DAY_MS = 24 * 3600 * 1000
 CLOCK_TOLERANCE = 3600  # seconds that a snapshot may be ahead of the clock that it is compared with
@@ -78,6 +80,22 @@ def _make_missing(admin: KafkaAdminClient, topics: dict[str, dict[str, str]]) ->
             raise error(message)
         log.info("Made the topic %s", name)
     admin.wait_for_topics(list(topics))
+
+
+def refuse_compaction(settings: Settings) -> None:
+    """Raise Failure if the raw topic is compacted: its snapshots lose stations; raises KafkaError.
+
+    A user without the right to read the topic's configuration is not told it, and goes on.
+    """
+    resource = ConfigResource("TOPIC", settings.raw_topic, ["cleanup.policy"])
+    with KafkaAdminClient(**connection.kafka_python_options(settings)) as admin:
+        configurations = admin.describe_configs([resource])["topic"][settings.raw_topic]
+    policy = configurations.get("cleanup.policy", {}).get("value", "")
+    if "compact" in policy:
+        raise Failure(
+            f"The topic {settings.raw_topic} has cleanup.policy={policy}, which removes stations"
+            " from its snapshots: set it to delete, or name another topic in VELIB_RAW_TOPIC"
+        )
 
 
 def identity(settings: Settings) -> str:

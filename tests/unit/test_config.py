@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import certifi
 import pytest
 
 import config
+from tests.certificates import make_certificate, openssl
 from velib.errors import BadSetting
 
 
@@ -59,6 +61,11 @@ def test_defaults_are_those_of_the_readme() -> None:
         ("KAFKA_SECURITY_PROTOCOL", "TLS", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"),
         ("KAFKA_SASL_MECHANISM", "GSSAPI", "SCRAM-SHA-512"),
         ("KAFKA_SSL_CAFILE", "/no/such/file.pem", "readable file"),
+        ("KAFKA_SSL_CAFILE", __file__, "a readable file of CA certificates (PEM)"),
+        ("KAFKA_SSL_CERTFILE", "/no/such/file.pem", "readable file"),
+        ("KAFKA_SSL_CERTFILE", __file__, "the certificate of this client (PEM)"),
+        ("KAFKA_SSL_KEYFILE", "/no/such/file.pem", "readable PEM file"),
+        ("KAFKA_SSL_KEYFILE", certifi.where(), "openssl pkcs8 -topk8"),
     ],
 )
 def test_a_bad_value_gives_one_line_with_variable_value_and_what_is_allowed(
@@ -130,6 +137,8 @@ def test_empty_kafka_settings_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
         "KAFKA_SASL_USERNAME",
         "KAFKA_SASL_PASSWORD",
         "KAFKA_SSL_CAFILE",
+        "KAFKA_SSL_CERTFILE",
+        "KAFKA_SSL_KEYFILE",
     ):
         monkeypatch.setenv(variable, "")
     settings = config.load()
@@ -138,3 +147,43 @@ def test_empty_kafka_settings_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
         None,
         None,
     )
+
+
+def test_a_certificate_needs_its_key_and_a_key_its_certificate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    certificate, key = make_certificate(Path(), "mine")
+    _, other_key = make_certificate(Path(), "other")
+    monkeypatch.setenv("KAFKA_SSL_CERTFILE", str(certificate))
+    with pytest.raises(BadSetting, match="KAFKA_SSL_KEYFILE is not set"):
+        config.load()
+    monkeypatch.setenv("KAFKA_SSL_KEYFILE", str(other_key))
+    with pytest.raises(BadSetting, match=r"KAFKA_SSL_KEYFILE is 'other\.key': it must be the key"):
+        config.load()
+    monkeypatch.setenv("KAFKA_SSL_KEYFILE", str(key))
+    assert config.load().ssl_keyfile == key
+    monkeypatch.delenv("KAFKA_SSL_CERTFILE")
+    with pytest.raises(BadSetting, match="KAFKA_SSL_CERTFILE is not set"):
+        config.load()
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        ("rsa", "-traditional"),
+        ("pkcs8", "-topk8", "-passout", "pass:secret"),
+    ],
+)
+def test_a_key_that_java_cannot_read_is_refused_with_the_command_that_converts_it(
+    monkeypatch: pytest.MonkeyPatch, convert: tuple[str, ...]
+) -> None:
+    certificate, key = make_certificate(Path(), "mine")
+    openssl(*convert, "-in", key, "-out", "old.key")
+    monkeypatch.setenv("KAFKA_SSL_CERTFILE", str(certificate))
+    monkeypatch.setenv("KAFKA_SSL_KEYFILE", "old.key")
+    with pytest.raises(BadSetting, match=r"KAFKA_SSL_KEYFILE is 'old\.key'") as error:
+        config.load()
+    command = str(error.value).split("`")[1].replace("KEY", "old.key").replace("NEW", "new.key")
+    openssl(*command.split()[1:], "-passin", "pass:secret")
+    monkeypatch.setenv("KAFKA_SSL_KEYFILE", "new.key")
+    assert config.load().ssl_keyfile == Path("new.key")

@@ -3,16 +3,25 @@
 import logging
 from pathlib import Path
 
+import certifi
 import pytest
 from kafka.errors import (
+    IncompatibleBrokerVersion,
+    KafkaError,
     KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    NotEnoughReplicasError,
     NotLeaderForPartitionError,
+    PolicyViolationError,
     SaslAuthenticationFailedError,
     TopicAuthorizationFailedError,
     UnknownBrokerIdError,
+    UnknownProducerIdError,
 )
 
 import config
+from kafka_project import TRANSACTION_TIMEOUT
+from tests.certificates import make_certificate
 from velib import connection
 from velib.connection import BootstrapLog
 
@@ -20,7 +29,7 @@ from velib.connection import BootstrapLog
 @pytest.fixture
 def sasl(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """The settings of a user of a secure Kafka; a test may set others."""
-    Path("ca.pem").touch()
+    Path("ca.pem").write_text(Path(certifi.where()).read_text())
     for name, value in {
         "KAFKA_BOOTSTRAP_SERVERS": "one:9092,two:9093",
         "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
@@ -43,6 +52,18 @@ def test_both_clients_get_the_same_settings() -> None:
     assert for_python["sasl_mechanism"] == for_spark["kafka.sasl.mechanism"] == "SCRAM-SHA-512"
     assert for_python["ssl_cafile"] == for_spark["kafka.ssl.truststore.location"] == "ca.pem"
     assert for_spark["kafka.ssl.truststore.type"] == "PEM"
+
+
+def test_both_clients_get_the_certificate_and_its_key(sasl: pytest.MonkeyPatch) -> None:
+    certificate, key = make_certificate(Path(), "mine")
+    sasl.setenv("KAFKA_SSL_CERTFILE", str(certificate))
+    sasl.setenv("KAFKA_SSL_KEYFILE", str(key))
+    for_python = connection.kafka_python_options(config.load())
+    for_spark = connection.spark_options(config.load())
+    assert (for_python["ssl_certfile"], for_python["ssl_keyfile"]) == ("mine.pem", "mine.key")
+    assert for_spark["kafka.ssl.keystore.type"] == "PEM"
+    assert for_spark["kafka.ssl.keystore.certificate.chain"] == certificate.read_text()
+    assert for_spark["kafka.ssl.keystore.key"] == key.read_text()
 
 
 @pytest.mark.parametrize(
@@ -107,6 +128,17 @@ def test_without_security_no_user_and_no_certificate_is_given(sasl: pytest.Monke
             "has a certificate that is not signed by those of KAFKA_SSL_CAFILE",
         ),
         (
+            "Bootstrap connection to bootstrap-0 failed: [SSL: CERTIFICATE_VERIFY_FAILED]"
+            " certificate verify failed: certificate has expired (_ssl.c:1016)",
+            "has a certificate that has expired, or the clock here is wrong",
+        ),
+        (
+            "Bootstrap connection to bootstrap-0 failed: [SSL: CERTIFICATE_VERIFY_FAILED]"
+            " certificate verify failed: IP address mismatch, certificate is not valid for"
+            " '127.0.0.1'. (_ssl.c:1016)",
+            "has a certificate that is not for the name 127.0.0.1: name it as its certificate does",
+        ),
+        (
             "Bootstrap connection to bootstrap-0 failed: [SSL: WRONG_VERSION_NUMBER] wrong version",
             "does not speak TLS: correct KAFKA_SECURITY_PROTOCOL",
         ),
@@ -151,3 +183,42 @@ def test_a_refusal_names_the_kafka_and_the_user(sasl: pytest.MonkeyPatch) -> Non
 def test_a_kafka_that_does_not_answer_is_named() -> None:
     message = connection.no_answer_message(config.load())
     assert message == "Kafka at localhost:9092 does not answer: waiting for it"
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (
+            KafkaError(
+                "Unexpected error in InitProducerIdResponse: InvalidTransactionTimeoutError"
+            ),
+            f"its transaction.max.timeout.ms is below the {TRANSACTION_TIMEOUT * 1000} ms that a"
+            " transaction of kafka_project.py may take: raise it",
+        ),
+        (
+            MessageSizeTooLargeError(),
+            "a record is larger than max.message.bytes of the topic allows: raise it",
+        ),
+        (
+            Exception("Job aborted: org.apache.kafka.common.errors.RecordTooLargeException: large"),
+            "a record is larger than max.message.bytes of the topic allows: raise it",
+        ),
+        (
+            PolicyViolationError("three replicas at least"),
+            "[Error 44] PolicyViolationError: three replicas at least",
+        ),
+        (
+            TopicAuthorizationFailedError("velib-projet"),
+            "[Error 29] TopicAuthorizationFailedError: velib-projet",
+        ),
+        (IncompatibleBrokerVersion("too old"), "[Error 35] IncompatibleBrokerVersion: too old"),
+        (KafkaTimeoutError("no answer for 20 s"), None),
+        (NotEnoughReplicasError(), None),
+        (UnknownProducerIdError(), None),
+        (KafkaError("Unexpected error in InitProducerIdResponse: NotCoordinatorError"), None),
+    ],
+)
+def test_an_error_that_does_not_pass_tells_what_is_wrong(
+    error: Exception, cause: str | None
+) -> None:
+    assert connection.final_cause(error) == cause
