@@ -15,12 +15,15 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from velib.cli import masked
 from velib.errors import BadSetting
 
 CACHE_DIR = Path.home() / ".cache" / "velib-projet"
 """What is fetched once for this user: Spark's Kafka connector and Kafka itself."""
 
 ALL = "all"
+
+SECRETS = ("VELIB_API_KEY", "KAFKA_SASL_PASSWORD")
 
 
 def _must(condition: object) -> None:
@@ -37,7 +40,13 @@ def _url(text: str) -> str:
         and url.port != 0
         and not re.search(r"\s", text)
     )
-    return text.rstrip("/")
+    return text
+
+
+def _header(text: str | None) -> str | None:
+    """A text that can be sent as the value of an HTTP header."""
+    _must(re.fullmatch(r"[!-~]+", text or "none"))
+    return text
 
 
 def _stations(text: str) -> tuple[str, ...] | str:
@@ -67,7 +76,7 @@ def _matches(pattern: str) -> AfterValidator:
 
 
 def _readable_file(path: Path) -> Path:
-    _must(path.is_file() and os.access(path, os.R_OK))
+    _must(os.access(path, os.R_OK) and path.is_file())
     return path
 
 
@@ -107,6 +116,11 @@ class Settings(BaseSettings):
         "https://velib-metropole-opendata.smovengo.cloud/opendata/Velib_Metropole",
         validation_alias="VELIB_API_URL",
         description="a URL that starts with http:// or https://",
+    )
+    api_key: Annotated[SecretStr | None, BeforeValidator(_header), _EMPTY_IS_NONE] = Field(
+        None,
+        validation_alias="VELIB_API_KEY",
+        description="a key of ASCII letters, digits and signs, without spaces",
     )
     stations: Annotated[tuple[str, ...] | Literal["all"], NoDecode, BeforeValidator(_stations)] = (
         Field(
@@ -226,8 +240,14 @@ def under_spark_submit() -> bool:
 
 def _line(location: int | str, value: object) -> str:
     field = next(f for f in Settings.model_fields.values() if f.validation_alias == location)
-    shown = "(not shown)" if location == "KAFKA_SASL_PASSWORD" else repr(str(value))[:200]
-    return f"{location} is {shown}: it must be {field.description}"
+    return f"{location} is {_shown(location, str(value))}: it must be {field.description}"
+
+
+def _shown(location: int | str, value: str) -> str:
+    """A setting's value as a line may show it: it may hold a secret, also where none belongs."""
+    if location in SECRETS or "PRIVATE KEY" in value:
+        return "(not shown)"
+    return repr(masked(value) if location == "VELIB_API_URL" else value)[:200]
 
 
 def _check_together(settings: Settings) -> None:

@@ -37,10 +37,12 @@ from kafka.errors import (
 import config
 from config import Settings
 from velib import cli, connection, producer_metrics, topics
+from velib.api import MAX_ANSWER_BYTES, FeedError
 from velib.background import in_thread
 from velib.cli import local_time, log
 from velib.errors import Failure
-from velib.feed import MAX_ANSWER_BYTES, Backoff, Feed, FeedError, Snapshot
+from velib.feed import Backoff, Feed, Snapshot
+from velib.feed_watch import FeedWatch
 from velib.last_poll import LastPoll, LastPollNote
 from velib.station_information import StationInformation
 
@@ -56,7 +58,8 @@ def main() -> None:
     arguments = _parse_arguments()
     settings = config.load()
     producer_metrics.serve(settings.metrics_port)
-    feed = Feed(settings.api_url)
+    feed = Feed(settings)
+    feed_watch = FeedWatch()
     missing_stations = MissingStations(settings)
     information = StationInformation(settings)
     information_timeout = None if arguments.once else INFORMATION_TIMEOUT
@@ -65,6 +68,7 @@ def main() -> None:
             with connect(settings) as publisher:
                 polls = poll(feed, settings.poll_seconds, publisher.note)
                 for snapshot in read_once(feed) if arguments.once else polls:
+                    feed_watch.warn(snapshot)
                     missing_stations.warn(snapshot)
                     publisher.publish(snapshot)
                     information.publish_changes(publisher.publish_stations, information_timeout)
@@ -108,7 +112,7 @@ def poll(feed: Feed, poll_seconds: float, note: Callable[[LastPoll], None]) -> I
         except FeedError as error:
             problem = str(error)
             producer_metrics.poll_failed(error.kind)
-            pause = max(backoff.failed(problem), error.retry_after)
+            pause = backoff.failed(error)
         else:
             backoff.recovered()
             yield snapshot
@@ -155,7 +159,7 @@ def connect(settings: Settings) -> Iterator["Publisher"]:
     )
     last_poll_note = LastPollNote(settings)
     try:
-        producer.init_transactions()  # Kafka ends a transaction that the producer before left open
+        _init_transactions(producer)
         yield Publisher(settings, producer, last_poll_note, topics.newest_snapshot(settings))
     except (ProducerFencedError, InvalidProducerEpochError):
         raise Failure(
@@ -173,6 +177,17 @@ def connect(settings: Settings) -> Iterator["Publisher"]:
         producer._sender.force_close()
         with suppress(KafkaError):
             producer.close(timeout=1)
+
+
+def _init_transactions(producer: KafkaProducer) -> None:
+    """Have Kafka end a transaction that the producer before left open; raises KafkaError."""
+    try:
+        producer.init_transactions()
+    except KafkaTimeoutError:
+        raise KafkaTimeoutError(
+            f"it offers no transactions, tried for {TRANSACTION_TIMEOUT} s: has it as many brokers"
+            " as its transaction.state.log.replication.factor says?"
+        ) from None
 
 
 class Publisher:
@@ -239,11 +254,12 @@ class Publisher:
         producer ends its transaction, or waits for the end of its commit.
         """
         begun = time.time()
-        transaction = in_thread(lambda: self._publish_in_transaction(topic, records))
-        if not futures.wait([transaction], SLOW_TRANSACTION).done:
-            log.warning(connection.no_answer_message(self.settings))
-        if not futures.wait([transaction], TRANSACTION_TIMEOUT - SLOW_TRANSACTION).done:
-            raise KafkaTimeoutError(f"no answer for {TRANSACTION_TIMEOUT} s")
+        with connection.SendLog() as sending:
+            transaction = in_thread(lambda: self._publish_in_transaction(topic, records))
+            if not futures.wait([transaction], SLOW_TRANSACTION).done:
+                log.warning(connection.no_answer_message(self.settings, sending.reason()))
+            if not futures.wait([transaction], TRANSACTION_TIMEOUT - SLOW_TRANSACTION).done:
+                raise KafkaTimeoutError(f"{sending.reason()} for {TRANSACTION_TIMEOUT} s")
         try:
             return transaction.result()
         except (ProducerFencedError, InvalidProducerEpochError):

@@ -199,10 +199,10 @@ class Pipeline:
         simulator.wait_for("VELIB_API_URL")
         return simulator
 
-    def start_broker(self) -> Script:
+    def start_broker(self, *options: str) -> Script:
         """Start a Kafka of this pipeline's own, at the address that was given to `use`."""
         port = self.settings.bootstrap_servers.rpartition(":")[2]
-        return self.start("-m", "local.broker", "--port", port, "--data-dir", "own")
+        return self.start("-m", "local.broker", "--port", port, "--data-dir", "own", *options)
 
     def write(self, topic: str, *records: tuple[bytes | None, bytes | None]) -> None:
         """Put records (key and value) into a topic; raises KafkaError."""

@@ -6,6 +6,7 @@ Log lines go to stderr. An error is one line, and Ctrl-C or SIGTERM leaves no tr
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -41,6 +42,11 @@ def printable(text: str) -> str:
         if text.isprintable()
         else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
     )
+
+
+def masked(url: str) -> str:
+    """The URL without what may be secret: user information and query string."""
+    return re.sub(r"\?.*", "?***", re.sub(r"^(\w+://)?.*@", r"\1***@", url))
 
 
 def local_time(epoch_seconds: float) -> str:

@@ -5,7 +5,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.errors import KafkaError, UnknownBrokerIdError
@@ -201,15 +201,18 @@ def _check_addresses(settings: Settings, admin: KafkaAdminClient) -> None:
         time.sleep(MAX_RETRY)
 
 
-class BootstrapLog(logging.Handler):
-    """Collects why kafka-python could not connect: only its log says that, its error does not."""
+AnyLog = TypeVar("AnyLog", bound="ClientLog")
 
-    def __init__(self) -> None:
+
+class ClientLog(logging.Handler):
+    """Collects what a module of kafka-python logs: its errors do not always say why."""
+
+    def __init__(self, module: str) -> None:
         super().__init__()
         self.lines: list[str] = []
-        self.logger = logging.getLogger("kafka.net.manager")
+        self.logger = logging.getLogger(module)
 
-    def __enter__(self) -> "BootstrapLog":
+    def __enter__(self: AnyLog) -> AnyLog:
         self.logger.setLevel(logging.WARNING)
         self.logger.propagate = False
         self.logger.addHandler(self)
@@ -223,13 +226,32 @@ class BootstrapLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.append(record.getMessage())
 
+
+class BootstrapLog(ClientLog):
+    """Why kafka-python could not connect."""
+
+    def __init__(self) -> None:
+        super().__init__("kafka.net.manager")
+
     def permanent_cause(self) -> str | None:
         """What is wrong if waiting does not help, as the end of "Kafka at … …"; else None."""
-        log_text = "\n".join(self.lines)
+        text = "\n".join(self.lines)
         for sign, cause in BOOTSTRAP_ERRORS.items():
-            if match := re.search(sign, log_text):
+            if match := re.search(sign, text):
                 return cause.format(*match.groups())
         return None
+
+
+class SendLog(ClientLog):
+    """Why kafka-python sends records again and again."""
+
+    def __init__(self) -> None:
+        super().__init__("kafka.producer.sender")
+
+    def reason(self) -> str:
+        """Kafka's last answer to records that are sent again; "no answer" if it has given none."""
+        answers = re.findall(r"retrying \(.*?\): (.*)", "\n".join(self.lines))
+        return answers[-1] if answers else "no answer"
 
 
 def is_transient(error: KafkaError) -> bool:
@@ -260,9 +282,10 @@ def refusal_message(settings: Settings, error: KafkaError | str) -> str:
     return f"Kafka at {settings.bootstrap_servers} refused{user}: {cause}"
 
 
-def no_answer_message(settings: Settings) -> str:
-    """The line for a Kafka that does not answer any more."""
-    return f"Kafka at {settings.bootstrap_servers} does not answer: waiting for it"
+def no_answer_message(settings: Settings, reason: str = "no answer") -> str:
+    """The line for a Kafka that does not answer any more, or has only errors as its answer."""
+    fault = "does not answer" if reason == "no answer" else f"takes no records ({reason})"
+    return f"Kafka at {settings.bootstrap_servers} {fault}: waiting for it"
 
 
 def is_reachable(settings: Settings) -> bool:

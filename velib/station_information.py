@@ -16,9 +16,10 @@ from typing import Any
 
 from config import Settings
 from velib import topics
+from velib.api import FeedError
 from velib.background import in_thread
 from velib.cli import log
-from velib.feed import Feed, FeedError
+from velib.feed import Feed
 
 INTERVAL = 3600.0  # seconds between two looks at the feed
 RETRY_INTERVAL = 300.0  # seconds after a look that failed
@@ -90,7 +91,7 @@ class StationInformation:
 
 def changes(settings: Settings) -> Changes:
     """The entries of the feed that the topic does not hold; raises FeedError, KafkaError."""
-    stations = Feed(settings.api_url).station_information()
+    stations = Feed(settings).station_information()
     records = [record for record in map(to_record, stations) if record is not None]
     held = topics.latest_values(settings, settings.station_topic)
     changed = [(key, value) for key, value in dict(records).items() if held.get(key) != value]

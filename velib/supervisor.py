@@ -227,11 +227,14 @@ def _records_up_to(offsets: str) -> int:
 
 
 def _log_dead_letters(progress: StreamingQueryProgress) -> None:
+    dead_letters = progress.sink.numOutputRows
+    could_count = dead_letters < progress.numInputRows
     log.warning(
-        "batch %d: %d dead letters, most of them: %s",
+        "batch %d: %d dead letters, most of them: %s%s",
         progress.batchId,
-        progress.sink.numOutputRows,
+        dead_letters,
         progress.observedMetrics["parsed"].commonest_reason,
+        "" if could_count else ". Nothing could be counted: the feed has probably changed its form",
     )
 
 

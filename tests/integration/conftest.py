@@ -28,7 +28,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Secur
 
 
 @pytest.fixture
-def pipeline(kafka: tuple[str, Security], tmp_path: Path) -> Iterator[Pipeline]:
+def pipeline(kafka: tuple[str, Security | None], tmp_path: Path) -> Iterator[Pipeline]:
     """A pipeline on the shared Kafka, with a user for each script. No script prints a traceback."""
     servers, security = kafka
     pipeline = Pipeline(servers, tmp_path, security)

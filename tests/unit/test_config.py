@@ -149,6 +149,36 @@ def test_empty_kafka_settings_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("VELIB_API_URL", "http//me:SECRET@host/x?apikey=SECRET"),
+        ("VELIB_API_URL", "http://me:SEC/RET-SECRET@host/x"),
+        ("VELIB_API_URL", "me:SECRET@host"),
+        ("VELIB_API_KEY", "a SECRET"),
+        ("VELIB_API_KEY", "SECRÉT-SECRET"),
+        ("KAFKA_SSL_KEYFILE", "-----BEGIN PRIVATE KEY-----\nSECRET\n-----END PRIVATE KEY-----"),
+        ("KAFKA_SSL_CERTFILE", "-----BEGIN PRIVATE KEY-----" + "SECRET" * 1000),
+    ],
+)
+def test_the_line_of_a_bad_value_has_no_secret(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(BadSetting, match=variable) as error:
+        config.load()
+    assert "SECRET" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_key_of_the_api_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config.load().api_key is None
+    monkeypatch.setenv("VELIB_API_KEY", "SECRET")
+    assert "SECRET" not in repr(config.load())
+    monkeypatch.setenv("VELIB_API_KEY", "")
+    assert config.load().api_key is None
+
+
 def test_a_certificate_needs_its_key_and_a_key_its_certificate(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

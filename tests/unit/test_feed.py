@@ -1,7 +1,9 @@
 """The feed over HTTP: a real server on localhost that misbehaves in every way that is known."""
 
+import codecs
 import gzip
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -12,10 +14,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import psutil
 import pytest
 
+from config import Settings
 from local.broker import free_port
 from tests.expected import feed, station
-from velib import feed as feed_module
-from velib.feed import Backoff, Feed, FeedError, Snapshot, parse
+from velib import api
+from velib.api import FeedError
+from velib.cli import local_time
+from velib.feed import Backoff, Feed, Snapshot, parse
+from velib.feed_watch import FeedWatch
 
 GOOD = json.dumps(feed(1732004538, station())).encode()
 INFORMATION = [{"stationCode": "16107", "name": "Benjamin Godard", "lat": 48.86, "lon": 2.27}]
@@ -62,6 +68,14 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(gzip.compress(GOOD), 200, {"Content-Encoding": "gzip"})
         elif self.path == "/good/station_information.json":
             self.answer(json.dumps({"data": {"stations": INFORMATION}}).encode(), 200)
+        elif kind.startswith("at-") and kind[3:].isdecimal():
+            self.answer(json.dumps(feed(int(kind[3:]), station())).encode(), 200)
+        elif kind == "chunked":
+            self.head({"Transfer-Encoding": "chunked"})
+            for part in (GOOD[:50], GOOD[50:], b""):
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+        elif kind == "bom":
+            self.answer(codecs.BOM_UTF8 + GOOD, 200)
         elif kind == "only-for-us" and self.headers["User-Agent"] != "velib-projet/1.0":
             self.answer(b"", 403)
         else:
@@ -93,18 +107,22 @@ def server() -> Iterator[str]:
         http.shutdown()
 
 
-@pytest.mark.parametrize("kind", ["good", "gzip", "only-for-us"])
+def _feed(url: str) -> Feed:
+    return Feed(Settings(VELIB_API_URL=url))
+
+
+@pytest.mark.parametrize("kind", ["good", "gzip", "chunked", "bom", "only-for-us"])
 def test_a_good_answer_is_a_snapshot(server: str, kind: str) -> None:
-    assert Feed(f"{server}/{kind}").snapshot() == Snapshot(1732004538, [station()])
+    assert _feed(f"{server}/{kind}").snapshot() == Snapshot(1732004538, [station()])
 
 
 def test_the_information_is_the_stations_of_its_own_file(server: str) -> None:
-    assert Feed(f"{server}/good").station_information() == INFORMATION
+    assert _feed(f"{server}/good").station_information() == INFORMATION
 
 
 def test_a_failure_of_the_information_names_its_file(server: str) -> None:
     with pytest.raises(FeedError, match=r"/404/station_information\.json refuses: 404"):
-        Feed(f"{server}/404").station_information()
+        _feed(f"{server}/404").station_information()
 
 
 @pytest.mark.parametrize(
@@ -112,7 +130,9 @@ def test_a_failure_of_the_information_names_its_file(server: str) -> None:
     [
         ("500", "refuses: 500", "http_status"),
         ("503", "refuses: 503", "http_status"),
-        ("403", "refuses: 403", "http_status"),
+        ("304", "refuses: 304", "http_status"),
+        ("401", r"refuses: 401 .*the address may need a key: VELIB_API_KEY", "http_status"),
+        ("403", r"refuses: 403 .*the address may need a key: VELIB_API_KEY", "http_status"),
         ("later", "refuses: 429", "http_status"),
         ("circle", "it redirects in a circle", "unreachable"),
         ("no-answer", "no answer for", "timeout"),
@@ -125,11 +145,11 @@ def test_a_failure_of_the_information_names_its_file(server: str) -> None:
 def test_each_failure_of_the_api_is_one_clear_line_and_has_a_kind(
     server: str, kind: str, reason: str, error_kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed_module, "READ_TIMEOUT", 1)
-    monkeypatch.setattr(feed_module, "TOTAL_TIMEOUT", 1)
+    monkeypatch.setattr(api, "READ_TIMEOUT", 1)
+    monkeypatch.setattr(api, "TOTAL_TIMEOUT", 1)
     before = psutil.Process().memory_info().rss
     with pytest.raises(FeedError, match=reason) as error:
-        Feed(f"{server}/{kind}").snapshot()
+        _feed(f"{server}/{kind}").snapshot()
     assert "\n" not in str(error.value)
     assert error.value.kind == error_kind
     if kind == "huge":
@@ -138,7 +158,7 @@ def test_each_failure_of_the_api_is_one_clear_line_and_has_a_kind(
 
 def test_a_refused_connection_is_one_clear_line() -> None:
     with pytest.raises(FeedError, match="connection refused") as error:
-        Feed(f"http://127.0.0.1:{free_port()}").snapshot()
+        _feed(f"http://127.0.0.1:{free_port()}").snapshot()
     assert error.value.kind == "unreachable"
 
 
@@ -156,29 +176,30 @@ def test_the_wait_that_the_server_asks_for_is_in_the_error(
     server: str, kind: str, least: float, most: float
 ) -> None:
     with pytest.raises(FeedError) as error:
-        Feed(f"{server}/{kind}").snapshot()
+        _feed(f"{server}/{kind}").snapshot()
     assert least <= error.value.retry_after <= most
 
 
 def test_the_pauses_grow_up_to_five_minutes_and_begin_again_after_a_recovery() -> None:
     backoff = Backoff(first_pause=5)
-    pauses = [backoff.failed("no answer") for _ in range(9)]
+    pauses = [backoff.failed(FeedError("no answer", "timeout")) for _ in range(9)]
     assert pauses == [5, 10, 20, 40, 80, 160, 300, 300, 300]
     backoff.recovered()
-    assert backoff.failed("no answer") == 5
+    assert backoff.failed(FeedError("no answer", "timeout")) == 5
+    assert backoff.failed(FeedError("too many requests", "http_status", retry_after=120)) == 120
 
 
 def test_each_reason_is_logged_once_and_the_recovery_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="velib")
     backoff = Backoff(first_pause=5)
     backoff.recovered()
-    for reason in ("refused", "refused", "no answer", "no answer"):
-        backoff.failed(reason)
+    for number, reason in enumerate(("refused", "refused", "no answer", "no answer")):
+        backoff.failed(FeedError(reason, "timeout", details=f" at {number} o'clock"))
     backoff.recovered()
     backoff.recovered()
     assert caplog.messages == [
-        "refused. Trying again, with growing pauses",
-        "no answer. Trying again, with growing pauses",
+        "refused at 0 o'clock. Trying again, with growing pauses",
+        "no answer at 2 o'clock. Trying again, with growing pauses",
         "The feed is back after 0 s",
     ]
 
@@ -224,7 +245,88 @@ def test_a_snapshot_of_next_year_is_refused_and_one_of_a_fast_clock_is_not() -> 
     assert parse(json.dumps(feed(now + 60, station())).encode()).last_updated == now + 60
 
 
+@pytest.mark.parametrize(
+    ("api_clock", "verdict"),
+    [
+        (None, "This machine's clock may be wrong: the API does not give its own"),
+        (3 * 3600, "This machine's clock is wrong: the API's says {}"),
+        (0, "The time stamp is wrong: the API's own clock says {}"),
+    ],
+)
+def test_a_snapshot_of_the_future_is_refused_with_both_times_and_the_clock_that_is_wrong(
+    api_clock: int | None, verdict: str
+) -> None:
+    """`api_clock`: the seconds by which the API's clock is ahead of this machine's."""
+    now = int(time.time())
+    body = json.dumps(feed(now + 3 * 3600, station())).encode()
+    with pytest.raises(FeedError) as error:
+        parse(body, None if api_clock is None else now + api_clock)
+    text = str(error.value)
+    assert text.startswith(f"The feed's time stamp is in the future: {local_time(now + 3 * 3600)},")
+    assert re.search(rf"this machine's clock says ({local_time(now)}|{local_time(now + 1)})", text)
+    assert text.endswith(verdict.format(local_time(now + (api_clock or 0))))
+
+
+def test_a_time_stamp_in_milliseconds_is_refused_as_it_stands() -> None:
+    with pytest.raises(FeedError, match="in the future: 1732004538000, while"):
+        parse(json.dumps(feed(1732004538000, station())).encode())
+
+
+def test_the_clock_of_the_api_is_that_of_its_answer(server: str) -> None:
+    in_three_hours = int(time.time()) + 3 * 3600
+    with pytest.raises(FeedError, match="The time stamp is wrong: the API's own clock says"):
+        _feed(f"{server}/at-{in_three_hours}").snapshot()
+
+
 def test_one_bad_station_among_good_ones_does_not_stop_the_snapshot() -> None:
     stations = [station(), None, {"stationCode": None}]
     body = json.dumps({"lastUpdatedOther": 1732004538, "data": {"stations": stations}})
     assert parse(body.encode()) == Snapshot(1732004538, stations)
+
+
+def test_a_feed_that_stands_still_is_warned_of_once_and_that_it_moves_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", logger="velib")
+    watch = FeedWatch(standstill=0.2)
+    old, same, new = (Snapshot(last_updated, [station()]) for last_updated in (60, 120, 180))
+    watch.warn(same)
+    watch.warn(same)
+    assert caplog.messages == []
+    while not caplog.messages:
+        watch.warn(same)
+        watch.warn(old)  # of a cache that lags behind
+    watch.warn(same)
+    watch.warn(new)
+    watch.warn(new)
+    still, moves = caplog.messages
+    assert still == (
+        f"The feed has stood still since its snapshot of {local_time(120)}: no newer one for 0 s"
+    )
+    assert moves == "The feed moves again after 0 s"
+
+
+def test_a_feed_that_stood_still_can_do_so_again(caplog: pytest.LogCaptureFixture) -> None:
+    watch = FeedWatch(standstill=0)
+    for last_updated in (60, 60, 60, 120, 120, 120):
+        watch.warn(Snapshot(last_updated, [station()]))
+    assert [message.split(":")[0] for message in caplog.messages] == [
+        f"The feed has stood still since its snapshot of {local_time(last_updated)}".split(":")[0]
+        for last_updated in (60, 120)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_warned_of"), [(1485, 1, True), (10, 4, True), (10, 5, False)]
+)
+def test_a_feed_that_has_lost_most_of_its_stations_is_warned_of_once(
+    caplog: pytest.LogCaptureFixture, before: int, after: int, is_warned_of: bool
+) -> None:
+    watch = FeedWatch()
+    for last_updated, count in ((60, before), (120, after), (120, after), (180, after)):
+        watch.warn(Snapshot(last_updated, [station()] * count))
+    warning = (
+        f"The feed has shrunk: its snapshot of {local_time(120)} has {after} stations,"
+        f" the one before had {before}. It is published as it is"
+    )
+    assert caplog.messages == [warning] * is_warned_of

@@ -50,7 +50,8 @@ class Server:
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True).start()
-        self.feed = Feed(f"http://127.0.0.1:{self.http.server_port}")
+        url = f"http://127.0.0.1:{self.http.server_port}"
+        self.feed = Feed(Settings(VELIB_API_URL=url))
 
     def poll(self, count: int, *answers: Answer) -> list[int]:
         """The times of the first snapshots that polling these answers yields."""

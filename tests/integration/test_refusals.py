@@ -1,0 +1,178 @@
+"""A Kafka that is set up wrongly, or asks for what it does not get: one true line, and soon."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kafka import KafkaAdminClient
+
+from local.broker import free_port
+from tests.certificates import make_certificate
+from tests.expected import feed, station
+from tests.pipeline import Pipeline, Script, wait_until
+
+LISTENERS = ("CLIENTS", "TLS", "EXPIRED", "MUTUAL", "ELSEWHERE", "CONTROLLER")
+"""Those of one Kafka: TLS with a good certificate, with an expired one, with one asked of clients,
+and a listener that is advertised as a host that nobody can reach."""
+
+PIPELINE = ("kafka_project.py", "spark.py", "consumer.py")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The certificates, each NAME.pem with NAME.key: those of Kafka, and those of its clients."""
+    folder = tmp_path_factory.mktemp("listeners")
+    for name, days in (("broker", 10), ("expired", -1), ("client", 10), ("stranger", 10)):
+        certificate, key = make_certificate(folder, name, days)
+        (folder / f"{name}.keystore").write_text(key.read_text() + certificate.read_text())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ports(folder: Path) -> Iterator[dict[str, int]]:
+    """A Kafka with these listeners, by name."""
+    ports = {name: free_port() for name in LISTENERS}
+    addresses = [f"{name}://127.0.0.1:{port}" for name, port in ports.items()]
+    advertised = [f"{name}://localhost:{port}" for name, port in ports.items()][:-2]
+    protocols = ["CLIENTS:PLAINTEXT", "CONTROLLER:PLAINTEXT", "ELSEWHERE:PLAINTEXT"]
+    protocols += ["TLS:SSL", "EXPIRED:SSL", "MUTUAL:SSL"]
+    properties = {
+        "listeners": ",".join(addresses),
+        "advertised.listeners": ",".join([*advertised, "ELSEWHERE://kafka.invalid:9092"]),
+        "listener.security.protocol.map": ",".join(protocols),
+        "controller.quorum.voters": f"1@127.0.0.1:{ports['CONTROLLER']}",
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": folder / "broker.keystore",
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": folder / "client.pem",
+        "listener.name.expired.ssl.keystore.type": "PEM",
+        "listener.name.expired.ssl.keystore.location": folder / "expired.keystore",
+        "listener.name.mutual.ssl.client.auth": "required",
+    }
+    overrides = [
+        word for name in properties for word in ("--override", f"{name}={properties[name]}")
+    ]
+    port = ("--port", str(ports["CLIENTS"]))
+    broker = Script("-m", "local.broker", *port, *overrides, folder=folder, environment={})
+    try:
+        wait_until(lambda: broker.printed() or broker.has_ended(), "Kafka is ready")
+        assert broker.printed() == ["ready"], broker.log()
+        yield ports
+    finally:
+        broker.kill()
+
+
+@pytest.fixture(scope="module")
+def kafka(ports: dict[str, int]) -> tuple[str, None]:
+    """The Kafka of this module's pipelines, without security on this listener."""
+    return f"localhost:{ports['CLIENTS']}", None
+
+
+def _tls(folder: Path, servers: str, broker: str = "broker", client: str = "") -> dict[str, str]:
+    settings = {
+        "KAFKA_BOOTSTRAP_SERVERS": servers,
+        "KAFKA_SECURITY_PROTOCOL": "SSL",
+        "KAFKA_SSL_CAFILE": str(folder / f"{broker}.pem"),
+    }
+    if client:
+        settings["KAFKA_SSL_CERTFILE"] = str(folder / f"{client}.pem")
+        settings["KAFKA_SSL_KEYFILE"] = str(folder / f"{client}.key")
+    return settings
+
+
+def _refusal(script: Script) -> str:
+    """The one error line with which a script ends by itself."""
+    assert script.end() == 1
+    (error,) = [line for line in script.log().splitlines() if " ERROR " in line]
+    return error.split(" ERROR ")[1].strip()
+
+
+def test_a_broker_that_names_itself_wrongly_is_told_from_one_that_is_away(
+    pipeline: Pipeline, ports: dict[str, int]
+) -> None:
+    servers = f"127.0.0.1:{ports['ELSEWHERE']}"
+    scripts = [pipeline.start(name, KAFKA_BOOTSTRAP_SERVERS=servers) for name in PIPELINE]
+    for script in scripts:
+        assert _refusal(script) == (
+            f"Kafka was reached at {servers}, but says that it lives at kafka.invalid:9092, which"
+            " cannot be reached from here: correct advertised.listeners of that Kafka"
+        )
+        assert "Waiting for Kafka" not in script.log()
+
+
+def test_what_is_wrong_with_a_certificate_is_named(
+    pipeline: Pipeline, ports: dict[str, int], folder: Path
+) -> None:
+    expired, other_name = f"localhost:{ports['EXPIRED']}", f"127.0.0.1:{ports['TLS']}"
+    scripts = [
+        pipeline.start("consumer.py", **_tls(folder, expired, "expired")),
+        pipeline.start("consumer.py", **_tls(folder, other_name)),
+    ]
+    assert [_refusal(script) for script in scripts] == [
+        f"Kafka at {expired} has a certificate that has expired, or the clock here is wrong",
+        f"Kafka at {other_name} has a certificate that is not for the name 127.0.0.1:"
+        " name it as its certificate does",
+    ]
+
+
+def test_a_kafka_that_asks_for_a_certificate_is_reached_with_one_and_says_so_without(
+    pipeline: Pipeline, ports: dict[str, int], folder: Path
+) -> None:
+    servers = f"localhost:{ports['MUTUAL']}"
+    scripts = [pipeline.start(name, **_tls(folder, servers)) for name in PIPELINE]
+    scripts.append(pipeline.start("consumer.py", **_tls(folder, servers, client="stranger")))
+    for script in scripts:
+        assert _refusal(script) == (
+            f"Kafka at {servers} asks for a certificate of this client: set KAFKA_SSL_CERTFILE and"
+            " KAFKA_SSL_KEYFILE to one that it trusts"
+        )
+    pipeline.serve_api().put(feed(int(time.time()), station()))
+    with_certificate = _tls(folder, servers, client="client")
+    assert pipeline.start("kafka_project.py", "--once", **with_certificate).end() == 0
+    assert pipeline.start("spark.py", "--available-now", **with_certificate).end() == 0
+    consumer = pipeline.start("consumer.py", "--max-messages", "1", **with_certificate)
+    assert consumer.end() == 0
+    assert consumer.printed()[0].startswith("75016  Paris 16e")
+
+
+def test_a_raw_topic_that_is_compacted_is_refused(pipeline: Pipeline) -> None:
+    topic = pipeline.settings.raw_topic
+    pipeline.serve_api().put(feed(int(time.time()), station()))
+    with KafkaAdminClient(**pipeline.client) as admin:
+        admin.create_topics({topic: {"configs": {"cleanup.policy": "compact"}}})
+    scripts = [pipeline.start(name) for name in ("kafka_project.py", "spark.py")]
+    for script in scripts:
+        assert _refusal(script) == (
+            f"The topic {topic} has cleanup.policy=compact, which removes stations from its"
+            " snapshots: set it to delete, or name another topic in VELIB_RAW_TOPIC"
+        )
+    assert pipeline.raw() == []
+
+
+def test_a_kafka_whose_transactions_are_too_short_is_refused_with_its_setting(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.use(f"localhost:{free_port()}")
+    pipeline.serve_api().put(feed(int(time.time()), station()))
+    pipeline.start_broker("--override", "transaction.max.timeout.ms=10000")
+    assert _refusal(pipeline.start("kafka_project.py")) == (
+        f"Kafka at {pipeline.settings.bootstrap_servers} refused: its transaction.max.timeout.ms is"
+        " below the 20000 ms that a transaction of kafka_project.py may take: raise it"
+    )
+
+
+def test_a_feed_that_has_changed_its_form_is_told_from_one_with_a_bad_record(
+    pipeline: Pipeline,
+) -> None:
+    api = pipeline.serve_api()
+    now = int(time.time())
+    changed = "Nothing could be counted: the feed has probably changed its form"
+    for last_updated, codes in ((now - 60, ("A1", "A2")), (now, ("16107", "A2"))):
+        api.put(feed(last_updated, *map(station, codes)))
+        assert pipeline.start("kafka_project.py", "--once").end() == 0
+        job = pipeline.start("spark.py", "--available-now")
+        assert job.end() == 0
+        dead_letters = 2 if last_updated < now else 1
+        assert f"{dead_letters} dead letters, most of them: stationCode without" in job.log()
+        assert (changed in job.log()) == (last_updated < now)
