@@ -254,12 +254,11 @@ class Publisher:
         producer ends its transaction, or waits for the end of its commit.
         """
         begun = time.time()
-        with connection.SendLog() as sending:
-            transaction = in_thread(lambda: self._publish_in_transaction(topic, records))
-            if not futures.wait([transaction], SLOW_TRANSACTION).done:
-                log.warning(connection.no_answer_message(self.settings, sending.reason()))
-            if not futures.wait([transaction], TRANSACTION_TIMEOUT - SLOW_TRANSACTION).done:
-                raise KafkaTimeoutError(f"{sending.reason()} for {TRANSACTION_TIMEOUT} s")
+        transaction = in_thread(lambda: self._publish_in_transaction(topic, records))
+        if not futures.wait([transaction], SLOW_TRANSACTION).done:
+            log.warning(connection.no_answer_message(self.settings))
+        if not futures.wait([transaction], TRANSACTION_TIMEOUT - SLOW_TRANSACTION).done:
+            raise KafkaTimeoutError(f"no answer for {TRANSACTION_TIMEOUT} s")
         try:
             return transaction.result()
         except (ProducerFencedError, InvalidProducerEpochError):
@@ -275,10 +274,9 @@ class Publisher:
             for key, value in records:
                 sent.append(self.producer.send(topic, key=key, value=value))
         finally:
-            # flush() does not raise if records failed, and send() does not say why an earlier one
-            # failed: their results do.
-            self.producer.flush()
-            offsets: list[int] = [result.get(timeout=0).offset for result in sent]
+            # send() does not say why an earlier record failed: its result does. flush() fails when
+            # it has to split a batch that is too large for the topic.
+            offsets: list[int] = [result.get(timeout=TRANSACTION_TIMEOUT).offset for result in sent]
         self.producer.commit_transaction()
         return offsets[-1] + 1
 

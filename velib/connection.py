@@ -5,7 +5,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.errors import KafkaError, UnknownBrokerIdError
@@ -24,9 +24,11 @@ BOOTSTRAP_ERRORS = {
         "does not know this KAFKA_SASL_USERNAME with this KAFKA_SASL_PASSWORD"
     ),
     "UnsupportedSaslMechanism": "does not offer this KAFKA_SASL_MECHANISM",
-    "certificate has expired": "has a certificate that has expired, or the clock here is wrong",
+    "certificate has expired": (
+        "has a certificate that has expired, or this machine's clock is wrong"
+    ),
     "certificate is not yet valid": (
-        "has a certificate that is not valid yet, or the clock here is wrong"
+        "has a certificate that is not valid yet, or this machine's clock is wrong"
     ),
     "certificate is not valid for '(.*?)'": (
         "has a certificate that is not for the name {0}: name it as its certificate does"
@@ -53,13 +55,9 @@ FINAL_ERRORS = {
     "(MessageSize|RecordList|Record)TooLarge": (
         "a record is larger than max.message.bytes of the topic allows: raise it"
     ),
-    "InvalidTimestamp": (
-        "the clock here differs from the broker's by more than the topic allows"
-        " (message.timestamp.after.max.ms, message.timestamp.before.max.ms): correct the clocks"
-    ),
     "Authorization|SaslAuthenticationFailed|UnsupportedSaslMechanism|SecurityDisabled": None,
     "PolicyViolation|InvalidConfig|InvalidTopic|InvalidPartitions|InvalidReplicationFactor": None,
-    "InvalidRecord|UnsupportedForMessageFormat|UnsupportedCompression": None,
+    "InvalidRecord|InvalidTimestamp|UnsupportedForMessageFormat|UnsupportedCompression": None,
     "UnsupportedVersion|IncompatibleBroker": None,
 }
 """The errors of Kafka that do not pass, by the beginning of their names, and what is wrong.
@@ -201,18 +199,15 @@ def _check_addresses(settings: Settings, admin: KafkaAdminClient) -> None:
         time.sleep(MAX_RETRY)
 
 
-AnyLog = TypeVar("AnyLog", bound="ClientLog")
+class BootstrapLog(logging.Handler):
+    """Collects why kafka-python could not connect: only its log says that, its error does not."""
 
-
-class ClientLog(logging.Handler):
-    """Collects what a module of kafka-python logs: its errors do not always say why."""
-
-    def __init__(self, module: str) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.lines: list[str] = []
-        self.logger = logging.getLogger(module)
+        self.logger = logging.getLogger("kafka.net.manager")
 
-    def __enter__(self: AnyLog) -> AnyLog:
+    def __enter__(self) -> "BootstrapLog":
         self.logger.setLevel(logging.WARNING)
         self.logger.propagate = False
         self.logger.addHandler(self)
@@ -226,13 +221,6 @@ class ClientLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.append(record.getMessage())
 
-
-class BootstrapLog(ClientLog):
-    """Why kafka-python could not connect."""
-
-    def __init__(self) -> None:
-        super().__init__("kafka.net.manager")
-
     def permanent_cause(self) -> str | None:
         """What is wrong if waiting does not help, as the end of "Kafka at … …"; else None."""
         text = "\n".join(self.lines)
@@ -240,18 +228,6 @@ class BootstrapLog(ClientLog):
             if match := re.search(sign, text):
                 return cause.format(*match.groups())
         return None
-
-
-class SendLog(ClientLog):
-    """Why kafka-python sends records again and again."""
-
-    def __init__(self) -> None:
-        super().__init__("kafka.producer.sender")
-
-    def reason(self) -> str:
-        """Kafka's last answer to records that are sent again; "no answer" if it has given none."""
-        answers = re.findall(r"retrying \(.*?\): (.*)", "\n".join(self.lines))
-        return answers[-1] if answers else "no answer"
 
 
 def is_transient(error: KafkaError) -> bool:
@@ -282,10 +258,9 @@ def refusal_message(settings: Settings, error: KafkaError | str) -> str:
     return f"Kafka at {settings.bootstrap_servers} refused{user}: {cause}"
 
 
-def no_answer_message(settings: Settings, reason: str = "no answer") -> str:
-    """The line for a Kafka that does not answer any more, or has only errors as its answer."""
-    fault = "does not answer" if reason == "no answer" else f"takes no records ({reason})"
-    return f"Kafka at {settings.bootstrap_servers} {fault}: waiting for it"
+def no_answer_message(settings: Settings) -> str:
+    """The line for a Kafka that does not answer any more."""
+    return f"Kafka at {settings.bootstrap_servers} does not answer: waiting for it"
 
 
 def is_reachable(settings: Settings) -> bool:

@@ -1,5 +1,6 @@
 """A Kafka that is set up wrongly, or asks for what it does not get: one true line, and soon."""
 
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,7 +111,7 @@ def test_what_is_wrong_with_a_certificate_is_named(
         pipeline.start("consumer.py", **_tls(folder, other_name)),
     ]
     assert [_refusal(script) for script in scripts] == [
-        f"Kafka at {expired} has a certificate that has expired, or the clock here is wrong",
+        f"Kafka at {expired} has a certificate that has expired, or this machine's clock is wrong",
         f"Kafka at {other_name} has a certificate that is not for the name 127.0.0.1:"
         " name it as its certificate does",
     ]
@@ -148,6 +149,25 @@ def test_a_raw_topic_that_is_compacted_is_refused(pipeline: Pipeline) -> None:
             " snapshots: set it to delete, or name another topic in VELIB_RAW_TOPIC"
         )
     assert pipeline.raw() == []
+
+
+def test_a_snapshot_is_split_for_a_topic_of_small_messages_and_a_record_too_large_is_refused(
+    pipeline: Pipeline,
+) -> None:
+    topic = pipeline.settings.raw_topic
+    api = pipeline.serve_api()
+    with KafkaAdminClient(**pipeline.client) as admin:
+        admin.create_topics({topic: {"configs": {"max.message.bytes": "1000"}}})
+    now, codes = int(time.time()), [str(16100 + number) for number in range(50)]
+    api.put(feed(now - 60, *map(station, codes)))
+    assert pipeline.start("kafka_project.py", "--once").end() == 0
+    assert [one["stationCode"] for one in pipeline.published()[now - 60]] == codes
+    api.put(feed(now, station(name=random.Random(1).randbytes(2000).hex())))
+    assert _refusal(pipeline.start("kafka_project.py", "--once")) == (
+        f"Kafka at {pipeline.settings.bootstrap_servers} refused:"
+        " a record is larger than max.message.bytes of the topic allows: raise it"
+    )
+    assert pipeline.published().keys() == {now - 60}
 
 
 def test_a_kafka_whose_transactions_are_too_short_is_refused_with_its_setting(

@@ -25,7 +25,8 @@ from local.broker import free_port
 from local.security import CONSUMER, PRODUCER, SCRIPTS, Security
 from tests.expected import feed, station
 from tests.pipeline import Pipeline, Script
-from velib import java
+from velib import java, topics
+from velib.errors import Failure
 
 ALL = list(SCRIPTS)
 
@@ -90,6 +91,23 @@ def test_a_missing_right_is_one_line_that_names_it(pipeline: Pipeline) -> None:
     _is_refused(job, f"{PRODUCER}: Not authorized to access topics: [{final}]")
     consumer = pipeline.start("consumer.py", **_as(pipeline, PRODUCER))
     _is_refused(consumer, final)
+
+
+def test_who_may_read_the_configuration_of_a_compacted_raw_topic_is_refused_and_others_go_on(
+    pipeline: Pipeline,
+) -> None:
+    topic = pipeline.settings.raw_topic
+    with KafkaAdminClient(**pipeline.client) as admin:
+        admin.create_topics({topic: {"configs": {"cleanup.policy": "compact,delete"}}})
+    assert pipeline.security is not None
+    servers = pipeline.settings.bootstrap_servers
+    producer, consumer = (
+        pipeline.security.settings(servers, user).model_copy(update={"raw_topic": topic})
+        for user in (PRODUCER, CONSUMER)
+    )
+    with pytest.raises(Failure, match=f"{topic} has cleanup.policy=compact,delete"):
+        topics.refuse_compaction(producer)
+    topics.refuse_compaction(consumer)
 
 
 def test_a_password_with_quotes_and_accents_reaches_kafka_through_every_script(

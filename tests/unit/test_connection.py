@@ -130,7 +130,7 @@ def test_without_security_no_user_and_no_certificate_is_given(sasl: pytest.Monke
         (
             "Bootstrap connection to bootstrap-0 failed: [SSL: CERTIFICATE_VERIFY_FAILED]"
             " certificate verify failed: certificate has expired (_ssl.c:1016)",
-            "has a certificate that has expired, or the clock here is wrong",
+            "has a certificate that has expired, or this machine's clock is wrong",
         ),
         (
             "Bootstrap connection to bootstrap-0 failed: [SSL: CERTIFICATE_VERIFY_FAILED]"
