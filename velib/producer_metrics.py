@@ -15,9 +15,10 @@ from prometheus_client import (
     start_http_server,
 )
 
+from velib.api import ErrorKind
 from velib.cli import log
 from velib.errors import Failure
-from velib.feed import ErrorKind, Snapshot
+from velib.feed import Snapshot
 
 disable_created_metrics()  # a second time series for each counter, which nobody looks at
 

@@ -166,7 +166,10 @@ def test_the_consumer_prints_dead_letters_and_they_cannot_move_the_terminal(
     stations = (station("16107"), station("99999", name="\x1b[2J\x9b2J"))
     pipeline.serve_api().put(feed(int(time.time()), *stations))
     assert pipeline.start("kafka_project.py", "--once").end() == 0
-    assert _run_job(pipeline).end() == 0
+    job = _run_job(pipeline)
+    assert job.end() == 0
+    assert "1 dead letters, most of them: stationCode without a postal code" in job.log()
+    assert "Nothing could be counted" not in job.log()
     consumer = pipeline.start("consumer.py", "--dead-letters", "--max-messages", "1")
     assert consumer.end() == 0
     (line,) = consumer.printed()
