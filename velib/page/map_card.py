@@ -81,8 +81,9 @@ class MapCard:
         self.legend.clear()
         with self.legend:
             for colour, text in zip(COLOURS, texts, strict=True):
-                ui.element("i").style(f"background: {colour}")
-                ui.label(text)
+                with ui.element("div").classes("bar"):
+                    ui.element("i").style(f"background: {colour}")
+                    ui.label(text)
 
     def area_label(self, postal_code: str, counts: Counts | None) -> str:
         words, place = self.words, f"{postal_code} {NAMES[postal_code]}"
