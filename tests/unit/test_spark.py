@@ -183,6 +183,29 @@ def test_a_station_twice_counts_once(spark: SparkSession) -> None:
     assert [(t["stations"], t["mechanical"]) for t in totals_of(spark, values)] == [(2, 6)]
 
 
+RELAYS = [
+    station("7101", 3, 1, 10),
+    station("7101_Relais", 5, 2, 20),
+    station("31024", 7, 0, 30),
+    station("31024_relais", 9, 4, 40),
+]
+"""Relay stations beside their base stations, as the feed of 2022-02-23 has them, in mixed case."""
+
+
+def test_a_relay_station_and_its_base_station_both_count_each_once(spark: SparkSession) -> None:
+    totals = totals_of(spark, as_values(*RELAYS, *RELAYS))
+    assert [tuple(total.values()) for total in totals] == [
+        ("75007", NOW, 2, 11, 8, 3, 30),
+        ("93100", NOW, 2, 20, 16, 4, 70),
+    ]
+
+
+def test_a_relay_station_is_selected_by_its_own_code(spark: SparkSession) -> None:
+    parsed = job.parse(kafka_records(spark, as_values(*RELAYS)))
+    selected = job.select(parsed, ("7101_Relais", "31024"))
+    assert {row.stationCode for row in selected.collect()} == {"7101_Relais", "31024"}
+
+
 def test_of_a_station_twice_with_other_counts_the_same_one_counts_in_any_order(
     spark: SparkSession,
 ) -> None:
