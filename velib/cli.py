@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -56,8 +57,13 @@ def local_time(epoch_seconds: float) -> str:
 
 def run(main: Callable[[], None]) -> NoReturn:
     """Run a script's `main`, then exit with status 0, that of a Failure, or 130 (Ctrl-C)."""
+    for stream in (sys.stdout, sys.stderr):
+        # A letter that the terminal's encoding does not have is printed as a question mark.
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(FORMATTER)
+    # py4j writes a traceback to the root logger when a signal interrupts a call to Java.
+    handler.addFilter(lambda record: record.name != "root")
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     for library in (
         "kafka",
@@ -108,4 +114,10 @@ def _status_of(main: Callable[[], None]) -> int:
     except BrokenPipeError:  # the reader of stdout has gone, as in `consumer.py | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        path = Path(os.fsdecode(error.filename)).absolute()
+        log.error("%s cannot be used: %s", path, error.strerror)
+        return Failure.status
     return 0

@@ -1,5 +1,6 @@
 """How a script ends: its exit status and what it leaves on stderr."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -98,6 +99,39 @@ def test_a_signal_stops_a_script_also_while_python_collects_an_object(
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
         assert process.wait(20) == status
+
+
+PRINTER = """
+from velib import cli, errors
+
+def main():
+    print("L’Île-Saint-Denis")
+    raise errors.Failure("L’Île is away")
+
+cli.run(main)
+"""
+
+
+@pytest.mark.parametrize(("encoding", "name"), [("latin-1", "L?Île"), ("ascii", "L??le")])
+def test_a_letter_that_the_output_cannot_show_is_printed_as_a_question_mark(
+    encoding: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    (tmp_path / "script.py").write_text(PRINTER, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py")],
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+    )
+    assert done.stdout.decode(encoding) == f"{name}-Saint-Denis\n"
+    assert done.stderr.decode(encoding).endswith(f" ERROR   {name} is away\n")
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    process = _start(tmp_path, MAIN.format("open('/dev/null/log', 'w')"))
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert err.endswith("ERROR   /dev/null/log cannot be used: Not a directory\n")
 
 
 def test_no_text_can_move_the_terminal() -> None:
