@@ -4,6 +4,7 @@
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv/bin
+CACHE := $(or $(VELIB_CACHE_DIR),$(HOME)/.cache/velib-projet)
 
 .PHONY: help setup setup-dev demo run test check bench chaos soak clean
 
@@ -48,5 +49,5 @@ soak: setup-dev
 	@$(VENV)/python -m tests.chaos.soak
 
 clean:
-	rm -rf .venv .velib .pytest_cache .mypy_cache .ruff_cache $(HOME)/.cache/velib-projet
+	rm -rf .venv .velib .pytest_cache .mypy_cache .ruff_cache "$(CACHE)"/ivy "$(CACHE)"/kafka-* "$(CACHE)"/class-data
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

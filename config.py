@@ -8,6 +8,7 @@ and what is allowed.
 import os
 import re
 import ssl
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -18,12 +19,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from velib.cli import masked
 from velib.errors import BadSetting
 
-CACHE_DIR = Path.home() / ".cache" / "velib-projet"
-"""What is fetched once for this user: Spark's Kafka connector and Kafka itself."""
-
 ALL = "all"
 
 SECRETS = ("VELIB_API_KEY", "KAFKA_SASL_PASSWORD")
+DEFAULT_CACHE_DIR = Path("~/.cache/velib-projet")
 
 
 def _must(condition: object) -> None:
@@ -75,6 +74,15 @@ def _matches(pattern: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _cache_dir(path: Path) -> Path:
+    """The absolute path; a `~` stays where this user has no home, and velib/cache.py refuses it."""
+    # `:` would end the path in Java's class path, `,` in Spark's list of jars; Ivy has patterns.
+    _must(not re.search(r"[:,()\[\]]", str(path)))
+    with suppress(RuntimeError):
+        return path.expanduser().absolute()
+    return path
+
+
 def _readable_file(path: Path) -> Path:
     _must(os.access(path, os.R_OK) and path.is_file())
     return path
@@ -93,6 +101,8 @@ def _private_key(path: Path) -> Path:
     _must("-----BEGIN PRIVATE KEY-----" in _readable_file(path).read_text(errors="replace"))
     return path
 
+
+_COUNT = "[1-9][0-9]{0,4}"
 
 _EMPTY_IS_NONE = BeforeValidator(lambda value: value or None)
 
@@ -159,11 +169,27 @@ class Settings(BaseSettings):
         ),
     )
     spark_master: Annotated[
-        str, _matches(r"local(\[.+\])?|local-cluster\[.+\]|spark://.+|yarn|k8s://.+")
+        str,
+        _matches(
+            rf"local(\[(\*|{_COUNT})( *, *{_COUNT})?\])?"
+            rf"|local-cluster\[ *{_COUNT} *, *{_COUNT} *, *{_COUNT} *\]"
+            r"|spark://\S+:[0-9]{1,5}|yarn|k8s://\S+"
+        ),
     ] = Field(
         "local[*]",
         validation_alias="VELIB_SPARK_MASTER",
-        description="a Spark master: local[*], local[N], spark://host:port, yarn or k8s://host:port",
+        description=(
+            "a Spark master: local[*], local[N] with N from 1, spark://host:port, yarn"
+            " or k8s://host:port"
+        ),
+    )
+    cache_dir: Annotated[
+        Path, BeforeValidator(lambda value: value or DEFAULT_CACHE_DIR), AfterValidator(_cache_dir)
+    ] = Field(
+        DEFAULT_CACHE_DIR,
+        validation_alias="VELIB_CACHE_DIR",
+        validate_default=True,
+        description="a folder whose path has none of : , ( ) [ ]",
     )
     metrics_port: Annotated[Annotated[int, Field(ge=1, le=65535)] | None, _EMPTY_IS_NONE] = Field(
         None,

@@ -47,7 +47,7 @@ advertised.listeners=CLIENTS://localhost:{port}
 listener.security.protocol.map=CLIENTS:PLAINTEXT,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=CLIENTS
 controller.listener.names=CONTROLLER
-log.dirs={data}
+log.dirs=data
 num.partitions=1
 default.replication.factor={replicas}
 min.insync.replicas={min_insync}
@@ -62,16 +62,20 @@ share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
 """
-"""Kafka's defaults want three replicas, which a single node cannot have."""
+"""Kafka's defaults want three replicas, which a single node cannot have.
+
+Paths are relative to the node's folder, in which Kafka runs: Java reads this file as Latin-1, and
+Kafka takes a comma for the end of a path.
+"""
 
 LOGGING = """\
 status=error
 appender.file.type=RollingFile
 appender.file.name=file
-appender.file.fileName={directory}/kafka.log
-appender.file.filePattern={directory}/kafka.log.%i
+appender.file.fileName=kafka.log
+appender.file.filePattern=kafka.log.%i
 appender.file.layout.type=PatternLayout
-appender.file.layout.pattern=%d{{ISO8601}} %-5p %m (%c{{1}})%n
+appender.file.layout.pattern=%d{ISO8601} %-5p %m (%c{1})%n
 appender.file.policies.type=Policies
 appender.file.policies.size.type=SizeBasedTriggeringPolicy
 appender.file.policies.size.size=10MB
@@ -96,10 +100,10 @@ class Node:
 def main() -> None:
     arguments = _parse_arguments()
     directory: Path = arguments.data_dir.absolute()
-    command = java.find()
+    command = kafka_command(config.load().cache_dir)
     with _locked(directory) as lock:
         nodes = _nodes(arguments.nodes, arguments.port, directory)
-        security = _security(command, directory) if arguments.secure else None
+        security = _security(command[0], directory) if arguments.secure else None
         for node in nodes:
             _check_free(node.port)
             _write_configuration(node, nodes, security, arguments.override)
@@ -201,7 +205,7 @@ def _check_free(port: int) -> None:
             ) from None
 
 
-def _security(command: str, directory: Path) -> Security:
+def _security(java_command: str, directory: Path) -> Security:
     """The passwords and certificates, made if missing; raises Failure.
 
     Kafka takes its first user when the data directory is formatted: an old one cannot get any.
@@ -212,7 +216,7 @@ def _security(command: str, directory: Path) -> Security:
             f"The data directory {directory} was made without --secure:"
             " name another --data-dir for --secure"
         )
-    security.make(command)
+    security.make(java_command)
     return security
 
 
@@ -228,18 +232,26 @@ def _write_configuration(
         voters=",".join(f"{each.number}@127.0.0.1:{each.controller_port}" for each in nodes),
         replicas=len(nodes),
         min_insync=2 if len(nodes) == 3 else 1,
-        data=node.directory / "data",
     )
     if security:
-        text += security.properties(node.port, node.broker_port, node.controller_port)
+        folder = os.path.relpath(security.directory, node.directory)
+        text += security.properties(folder, node.port, node.broker_port, node.controller_port)
     text += "".join(f"{override}\n" for override in overrides)
     properties = node.directory / "server.properties"
     properties.touch(mode=0o600)
     properties.write_text(text)
-    (node.directory / "log4j2.properties").write_text(LOGGING.format(directory=node.directory))
+    (node.directory / "log4j2.properties").write_text(LOGGING)
 
 
-def _format(command: str, nodes: list[Node], security: Security | None) -> None:
+def kafka_command(cache_dir: Path) -> list[str]:
+    """Java with its options and Kafka's jars, which are fetched if missing; raises Failure."""
+    folder = jars.kafka(cache_dir)
+    options = class_data.options(cache_dir, "kafka", folder)
+    logging = "-Dlog4j2.configurationFile=log4j2.properties"
+    return [java.find(), "-Xmx512m", *options, logging, "-cp", f"{folder}/*"]
+
+
+def _format(command: list[str], nodes: list[Node], security: Security | None) -> None:
     """Prepare new data directories as KRaft asks for: with the cluster's id, and the user who makes
     the others.
     """
@@ -248,36 +260,29 @@ def _format(command: str, nodes: list[Node], security: Security | None) -> None:
         if (node.directory / "data" / "meta.properties").exists():
             continue
         tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted"]
-        tool += [f"--cluster-id={cluster_id}", "-c", str(node.directory / "server.properties")]
+        tool += [f"--cluster-id={cluster_id}", "-c", "server.properties"]
         if security:
             tool += ["--add-scram", security.administrator()]
         # In a file the passwords are in no list of processes.
         argument_file = node.directory / "format.arguments"
         argument_file.touch(mode=0o600)
-        arguments = _java_arguments(node, *tool)
-        argument_file.write_text("\n".join(f'"{argument}"' for argument in arguments))
-        done = subprocess.run([command, f"@{argument_file}"], capture_output=True, text=True)
+        argument_file.write_text("\n".join(map(java.quoted, tool)))
+        done = subprocess.run(
+            [*command, f"@{argument_file.name}"],
+            cwd=node.directory,
+            env=os.environ | java.LOCALE,
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
         argument_file.unlink()
         if done.returncode != 0:
             cause = done.stderr.strip() or done.stdout.strip()
             raise Failure(f"The data directory {node.directory} cannot be formatted: {cause}")
 
 
-def _java_arguments(node: Node, *program: str) -> list[str]:
-    """The arguments with which Java runs one of Kafka's programs for a node."""
-    folder = jars.kafka()
-    return [
-        "-Xmx512m",
-        *class_data.options("kafka", folder),
-        f"-Dlog4j2.configurationFile={node.directory / 'log4j2.properties'}",
-        "-cp",
-        f"{folder}/*",
-        *program,
-    ]
-
-
 def _serve(
-    command: str, nodes: list[Node], directory: Path, lock: int, security: Security | None
+    command: list[str], nodes: list[Node], directory: Path, lock: int, security: Security | None
 ) -> None:
     """Run Kafka until a signal stops this process; prints `ready` once it serves."""
     running = {node.number: _start(command, node, lock) for node in nodes}
@@ -295,11 +300,16 @@ def _serve(
         _stop(list(running.values()))
 
 
-def _start(command: str, node: Node, lock: int) -> subprocess.Popen[bytes]:
-    properties = str(node.directory / "server.properties")
-    kafka = [command, *_java_arguments(node, "kafka.Kafka", properties)]
+def _start(command: list[str], node: Node, lock: int) -> subprocess.Popen[bytes]:
     with (node.directory / "kafka.out").open("wb") as output:
-        return subprocess.Popen(kafka, stdout=output, stderr=output, pass_fds=[lock])
+        return subprocess.Popen(
+            [*command, "kafka.Kafka", "server.properties"],
+            cwd=node.directory,
+            env=os.environ | java.LOCALE,
+            stdout=output,
+            stderr=output,
+            pass_fds=[lock],
+        )
 
 
 def _wait_until_ready(kafka: subprocess.Popen[bytes], node: Node) -> None:
@@ -328,7 +338,7 @@ def _grant(security: Security, servers: str) -> None:
 
 
 def _watch(
-    command: str, nodes: list[Node], running: dict[int, subprocess.Popen[bytes]], lock: int
+    command: list[str], nodes: list[Node], running: dict[int, subprocess.Popen[bytes]], lock: int
 ) -> None:
     """Start nodes of a cluster again when they end; raises Failure when a single node does."""
     while True:

@@ -19,7 +19,7 @@ import config
 from local import jars
 from local.broker import free_port
 from local.demo import demo_environment
-from velib import class_data, cli, engine
+from velib import class_data, cli, engine, spark_home
 from velib.cli import log
 
 PROJECT = Path(__file__).parent.parent
@@ -29,35 +29,37 @@ KEPT = 2  # archives of a program: two folders of this project may have a Spark 
 
 def main() -> None:
     """Make the archives if one is missing. If that fails, everything works without them."""
-    jars.main()
-    kafka = class_data.archive("kafka", jars.kafka())
-    spark = class_data.archive("spark", engine.SPARK_JARS)
+    spark_home.check()
+    settings = config.load()
+    kafka = class_data.archive(settings.cache_dir, "kafka", jars.kafka(settings.cache_dir))
+    jars.connector(settings.cache_dir)
+    spark = class_data.archive(settings.cache_dir, "spark", engine.SPARK_JARS)
     if not (kafka.exists() and spark.exists()):
-        make_and_install(kafka, spark)
+        make_and_install(kafka, spark, settings)
     print(*(archive for archive in (kafka, spark) if archive.exists()), sep="\n")
 
 
-def make_and_install(kafka: Path, spark: Path) -> None:
+def make_and_install(kafka: Path, spark: Path, settings: config.Settings) -> None:
     """Make both archives; logs a warning if that fails."""
     for archive in (kafka, spark):  # Java cannot use an archive and write one at the same time
         archive.unlink(missing_ok=True)
     log.info("Preparing Java's class data, once: half a minute")
     try:
-        with tempfile.TemporaryDirectory(dir=config.CACHE_DIR) as folder:
-            make(Path(folder))
-            install(Path(folder) / "kafka.jsa", kafka)
+        with tempfile.TemporaryDirectory(dir=settings.cache_dir) as folder:
+            make(Path(folder), settings)
+            install(Path(folder) / "kafka" / "kafka.jsa", kafka)
             install(Path(folder) / "spark.jsa", spark)
     except (OSError, subprocess.SubprocessError) as error:
         log.warning("Kafka and Spark start more slowly, as there is no class data: %s", error)
 
 
-def make(folder: Path) -> None:
-    """Run the pipeline in a folder, where Java leaves `kafka.jsa` and `spark.jsa`.
+def make(folder: Path, settings: config.Settings) -> None:
+    """Run the pipeline in a folder, where Java leaves `kafka/kafka.jsa` and `spark.jsa`.
 
     Raises SubprocessError.
     """
     broker_port, feed_port = free_port(), free_port()
-    environment = os.environ | demo_environment(broker_port, feed_port)
+    environment = os.environ | demo_environment(settings, broker_port, feed_port)
     environment["PYTHONPATH"] = str(PROJECT)
     broker = ["-m", "local.broker", "--port", str(broker_port), "--data-dir", "kafka"]
     feed = ["-m", "local.simulator", "--port", str(feed_port)]

@@ -53,7 +53,8 @@ def main() -> None:
         else:
             shutil.rmtree(DEMO, ignore_errors=True)  # the topics of each demo begin empty
             broker_port, feed_port = free_port(), free_port()
-            run(demo_commands(broker_port, feed_port), demo_environment(broker_port, feed_port))
+            environment = demo_environment(settings, broker_port, feed_port)
+            run(demo_commands(broker_port, feed_port), environment)
 
 
 def live_commands(settings: config.Settings) -> dict[str, list[str]]:
@@ -72,8 +73,8 @@ def demo_commands(broker_port: int, feed_port: int) -> dict[str, list[str]]:
     } | SCRIPTS
 
 
-def demo_environment(broker_port: int, feed_port: int) -> dict[str, str]:
-    """The settings of the demo: the defaults, whatever the user's own are, and its addresses."""
+def demo_environment(settings: config.Settings, broker_port: int, feed_port: int) -> dict[str, str]:
+    """The settings of the demo: the defaults, whatever the user's own are, but the user's cache."""
     defaults = {
         str(field.validation_alias): "" if field.default is None else str(field.default)
         for field in config.Settings.model_fields.values()
@@ -83,6 +84,7 @@ def demo_environment(broker_port: int, feed_port: int) -> dict[str, str]:
         "VELIB_API_URL": f"http://localhost:{feed_port}",
         "VELIB_POLL_SECONDS": str(PERIOD),
         "VELIB_STATIONS": config.ALL,
+        "VELIB_CACHE_DIR": str(settings.cache_dir),
         "VELIB_CHECKPOINT_DIR": str(DEMO / "checkpoint"),
         # Java's thorough compiler takes longer than it saves in the first minutes: half of a start.
         "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1",
@@ -152,7 +154,7 @@ class Parts:
     ) -> None:
         """Start a part, whose log is shown and copied to a file."""
         part = self._popen(name, arguments, stdout=stdout, stderr=subprocess.PIPE)
-        log_file = _log_file(name).open("w", buffering=1)
+        log_file = _log_file(name).open("w", buffering=1, encoding="utf-8")
         copier = Thread(target=self._copy_log, args=(name, part.stderr, log_file), daemon=True)
         copier.start()
         self.log_copiers[name] = copier
@@ -178,7 +180,7 @@ class Parts:
 
     def log_of(self, name: str) -> str:
         """The log of a part until now."""
-        return _log_file(name).read_text(errors="replace")
+        return _log_file(name).read_text(encoding="utf-8")
 
     def wait(self, condition: Callable[[], bool] = bool, timeout: float = float("inf")) -> str:
         """Wait until a part has ended, and return its name; "" once the condition is true or

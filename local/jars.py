@@ -18,8 +18,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from config import CACHE_DIR
-from velib import cli, java
+import config
+from velib import cache, cli, java, maven
 from velib.errors import Failure
 
 KAFKA_VERSION = "4.4.0"
@@ -41,31 +41,32 @@ IVY_FILE = """\
 
 
 def main() -> None:
-    kafka()
-    connector()
+    cache_dir = config.load().cache_dir
+    kafka(cache_dir)
+    connector(cache_dir)
 
 
-def kafka() -> Path:
+def kafka(cache_dir: Path) -> Path:
     """The folder of Kafka's jars, fetched if missing; raises Failure."""
-    folder = CACHE_DIR / f"kafka-{KAFKA_VERSION}"
-    with _locked_cache():
+    folder = cache_dir / f"kafka-{KAFKA_VERSION}"
+    with _locked(cache_dir):
         if not folder.exists():
-            with tempfile.TemporaryDirectory(dir=CACHE_DIR) as unfinished:
+            with tempfile.TemporaryDirectory(dir=cache_dir) as unfinished:
                 _fetch(f"Apache Kafka {KAFKA_VERSION}", KAFKA, (), Path(unfinished))
                 (Path(unfinished) / "jars").rename(folder)
     return folder
 
 
-def connector() -> None:
+def connector(cache_dir: Path) -> None:
     """Fetch Spark's Kafka connector, if missing, into the cache in which the job has Spark look for
     it; raises Failure.
     """
     from velib import engine  # here, as it imports pyspark: the broker does without
 
-    fetched = engine.IVY_DIR / f"{engine.CONNECTOR}.fetched"
-    with _locked_cache():
+    fetched = cache.ivy_dir(cache_dir) / f"{engine.CONNECTOR}.fetched"
+    with _locked(cache_dir):
         if not fetched.exists():
-            with tempfile.TemporaryDirectory(dir=CACHE_DIR) as unfinished:
+            with tempfile.TemporaryDirectory(dir=cache_dir) as unfinished:
                 _fetch(
                     "Spark's Kafka connector",
                     [engine.CONNECTOR],
@@ -76,13 +77,10 @@ def connector() -> None:
 
 
 @contextmanager
-def _locked_cache() -> Iterator[None]:
+def _locked(cache_dir: Path) -> Iterator[None]:
     """Let one process at a time change the cache; raises Failure."""
-    try:
-        CACHE_DIR.mkdir(parents=True, exist_ok=True)
-        lock = os.open(CACHE_DIR, os.O_RDONLY)
-    except OSError as error:
-        raise Failure(f"The cache {CACHE_DIR} cannot be used: {error.strerror}") from None
+    cache.ensure(cache_dir)
+    lock = os.open(cache_dir, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -93,35 +91,52 @@ def _locked_cache() -> Iterator[None]:
 def _fetch(name: str, artifacts: Iterable[str], excluded: Iterable[str], folder: Path) -> None:
     """Fetch artifacts (`group:module:version`) and their dependencies, with a progress bar.
 
-    They go into Ivy's cache and into `folder`/jars; raises Failure. The excluded modules
-    (`group:module`) are not fetched.
+    They go into Ivy's part of the cache and into `jars` in an empty folder of the cache. The
+    excluded modules (`group:module`) are not fetched. Raises Failure.
     """
     dependency = '<dependency org="{}" name="{}" rev="{}" conf="default->default"/>'
     exclude = '<exclude org="{}" module="{}"/>'
     dependencies = [dependency.format(*artifact.split(":")) for artifact in artifacts]
     dependencies += [exclude.format(*module.split(":")) for module in excluded]
-    ivy_file = folder / "ivy.xml"
-    ivy_file.write_text(IVY_FILE.format(dependencies="\n    ".join(dependencies)))
-    command = [java.find(), "-jar", str(_ivy()), "-cache", str(CACHE_DIR / "ivy" / "cache")]
-    command += ["-ivy", str(ivy_file), "-confs", "default"]
+    (folder / "ivy.xml").write_text(IVY_FILE.format(dependencies="\n    ".join(dependencies)))
+    command = [java.find(), *_proxy_options(folder), "-jar", str(_ivy())]
+    command += ["-cache", str(cache.ivy_dir(folder.parent) / "cache")]
+    command += ["-ivy", "ivy.xml", "-confs", "default"]
     command += ["-types", "jar", "bundle"]  # scala-logging, among others, is a bundle
-    command += ["-retrieve", f"{folder}/jars/[artifact]-[revision](-[classifier]).[ext]"]
+    # Within its folder: brackets in a path would be part of the pattern.
+    command += ["-retrieve", "jars/[artifact]-[revision](-[classifier]).[ext]"]
     console = Console(stderr=True)
     console.print(f"Fetching {name} from Maven Central, once …", highlight=False)
     output, both = subprocess.PIPE, subprocess.STDOUT
     with (
-        subprocess.Popen(command, stdout=output, stderr=both, text=True) as ivy,
+        subprocess.Popen(
+            command,
+            cwd=folder,
+            env=os.environ | java.LOCALE,
+            stdout=output,
+            stderr=both,
+            text=True,
+            errors="replace",
+        ) as ivy,
         _progress(console) as progress,
     ):
         assert ivy.stdout is not None
         lines = _show(ivy.stdout, progress)
     if ivy.returncode != 0:
-        signs = ("UNRESOLVED", "not found", "FAILED")
-        problems = [line for line in lines if any(sign in line for sign in signs)]
-        cause = (problems or lines[-1:] or ["Ivy printed nothing"])[0].strip(" :\n")
-        raise Failure(
-            f"{name} cannot be fetched ({cause}): check the network and type the same again"
-        )
+        raise Failure(maven.failure(name, "".join(lines)))
+
+
+def _proxy_options(folder: Path) -> list[str]:
+    """The options with which Java reaches Maven Central. A password goes into a file: on a command
+    line everybody could read it.
+    """
+    through = maven.proxy()
+    if through is None:
+        return []
+    options = folder / "proxy.options"
+    options.touch(mode=0o600)
+    options.write_text("\n".join(map(java.quoted, through.user_options())))
+    return [*through.options(), f"@{options}"]
 
 
 def _progress(console: Console) -> Progress:

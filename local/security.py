@@ -4,7 +4,9 @@ Everything is made once, in a folder that only its owner can read. No password i
 line: Java's tools read them from files, and the scripts from the environment.
 """
 
+import os
 import secrets
+import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ from pydantic import SecretStr
 from config import Settings
 from velib import connection, last_poll, topics
 from velib.errors import Failure
+from velib.java import LOCALE
 
 ADMIN, PRODUCER, JOB, CONSUMER = "velib-admin", "velib-producer", "velib-spark", "velib-consumer"
 DASHBOARD = "velib-dashboard"
@@ -48,10 +51,10 @@ listener.name.clients.{mechanism_key}.sasl.jaas.config={login_module} required;
 listener.name.brokers.ssl.client.auth=required
 listener.name.controller.ssl.client.auth=required
 ssl.keystore.type=PKCS12
-ssl.keystore.location={keystore}
+ssl.keystore.location={folder}/broker.p12
 ssl.keystore.password={password}
 ssl.truststore.type=PEM
-ssl.truststore.location={ca}
+ssl.truststore.location={folder}/ca.pem
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:CN={broker};User:{admin}
 """
@@ -110,24 +113,29 @@ class Security:
             ["-importkeystore", "-noprompt", *source, *target],
             ["-exportcert", "-rfc", "-alias", "ca", "-file", str(self.ca), *in_keys],
         ):
-            done = subprocess.run([keytool, *arguments], capture_output=True, text=True)
+            done = subprocess.run(
+                [keytool, *arguments],
+                env=os.environ | LOCALE,
+                capture_output=True,
+                text=True,
+                errors="replace",
+            )
             if done.returncode != 0:
                 cause = (done.stdout or done.stderr).strip()
                 raise Failure(f"{keytool} made no certificate: {cause}")
         keys.unlink()
 
-    def properties(self, port: int, broker_port: int, controller_port: int) -> str:
-        """The properties of a node that make it secure."""
+    def properties(self, folder: str, port: int, broker_port: int, controller_port: int) -> str:
+        """The properties of a node that make it secure; `folder` is this one, seen from its own."""
         return PROPERTIES.format(
+            folder=folder,
             port=port,
             broker_port=broker_port,
             controller_port=controller_port,
             mechanism=MECHANISM,
             mechanism_key=MECHANISM.lower(),
             login_module="org.apache.kafka.common.security.scram.ScramLoginModule",
-            keystore=self.directory / "broker.p12",
             password=self.password(BROKER),
-            ca=self.ca,
             broker=BROKER,
             admin=ADMIN,
         )
@@ -170,11 +178,11 @@ class Security:
         """The settings of each script, as shell commands that read its password from its file."""
         common = (
             f"export KAFKA_BOOTSTRAP_SERVERS={servers} KAFKA_SECURITY_PROTOCOL=SASL_SSL"
-            f" KAFKA_SASL_MECHANISM={MECHANISM} KAFKA_SSL_CAFILE='{self.ca}'"
+            f" KAFKA_SASL_MECHANISM={MECHANISM} KAFKA_SSL_CAFILE={shlex.quote(str(self.ca))}"
         )
         return "\n".join(
             f"# {script}\n{common} KAFKA_SASL_USERNAME={user}"
-            f" KAFKA_SASL_PASSWORD=\"$(cat '{self.password_file(user)}')\""
+            f' KAFKA_SASL_PASSWORD="$(cat {shlex.quote(str(self.password_file(user)))})"'
             for script, user in SCRIPTS.items()
         )
 

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from velib import java
-from velib.errors import JavaMissing
+from velib.errors import Failure, JavaMissing
 
 VENV = Path(".venv")
 PYTHON = VENV / "bin" / "python"
@@ -42,6 +42,8 @@ def need_java() -> None:
         can_install = "JAVA_HOME" not in os.environ
         if not (can_install and any(apt_install(p, str(missing)) for p in java.APT_PACKAGES)):
             sys.exit(str(missing))
+    except Failure as failure:
+        sys.exit(str(failure))
 
 
 def need_venv() -> None:
@@ -57,7 +59,8 @@ def need_venv() -> None:
         if not apt_install(package, missing):
             sys.exit(missing)
     log(f"Making {VENV} with Python {sys.version.split()[0]}")
-    subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
+    if not succeeds(sys.executable, "-m", "venv", "--clear", str(VENV)):
+        sys.exit(f"{VENV} could not be made in {Path.cwd()}: see the lines above")
 
 
 def want(command: str, purpose: str) -> None:

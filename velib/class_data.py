@@ -7,14 +7,13 @@ archives in set-up; without them everything works, and starts more slowly.
 import hashlib
 from pathlib import Path
 
-import config
 from velib import java
 
 QUIET = "-Xlog:cds*=off"
 """The option that keeps Java from writing about its archive, above all when it cannot use it."""
 
 
-def archive(program: str, jars: Path) -> Path:
+def archive(cache_dir: Path, program: str, jars: Path) -> Path:
     """Where the archive of a program is whose jars are in a folder; it may not exist yet.
 
     Java uses an archive only with the same build of Java and the same jars as when it was made. So
@@ -25,13 +24,13 @@ def archive(program: str, jars: Path) -> Path:
     for jar in sorted(jars.glob("*.jar")):
         status = jar.stat()
         digest.update(f"{jar} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return config.CACHE_DIR / "class-data" / f"{program}-{digest.hexdigest()[:16]}.jsa"
+    return cache_dir / "class-data" / f"{program}-{digest.hexdigest()[:16]}.jsa"
 
 
-def options(program: str, jars: Path) -> list[str]:
+def options(cache_dir: Path, program: str, jars: Path) -> list[str]:
     """The options with which Java uses the program's archive, none if there is no archive.
 
     Raises JavaMissing.
     """
-    path = archive(program, jars)
+    path = archive(cache_dir, program, jars)
     return [f"-XX:SharedArchiveFile={path}", QUIET] if path.exists() else []

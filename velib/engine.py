@@ -1,36 +1,29 @@
 """The Spark that the job runs on: its session, and the options that differ from the defaults.
 
-Import this module before pyspark: it has findspark choose the Spark of SPARK_HOME if that is set,
-else the one that is installed with the project.
+Import this module before pyspark: velib/spark_home.py chooses which one that is.
 """
 
 import os
 import subprocess
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import findspark
+from velib import spark_home  # isort: skip  (chooses Spark, so it comes before pyspark)
+
+import pyspark
 from py4j.protocol import Py4JError
+from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkException
+from pyspark.java_gateway import launch_gateway
+from pyspark.sql import SparkSession
 
-if "SPARK_HOME" not in os.environ:
-    import pyspark  # without it findspark prefers any Spark that it finds on the machine
-findspark.init()
-
-import pyspark  # noqa: E402
-from pyspark import SparkConf, SparkContext  # noqa: E402
-from pyspark.errors import PySparkException  # noqa: E402
-from pyspark.java_gateway import launch_gateway  # noqa: E402
-from pyspark.sql import SparkSession  # noqa: E402
-
-import config  # noqa: E402
-from config import Settings  # noqa: E402
-from velib import class_data  # noqa: E402
-from velib.cli import log  # noqa: E402
-from velib.errors import Failure  # noqa: E402
-
-IVY_DIR = config.CACHE_DIR / "ivy"
-"""Where Spark keeps the connector once it is fetched."""
+import config
+from config import Settings
+from velib import cache, class_data, java, maven, start_failure
+from velib.cli import log
+from velib.errors import Failure
 
 CONNECTOR = f"org.apache.spark:spark-sql-kafka-0-10_2.13:{pyspark.__version__}"
 """The Maven coordinates of this Spark's Kafka connector."""
@@ -111,7 +104,8 @@ def session(settings: Settings) -> Iterator[SparkSession]:
     try:
         yield spark
     finally:
-        with suppress(Py4JError, OSError):  # its Java process may have ended
+        with suppress(Py4JError, OSError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that its Java process has ended, by the same signal
             spark.stop()
         if not config.under_spark_submit():
             _end_java()
@@ -131,20 +125,28 @@ def _end_java() -> None:
 
 def _own_session(settings: Settings, options: dict[str, str]) -> SparkSession:
     """Start Spark. Its Java process writes to JVM_LOG."""
+    spark_home.check()
+    cache.ensure(settings.cache_dir)
+    ivy_dir = cache.ivy_dir(settings.cache_dir)
     options = options | {
         "spark.app.name": "velib-projet",
         "spark.master": settings.spark_master,
         "spark.jars.packages": CONNECTOR,
         "spark.jars.excludes": ",".join(PROVIDED_BY_PYSPARK),
-        "spark.jars.ivy": str(IVY_DIR),
+        "spark.jars.ivy": str(ivy_dir),
     }
+    java_options = []
     if settings.spark_master.startswith("local"):
-        java_options = [*JAVA_OPTIONS, *class_data.options("spark", SPARK_JARS)]
-        quoted = " ".join(f'"{option}"' for option in java_options)
-        options |= LOCAL_OPTIONS | {"spark.driver.extraJavaOptions": quoted}
+        java_options += JAVA_OPTIONS + class_data.options(settings.cache_dir, "spark", SPARK_JARS)
+        options |= LOCAL_OPTIONS
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # nothing here is for other machines
-    if not (IVY_DIR / "jars").is_dir():
+    if not (ivy_dir / "jars").is_dir():
         log.info("Spark fetches its Kafka connector from Maven Central, once: half a minute")
+        if through := maven.proxy():
+            java_options += through.options()
+    if java_options:
+        options["spark.driver.extraJavaOptions"] = " ".join(map(java.quoted, java_options))
+    os.environ.update(java.LOCALE)
     spark_conf = SparkConf().setAll(list(options.items()))
     JVM_LOG.parent.mkdir(parents=True, exist_ok=True)
     with JVM_LOG.open("wb") as jvm_log:
@@ -152,8 +154,8 @@ def _own_session(settings: Settings, options: dict[str, str]) -> SparkSession:
         try:
             gateway = launch_gateway(conf=spark_conf, popen_kwargs=streams)
             context = SparkContext(gateway=gateway, conf=spark_conf)
-        except PySparkException as error:
-            raise Failure(f"Spark did not start ({error}): see {JVM_LOG}") from None
+        except (PySparkException, Py4JError, ConnectionError) as error:
+            raise Failure(start_failure.message(error, JVM_LOG)) from None
     context.setLogLevel("ERROR")
     page = context.uiWebUrl
     log.info("Spark %s runs on %s, its page is %s", context.version, settings.spark_master, page)

@@ -123,9 +123,9 @@ class Chaos:
         """Kill one of three, unless another one has not caught up yet: then two would be away."""
         if not are_in_sync(self.pipeline, 5):
             return False
-        configuration = f"kafka/node-{self.chance.randint(1, 3)}/server.properties"
+        folder = f"kafka/node-{self.chance.randint(1, 3)}"
         for process in psutil.Process(self.scripts["broker"].process.pid).children(recursive=True):
-            if any(argument.endswith(configuration) for argument in process.cmdline()):
+            if process.cwd().endswith(folder):
                 process.kill()
         self.started["broker"] = time.monotonic()
         return True

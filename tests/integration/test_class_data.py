@@ -14,7 +14,7 @@ LOADED_CLASSES = "-Xlog:class+load:file=classes-%p.log"
 def _sources(folder: Path, java_class: str) -> list[str]:
     """Where the Java processes of a folder have loaded a class from."""
     sources = []
-    for log in folder.glob("classes-*.log"):
+    for log in folder.rglob("classes-*.log"):
         for line in log.read_text().splitlines():
             if f" {java_class} source: " in line:
                 sources.append(line.partition(" source: ")[2])
@@ -24,11 +24,11 @@ def _sources(folder: Path, java_class: str) -> list[str]:
 def test_kafka_and_the_job_load_their_classes_from_the_archives(
     pipeline: Pipeline, tmp_path: Path
 ) -> None:
-    cache = tmp_path / "home" / ".cache" / "velib-projet"
-    cache.mkdir(parents=True)
+    cache = tmp_path / "cache"
+    cache.mkdir()
     for fetched in ("ivy", "kafka-4.4.0"):
-        (cache / fetched).symlink_to(config.CACHE_DIR / fetched)
-    environment = {"HOME": str(tmp_path / "home"), "JAVA_TOOL_OPTIONS": LOADED_CLASSES}
+        (cache / fetched).symlink_to(config.load().cache_dir / fetched)
+    environment = {"VELIB_CACHE_DIR": str(cache), "JAVA_TOOL_OPTIONS": LOADED_CLASSES}
 
     set_up = pipeline.start("-m", "local.class_data", **environment)
     wait_until(set_up.has_ended, "the archives are made", 300)

@@ -28,7 +28,7 @@ def _processes_in(folder: Path) -> list[psutil.Process]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             is_ours = process.pid == os.getpid() or "local.demo" in process.cmdline()
-            if process.cwd() == str(folder) and not is_ours:
+            if Path(process.cwd()).is_relative_to(folder) and not is_ours:
                 found.append(process)
     return found
 

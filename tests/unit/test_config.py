@@ -25,6 +25,7 @@ def test_defaults_are_those_of_the_readme() -> None:
     assert settings.checkpoint_dir == ".velib/checkpoint"
     assert settings.watermark == "10 minutes"
     assert settings.spark_master == "local[*]"
+    assert settings.cache_dir == Path.home() / ".cache" / "velib-projet"
     assert settings.bootstrap_servers == "localhost:9092"
     assert settings.security_protocol == "PLAINTEXT"
 
@@ -52,6 +53,12 @@ def test_defaults_are_those_of_the_readme() -> None:
         ("VELIB_WATERMARK", "10", "'10 minutes'"),
         ("VELIB_WATERMARK", "ten minutes", "'10 minutes'"),
         ("VELIB_SPARK_MASTER", "here", "a Spark master"),
+        ("VELIB_SPARK_MASTER", "local[0]", "local[N] with N from 1"),
+        ("VELIB_SPARK_MASTER", "local[2, 0]", "a Spark master"),
+        ("VELIB_SPARK_MASTER", "local[all]", "a Spark master"),
+        ("VELIB_SPARK_MASTER", "local-cluster[2,1]", "a Spark master"),
+        ("VELIB_SPARK_MASTER", "spark://host", "spark://host:port"),
+        ("VELIB_CACHE_DIR", "/var/cache:/tmp", "none of : , ( ) [ ]"),
         ("VELIB_METRICS_PORT", "0", "a port from 1 to 65535"),
         ("VELIB_METRICS_PORT", "65536", "a port from 1 to 65535"),
         ("VELIB_METRICS_PORT", "http", "a port from 1 to 65535"),
@@ -80,6 +87,36 @@ def test_a_bad_value_gives_one_line_with_variable_value_and_what_is_allowed(
     assert "\n" not in line
 
 
+@pytest.mark.parametrize(
+    "master",
+    [
+        "local",
+        "local[1]",
+        "local[*,3]",
+        "local[4, 2]",
+        "local-cluster[2, 1, 1024]",
+        "spark://one:7077,other:7077",
+        "yarn",
+        "k8s://https://host:443",
+    ],
+)
+def test_every_form_of_a_spark_master_is_taken(
+    master: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VELIB_SPARK_MASTER", master)
+    assert config.load().spark_master == master
+
+
+def test_the_cache_may_be_anywhere_and_an_empty_setting_is_the_default(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VELIB_CACHE_DIR", "here")
+    assert config.load().cache_dir == tmp_path / "here"
+    monkeypatch.setenv("VELIB_CACHE_DIR", "")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert config.load().cache_dir == Path("/home/me/.cache/velib-projet")
+
+
 def test_several_bad_values_give_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VELIB_POLL_SECONDS", "x")
     monkeypatch.setenv("VELIB_WATERMARK", "y")
@@ -97,6 +134,8 @@ def test_two_topics_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch, var
 def test_stations_are_written_as_the_feed_writes_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VELIB_STATIONS", " 06015, 11031_relais ,6015")
     assert config.load().stations == ("6015", "11031_relais")
+    monkeypatch.setenv("VELIB_STATIONS", "7101,7101_Relais,31024_relais")
+    assert config.load().stations == ("7101", "7101_Relais", "31024_relais")
     monkeypatch.setenv("VELIB_STATIONS", "ALL")
     assert config.load().stations == "all"
 

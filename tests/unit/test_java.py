@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from velib import java
-from velib.errors import JavaMissing
+from velib.errors import Failure, JavaMissing
 
 JAVA_8 = 'java version "1.8.0_392"'
 JAVA_11 = 'openjdk version "11.0.21" 2023-10-17'
@@ -65,9 +65,21 @@ def test_without_java_the_line_says_where_it_was_looked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    with pytest.raises(JavaMissing, match=f"There is no Java in JAVA_HOME={tmp_path}"):
+    with pytest.raises(JavaMissing, match=f"There is no Java in JAVA_HOME={tmp_path}.*unset JAVA_"):
         java.find()
     monkeypatch.delenv("JAVA_HOME")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(JavaMissing, match="There is no Java on the PATH"):
         java.find()
+
+
+def test_a_java_that_does_not_start_gives_its_reason_and_the_variable_with_the_options(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Xnonsense")
+    with pytest.raises(Failure) as error:
+        java.find()
+    assert str(error.value) == (
+        "The Java on the PATH does not start (Unrecognized option: -Xnonsense):"
+        " correct or unset JAVA_TOOL_OPTIONS"
+    )

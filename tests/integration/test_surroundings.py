@@ -1,0 +1,146 @@
+"""Surroundings that are not ours: letters in paths, other locales, proxies, what tools leave."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+import config
+from local.broker import free_port
+from local.security import Security
+from tests.expected import feed, station
+from tests.pipeline import Pipeline, wait_until
+
+BROKER = ("-m", "local.broker")
+DATA = "kafka (é), 1"  # Kafka takes a comma for the end of a path
+LETTERS = "Vélib' é “l’été” 50%"
+"""A folder's name with accents, spaces, an apostrophe, and what Latin-1 does not have."""
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
+    """A pipeline without a Kafka, in a folder with letters. No script prints a traceback."""
+    folder = tmp_path / LETTERS / "project"
+    folder.mkdir(parents=True)
+    pipeline = Pipeline(f"localhost:{free_port()}", folder)
+    yield pipeline
+    pipeline.kill_all()
+    for script in pipeline.scripts:
+        assert b"Traceback" not in script.err.read_bytes(), script.err.read_bytes()
+
+
+def _start_broker(pipeline: Pipeline) -> None:
+    servers = pipeline.settings.bootstrap_servers
+    port = servers.rpartition(":")[2]
+    broker = pipeline.start(*BROKER, "--port", port, "--data-dir", DATA, "--secure")
+    wait_until(lambda: "ready" in broker.printed() or broker.has_ended(), "Kafka is ready")
+    assert not broker.has_ended(), broker.log()
+    pipeline.use(servers, Security(pipeline.folder / DATA / "security"))
+
+
+def _printed_as_latin_1(pipeline: Pipeline, *options: str) -> str:
+    latin_1 = {"PYTHONIOENCODING": "latin-1"}
+    consumer = pipeline.start("consumer.py", "--timeout-ms", "2000", *options, **latin_1)
+    assert consumer.end() == 0
+    return consumer.out.read_text(encoding="latin-1")
+
+
+def test_letters_in_every_path_in_a_locale_that_has_none(pipeline: Pipeline) -> None:
+    cache = pipeline.folder / "cache"
+    cache.mkdir()
+    for fetched in ("ivy", "kafka-4.4.0"):
+        (cache / fetched).symlink_to(config.load().cache_dir / fetched)
+    pipeline.environment |= {
+        "LC_ALL": "POSIX",
+        "VELIB_CACHE_DIR": "cache",
+        "VELIB_STATIONS": "7101,7101_Relais,34501",
+    }
+    _start_broker(pipeline)
+
+    api = pipeline.serve_api()
+    now = int(time.time())
+    stations = [station(code, 3) for code in ("7101", "7101_Relais", "31024", "34501")]
+    api.put(feed(now, *stations))
+    assert pipeline.start("kafka_project.py", "--once").end() == 0
+    pipeline.write(pipeline.settings.raw_topic, (b"key", b"a station for 5 \xe2\x82\xac"))
+    job = pipeline.start("spark.py", "--available-now")
+    assert job.end() == 0, job.log()
+    mechanical = {key: total["mechanical"] for key, total in pipeline.totals().items()}
+    assert mechanical == {("75007", now): 6, ("93450", now): 3}
+
+    assert "93450  L?Île-Saint-Denis " in _printed_as_latin_1(pipeline)
+    assert "value a station for 5 ?\n" in _printed_as_latin_1(pipeline, "--dead-letters")
+
+    broker = next(script for script in pipeline.scripts if "broker" in script.err.name)
+    assert broker.stop() == 0
+    _start_broker(pipeline)
+    assert len(pipeline.totals()) == 2
+    assert [path.name for path in pipeline.folder.parent.iterdir()] == ["project"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "status", "line"),
+    [
+        ("SPARK_LOCAL_IP", "10.255.255.1", 1, "Spark did not start (java.net.BindException: "),
+        ("HOME", "/dev/null", 1, "The cache folder /dev/null/.cache/velib-projet cannot be used"),
+        ("SPARK_HOME", "/opt/gone", 2, "SPARK_HOME is '/opt/gone', which has no Spark: it must "),
+    ],
+)
+def test_a_job_that_cannot_start_gives_one_line_with_the_cause(
+    pipeline: Pipeline, variable: str, value: str, status: int, line: str
+) -> None:
+    job = pipeline.start("spark.py", **{variable: value})
+    assert job.end() == status
+    assert line in job.log()
+    assert len(job.log().splitlines()) == 1, job.log()
+
+
+def test_the_arguments_of_another_pyspark_are_set_aside(pipeline: Pipeline) -> None:
+    job = pipeline.start("spark.py", PYSPARK_SUBMIT_ARGS="--master local[2]")
+    job.wait_for("Spark 4.2.0 runs on local[1]")
+    assert job.log().count("PYSPARK_SUBMIT_ARGS is set aside") == 1
+    assert job.stop() == 0
+
+
+def test_set_up_names_a_spark_home_without_spark(pipeline: Pipeline) -> None:
+    set_up = pipeline.start("-m", "local.class_data", SPARK_HOME="/opt/gone")
+    assert set_up.end() == 2
+    assert set_up.log().startswith("SPARK_HOME is '/opt/gone', which has no Spark")
+
+
+@contextmanager
+def _refusing_proxy() -> Iterator[tuple[int, list[str]]]:
+    """A proxy on localhost that refuses every tunnel: its port, and what it is asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_CONNECT(self) -> None:
+            asked.append(self.path)
+            self.send_error(HTTPStatus.FORBIDDEN)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port, asked
+        server.shutdown()
+
+
+@pytest.mark.parametrize("command", [("-m", "local.class_data"), ("spark.py",)])
+def test_what_is_fetched_goes_through_the_proxy_and_one_line_names_it_if_it_refuses(
+    pipeline: Pipeline, command: tuple[str, ...]
+) -> None:
+    with _refusing_proxy() as (port, asked):
+        proxy = {"HTTPS_PROXY": f"http://127.0.0.1:{port}", "VELIB_CACHE_DIR": "empty"}
+        script = pipeline.start(*command, **proxy)
+        assert script.end() == 1
+    assert "repo1.maven.org:443" in asked
+    last = script.log().splitlines()[-1]
+    assert f"127.0.0.1:{port}" in last
+    assert "HTTPS_PROXY" in last
