@@ -130,7 +130,9 @@ def prepare_java() -> None:
     `.venv/java.prepared` has what it was done for, and the archives that must still be there: to
     look into the jars each time, as local.class_data does, would take a second.
     """
-    purpose = f"{digest_of('requirements.txt', 'local/jars.py', 'velib/engine.py')} {java.build()}"
+    digest = digest_of("requirements.txt", "local/jars.py", "velib/engine.py")
+    surroundings = [os.environ.get(name, "") for name in ("SPARK_HOME", "VELIB_CACHE_DIR")]
+    purpose = " ".join((digest, java.build(), *surroundings))
     prepared = VENV / "java.prepared"
     known, *archives = prepared.read_text().splitlines() if prepared.exists() else [""]
     if known == purpose and archives and all(Path(archive).exists() for archive in archives):

@@ -30,7 +30,8 @@ def archive(cache_dir: Path, program: str, jars: Path) -> Path:
 def options(cache_dir: Path, program: str, jars: Path) -> list[str]:
     """The options with which Java uses the program's archive, none if there is no archive.
 
-    Raises JavaMissing.
+    If the path of the jars has spaces, or letters that are not ASCII, Java loads their classes from
+    the jars all the same, and starts more slowly. Raises JavaMissing.
     """
     path = archive(cache_dir, program, jars)
     return [f"-XX:SharedArchiveFile={path}", QUIET] if path.exists() else []

@@ -17,6 +17,9 @@ import config
 from velib.cli import log
 from velib.errors import BadSetting
 
+SET_ASIDE = ("PYSPARK_SUBMIT_ARGS", "SPARK_REMOTE")
+"""What other tools set for the Spark that they start: with it ours would not start."""
+
 
 def choose() -> None:
     """Have `import pyspark` find this project's, and set what pyspark takes from the environment.
@@ -42,11 +45,13 @@ def check() -> None:
             f"SPARK_HOME is {home!r}, which has {_version(home) or 'no Spark'}: it must be the"
             f" folder of a Spark {_installed().version}, or not be set: the project has its own"
         )
-    if os.environ.pop("PYSPARK_SUBMIT_ARGS", None) is not None:
-        log.warning(
-            "PYSPARK_SUBMIT_ARGS is set aside: python spark.py starts Spark with its own options."
-            " To choose them, use spark-submit"
-        )
+    for variable in SET_ASIDE:
+        if os.environ.pop(variable, None) is not None:
+            log.warning(
+                "%s is set aside: python spark.py starts Spark with its own options."
+                " To choose them, use spark-submit",
+                variable,
+            )
     for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep):
         if _has_another_pyspark(entry):
             log.warning("%s of PYTHONPATH is set aside: it has another pyspark", entry)

@@ -7,7 +7,7 @@ from py4j.protocol import Py4JJavaError
 
 from velib import maven
 
-MAX_CAUSE = 200  # characters
+MAX_CAUSE = 200  # characters; of a longer one the line has the beginning and the end
 
 CAUSES = (
     r"^Exception in thread \"\S+\" (.+)",
@@ -18,7 +18,8 @@ CAUSES = (
 
 REMEDIES = {
     "Cannot assign requested address": "set SPARK_LOCAL_IP to an address of this machine",
-    "invalid null input: name": "give the number of this user an entry in /etc/passwd",
+    "Invalid UID": "this user has a number but no name: give it an entry in /etc/passwd",
+    "No space left on device": "make room in /tmp, or in the folder of SPARK_LOCAL_DIRS",
     "UnknownHostException": "correct spark-defaults.conf or core-site.xml",
 }
 """What to do about a cause that contains a text."""
@@ -31,9 +32,14 @@ def message(error: Exception, jvm_log: Path) -> str:
         return maven.failure("Spark's Kafka connector", output)
     cause = str(error.java_exception) if isinstance(error, Py4JJavaError) else _last_words(output)
     remedies = (remedy for sign, remedy in REMEDIES.items() if sign in cause)
-    return f"Spark did not start ({cause[:MAX_CAUSE]}): {next(remedies, f'see {jvm_log}')}"
+    return f"Spark did not start ({_short(cause)}): {next(remedies, f'see {jvm_log}')}"
 
 
 def _last_words(output: str) -> str:
     matches = (re.search(pattern, output, re.MULTILINE) for pattern in CAUSES)
     return next((match[1] for match in matches if match), "Java wrote nothing")
+
+
+def _short(cause: str) -> str:
+    half = MAX_CAUSE // 2
+    return cause if len(cause) <= MAX_CAUSE else f"{cause[:half]} … {cause[-half:]}"

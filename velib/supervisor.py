@@ -257,6 +257,11 @@ def permanent_cause(error: Exception, settings: Settings) -> str | None:
         )
     if "Failed to find data source: kafka" in text or "DATA_SOURCE_NOT_FOUND" in text:
         return f"Spark has no Kafka connector: give spark-submit --packages {CONNECTOR}"
+    if "UnsatisfiedLinkError" in text:
+        return (
+            "Java may not run its libraries in its temporary folder, which is /tmp: name another"
+            " one with JAVA_TOOL_OPTIONS=-Djava.io.tmpdir=FOLDER"
+        )
     if re.search(r"(Authoriz|Authentic)ationE", text):
         cause = re.search(r"Not authorized[^\n]*|Authentication failed[^\n]*", text)
         cause = cause or re.search(r"\w*Authoriz\w*", text)

@@ -1,7 +1,10 @@
 """Which Java is found, and the line for one that is missing or too old."""
 
+import os
+import subprocess
 from pathlib import Path
 
+import pyspark
 import pytest
 
 from velib import java
@@ -83,3 +86,26 @@ def test_a_java_that_does_not_start_gives_its_reason_and_the_variable_with_the_o
         "The Java on the PATH does not start (Unrecognized option: -Xnonsense):"
         " correct or unset JAVA_TOOL_OPTIONS"
     )
+
+
+@pytest.mark.parametrize("argument", ["-Dfolder=Vélib' é", '-Dfolder=a "quoted" \\ “name”'])
+def test_a_quoted_argument_reaches_java_as_it_is(argument: str, tmp_path: Path) -> None:
+    """Through the launcher of spark-submit, and from an argument file, in a locale without é."""
+    spark = Path(pyspark.__file__).parent
+    environment = {"SPARK_HOME": str(spark), "SPARK_SCALA_VERSION": "2.13", "LC_ALL": "POSIX"}
+    submit = ["org.apache.spark.launcher.Main", "org.apache.spark.deploy.SparkSubmit"]
+    submit += ["--conf", f"spark.driver.extraJavaOptions={java.quoted(argument)}", "pyspark-shell"]
+    (tmp_path / "arguments").write_text(java.quoted(argument))
+    show_properties = [f"@{tmp_path}/arguments", "-XshowSettings:properties", "-version"]
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [java.find(), *arguments],
+            env=os.environ | environment | java.LOCALE,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+    assert argument in run("-cp", f"{spark}/jars/*", *submit).stdout.split("\0")
+    assert f"folder = {argument.partition('=')[2]}\n" in run(*show_properties).stderr

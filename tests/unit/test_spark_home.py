@@ -19,8 +19,9 @@ OURS = pyspark.__version__
 @pytest.fixture(autouse=True)
 def environment_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """What `check` takes out of the environment is there again after the test."""
-    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", "")
-    monkeypatch.delenv("PYSPARK_SUBMIT_ARGS")
+    for variable in spark_home.SET_ASIDE:
+        monkeypatch.setenv(variable, "")
+        monkeypatch.delenv(variable)
 
 
 def _install(folder: Path, version: str) -> str:
@@ -88,13 +89,15 @@ def test_what_is_set_aside_is_logged_once(
     (tmp_path / "pyspark").mkdir()
     (tmp_path / "pyspark" / "__init__.py").touch()
     monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", "--master local[2]")
+    monkeypatch.setenv("SPARK_REMOTE", "sc://localhost:15002")
     monkeypatch.setenv("PYTHONPATH", f"{PROJECT}{os.pathsep}{tmp_path}")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     with caplog.at_level(logging.WARNING, "velib"):
         spark_home.choose()
         spark_home.check()
-    submit_args, python_path = caplog.messages
+    submit_args, remote, python_path = caplog.messages
     assert submit_args.startswith("PYSPARK_SUBMIT_ARGS is set aside")
+    assert remote.startswith("SPARK_REMOTE is set aside")
     assert python_path == f"{tmp_path} of PYTHONPATH is set aside: it has another pyspark"
     assert str(tmp_path) not in sys.path
     assert "PYSPARK_SUBMIT_ARGS" not in os.environ
