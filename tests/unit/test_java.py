@@ -77,13 +77,16 @@ def test_without_java_the_line_says_where_it_was_looked_for(
 
 
 def test_a_java_that_does_not_start_gives_its_reason_and_the_variable_with_the_options(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "java").symlink_to(java.find())
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Xnonsense")
     with pytest.raises(Failure) as error:
         java.find()
     assert str(error.value) == (
-        "The Java on the PATH does not start (Unrecognized option: -Xnonsense):"
+        f"The Java in JAVA_HOME={tmp_path} does not start (Unrecognized option: -Xnonsense):"
         " correct or unset JAVA_TOOL_OPTIONS"
     )
 
