@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from kafka import KafkaAdminClient
 
 from local.broker import free_port
@@ -17,6 +18,7 @@ LISTENERS = ("CLIENTS", "TLS", "EXPIRED", "MUTUAL", "ELSEWHERE", "CONTROLLER")
 """Those of one Kafka: TLS with a good certificate, with an expired one, with one asked of clients,
 and a listener that is advertised as a host that nobody can reach."""
 
+SPARK_PAGES = ("environment", "SQL", "StreamingQuery", "jobs")
 PIPELINE = ("kafka_project.py", "spark.py", "consumer.py")
 
 
@@ -131,10 +133,16 @@ def test_a_kafka_that_asks_for_a_certificate_is_reached_with_one_and_says_so_wit
     pipeline.serve_api().put(feed(int(time.time()), station()))
     with_certificate = _tls(folder, servers, client="client")
     assert pipeline.start("kafka_project.py", "--once", **with_certificate).end() == 0
-    assert pipeline.start("spark.py", "--available-now", **with_certificate).end() == 0
+    job = pipeline.start("spark.py", **with_certificate)
     consumer = pipeline.start("consumer.py", "--max-messages", "1", **with_certificate)
     assert consumer.end() == 0
     assert consumer.printed()[0].startswith("75016  Paris 16e")
+    address = job.log().partition("its page is ")[2].split()[0]
+    pages = [requests.get(f"{address}/{page}/", timeout=10).text for page in SPARK_PAGES]
+    logs = [path.read_text(errors="replace") for path in pipeline.folder.rglob("*.log")]
+    secret = (folder / "client.key").read_text().splitlines()[1]
+    assert not [text for text in [*pages, *logs, job.log()] if secret in text]
+    assert job.stop() == 0
 
 
 def test_a_raw_topic_that_is_compacted_is_refused(pipeline: Pipeline) -> None:
