@@ -87,6 +87,7 @@ def page(browser: Browser, shown: Shown) -> Iterator[Page]:
     errors: list[str] = []
     foreign: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
     page.on("request", lambda r: None if r.url.startswith(shown.url) else foreign.append(r.url))
     page.goto(shown.url)
     expect(tile(page, "Bikes")).not_to_have_text("–")
