@@ -67,7 +67,7 @@ def test_the_table_shows_the_totals_and_changes_in_place(pipeline: Pipeline, sta
         "120 bikes (70 mechanical, 50 electric), 100 docks, 3 stations, 3 postal codes"
     )
     first, *_ = terminal.lines()
-    assert re.fullmatch(r"Snapshot of .*, 1 min \d+ s old", first)
+    assert re.fullmatch(r"Snapshot of .*, \d+ (min|h) \d+ (s|min) old", first)
     assert terminal.row("75011") == "75011 Paris 11e 0 0 0 0"
     assert terminal.row("75016").startswith("75016 Paris 16e 90 50 40 10 90% █")
     assert terminal.row("93200").startswith("93200 Saint-Denis 30 20 10 90 25% █")
