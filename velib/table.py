@@ -22,7 +22,7 @@ from velib.areas import NAMES
 from velib.cli import FORMATTER, local_time
 
 CHECK_SECONDS = 0.1  # between two looks whether there is something to draw
-MAX_WAIT = 1.0  # seconds without drawing while totals come
+MAX_WAIT = 2.0  # seconds without drawing while totals come one after another
 MAX_LOG_LINES = 200  # are kept
 MAX_WARNINGS = 3  # are shown below the totals
 GAP = 2  # characters between two columns
