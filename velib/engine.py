@@ -13,6 +13,7 @@ from pathlib import Path
 from velib import spark_home  # isort: skip  (chooses Spark, so it comes before pyspark)
 
 import pyspark
+from py4j.java_gateway import JavaGateway
 from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
@@ -153,10 +154,19 @@ def _own_session(settings: Settings, options: dict[str, str]) -> SparkSession:
         streams = {"stdout": jvm_log, "stderr": jvm_log}
         try:
             gateway = launch_gateway(conf=spark_conf, popen_kwargs=streams)
-            context = SparkContext(gateway=gateway, conf=spark_conf)
+            context = _context(gateway, spark_conf)
         except (PySparkException, Py4JError, ConnectionError) as error:
             raise Failure(start_failure.message(error, JVM_LOG)) from None
     context.setLogLevel("ERROR")
     page = context.uiWebUrl
     log.info("Spark %s runs on %s, its page is %s", context.version, settings.spark_master, page)
     return SparkSession(context)
+
+
+def _context(gateway: JavaGateway, spark_conf: SparkConf) -> SparkContext:
+    """Spark in this Java process, which ends if a signal or an error comes meanwhile."""
+    try:
+        return SparkContext(gateway=gateway, conf=spark_conf)
+    except BaseException:
+        gateway.proc.kill()
+        raise
