@@ -8,6 +8,7 @@ import json
 import sys
 from typing import Any
 
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from config import Settings
@@ -25,10 +26,17 @@ class Checkpoint:
     """The folder VELIB_CHECKPOINT_DIR, and whether it fits the raw topic."""
 
     def __init__(self, spark: SparkSession, settings: Settings) -> None:
+        """Raises Failure if Hadoop knows no way to the folder."""
         assert spark._jvm is not None
         self.settings = settings
         self.folder = spark._jvm.org.apache.hadoop.fs.Path(settings.checkpoint_dir)
-        self.files = self.folder.getFileSystem(spark._jsc.hadoopConfiguration())
+        try:
+            self.files = self.folder.getFileSystem(spark._jsc.hadoopConfiguration())
+        except Py4JJavaError as error:
+            raise Failure(
+                f"The checkpoint {settings.checkpoint_dir} cannot be used ({error.java_exception}):"
+                " correct VELIB_CHECKPOINT_DIR"
+            ) from None
         self._path = spark._jvm.org.apache.hadoop.fs.Path
 
     def starting_offsets(self) -> str:

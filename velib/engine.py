@@ -73,6 +73,8 @@ OPTIONS = {
 LOCAL_OPTIONS = {
     # A snapshot is 1,500 records: each of Spark's 200 partitions would cost a task in every batch.
     "spark.sql.shuffle.partitions": "1",
+    # A checkpoint folder is one of this machine, also where Hadoop is configured for a cluster.
+    "spark.hadoop.fs.defaultFS": "file:///",
     # What is sorted goes to disk before it fills the heap (see JAVA_OPTIONS).
     "spark.memory.fraction": "0.3",
 }

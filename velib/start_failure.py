@@ -20,6 +20,7 @@ REMEDIES = {
     "Cannot assign requested address": "set SPARK_LOCAL_IP to an address of this machine",
     "Invalid UID": "this user has a number but no name: give it an entry in /etc/passwd",
     "No space left on device": "make room in /tmp, or in the folder of SPARK_LOCAL_DIRS",
+    "Error loading java.security": "let more files be open: type `ulimit -n 4096`",
     "UnknownHostException": "correct spark-defaults.conf or core-site.xml",
 }
 """What to do about a cause that contains a text."""
