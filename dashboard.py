@@ -32,6 +32,7 @@ from velib.areas import NAMES, outlines
 from velib.cli import log
 from velib.errors import Failure
 from velib.follower import Follower
+from velib.health import Finding
 from velib.live import Live
 from velib.page import area_map, metrics
 from velib.page.chart import Chart
@@ -89,7 +90,8 @@ def parse_arguments() -> argparse.Namespace:
 def check_address(host: str, port: int) -> None:
     """Raise Failure if nothing can be served there."""
     try:
-        socket.create_server((host, port)).close()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
     except OSError as error:
         reason = (error.strerror or "").partition(" (")[0]
         raise Failure(
@@ -122,9 +124,11 @@ def serve_data(live: Live, pages: "Pages") -> None:
     def areas_with_totals() -> Response:
         with live.lock:
             latest = {code: json.loads(value) for code, (_, _, value) in live.latest.items()}
-        collection = outlines()
-        for feature in collection["features"]:
-            feature["properties"] |= latest.get(feature["id"], {})
+        features = [
+            feature | {"properties": feature["properties"] | latest.get(feature["id"], {})}
+            for feature in outlines()["features"]
+        ]
+        collection = outlines() | {"features": features}
         return Response(json.dumps(collection), media_type="application/geo+json")
 
     @app.get("/metrics")
@@ -153,9 +157,14 @@ class Pages:
             if not (has_news or now != second):
                 continue
             shown, second = self.live.version, now
+            with self.live.lock:
+                found = health.findings(self.live, time.time())
             for page in list(self.open):
-                with page.client:
-                    page.show_all() if has_news else page.show_ages()
+                try:
+                    with page.client:
+                        page.show_all(found) if has_news else page.show_ages(found)
+                except Exception:  # of one page: the others must not stop for it
+                    log.exception("A page could not be shown")
                 await asyncio.sleep(0)  # lets the server answer requests between two pages
         app.shutdown()
 
@@ -182,40 +191,45 @@ class Page:
         self.client.on_connect(
             lambda: self.client.run_javascript(f"emitEvent('time_zone', {zone})")
         )
-        self.show_all()
+        with live.lock:
+            self.show_all(health.findings(live, time.time()))
 
-    def show_all(self) -> None:
-        """Show the present state in every part."""
-        self.show_ages()
-        self.numbers.show()
-        self.map.show()
-        self.table.show()
-        self.chart.show()
+    def show_all(self, found: list[Finding]) -> None:
+        """Show the present state in every part, `found` in the health."""
+        with self.live.lock:
+            self.show_ages(found)
+            self.numbers.show()
+            self.map.show()
+            self.table.show()
+            self.chart.show()
 
-    def show_ages(self) -> None:
+    def show_ages(self, found: list[Finding]) -> None:
         """Show what changes although no record has come."""
         with self.live.lock:
-            found = health.findings(self.live, time.time())
             self.header.show(found)
             self.health.show(found)
 
-    def choose(self, postal_code: str) -> None:
-        """Show the chart of a place, and mark its area and its row."""
-        if postal_code in NAMES:
-            self.map.map.mark_area("chosen", postal_code)
-            self.table.mark_chosen(postal_code)
-            self.chart.choose_place(postal_code)
+    def choose(self, postal_code: object) -> None:
+        """Show the chart of a place, and mark its area and its row.
 
-    def hover(self, postal_code: str) -> None:
+        A place that is chosen again, and what is none, stands for all places.
+        """
+        place = str(postal_code)
+        if place not in NAMES or place == self.chart.place:
+            place = ""
+        self.map.map.mark_area("chosen", place)
+        self.table.mark_chosen(place)
+        self.chart.choose_place(place)
+
+    def hover(self, postal_code: object) -> None:
         """Mark the area and the row under the pointer."""
-        self.map.map.mark_area("hovered", postal_code)
-        self.table.mark_hovered(postal_code)
+        self.map.map.mark_area("hovered", str(postal_code))
+        self.table.mark_hovered(str(postal_code))
 
-    def use_time_zone(self, zone: str) -> None:
-        """Have times shown as the reader's own clock does."""
+    def use_time_zone(self, zone: object) -> None:
+        """Have times shown as the reader's own clock does, from the next second on."""
         with suppress(ValueError, KeyError, OSError):  # this machine does not know the zone
-            self.words.zone = ZoneInfo(zone)
-        self.show_ages()
+            self.words.zone = ZoneInfo(str(zone))
 
 
 if __name__ == "__main__":

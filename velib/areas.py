@@ -2,6 +2,7 @@
 
 import csv
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ def postal_code_exceptions() -> dict[str, str]:
     return {code: row["postal_code"] for code, row in rows.items()}
 
 
+@cache
 def outlines() -> dict[str, Any]:
     """The outlines of the postal codes, as a GeoJSON FeatureCollection (degrees, WGS 84).
 

@@ -6,7 +6,6 @@ second reader looks through the older totals for postal codes that have no later
 """
 
 import time
-from contextlib import suppress
 from threading import Thread
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
@@ -16,12 +15,14 @@ from config import Settings
 from velib import connection, last_poll, topics
 from velib.cli import log
 from velib.errors import Failure
+from velib.last_poll import LastPoll
 from velib.live import DAY, MAX_DEAD_LETTERS, Live
 
 RECENT_TOTALS = 20_000  # offsets, read whatever their age: four hours of the whole network
 MAX_TOTALS = 200_000  # offsets of a day at most
 RECENT_STATIONS = 5_000  # offsets of the raw topic: three snapshots of the network
 POLL_MS = 200
+TIMEOUT_MS = 3_000  # for an answer of Kafka to a check
 CHECK_SECONDS = 2.0  # between two checks of what no record tells
 RETRY_SECONDS = 1.0
 
@@ -49,25 +50,26 @@ class Follower(Thread):
                     if not connection.is_transient(error):
                         raise Failure(connection.refusal_message(self.settings, error)) from None
                     log.warning("Kafka failed (%s): trying again", error)
+                    with self.live.lock:
+                        self.live.note(False, self.live.last_poll, 0)
                     time.sleep(RETRY_SECONDS)
         except Failure as failure:
             self.failure = failure
 
     def _follow(self) -> None:
         """Read each topic from where a page begins, for ever; raises KafkaError."""
-        with (
-            connection.committed_consumer(self.settings) as consumer,
-            KafkaAdminClient(**connection.kafka_python_options(self.settings)) as admin,
-        ):
+        with connection.committed_consumer(self.settings) as consumer:
             starts = self._starts(consumer)
-            Thread(target=self._read_older_totals, args=(starts,), daemon=True).start()
-            self.live.forget_waiting()
+            if not self.live.latest:
+                Thread(target=self._read_older_totals, args=(starts,), daemon=True).start()
+            with self.live.lock:
+                self.live.forget_waiting()
             assign(consumer, starts)
             next_check = 0.0
             while True:
                 self._add(consumer)
                 if time.monotonic() > next_check:
-                    self._check(consumer, admin, starts)
+                    self._check(consumer, starts)
                     next_check = time.monotonic() + CHECK_SECONDS
 
     def _starts(self, consumer: KafkaConsumer) -> Offsets:
@@ -80,34 +82,43 @@ class Follower(Thread):
             | dict.fromkeys(topics.partitions(consumer, settings.station_topic), 0)
         )
 
-    def _add(self, consumer: KafkaConsumer) -> int:
-        """Add the records that have come; returns how many."""
+    def _add(self, consumer: KafkaConsumer) -> None:
+        """Add the records that have come."""
         batches = consumer.poll(POLL_MS)
         records = [record for batch in batches.values() for record in batch]
         with self.live.lock:
             for record in records:
                 self.live.add(record)
-        return len(records)
 
     def _read_older_totals(self, starts: Offsets) -> None:
         """Add the totals before these offsets, of which the latest of each postal code counts."""
         ends = {p: end for p, end in starts.items() if p.topic == self.settings.final_topic}
-        with suppress(KafkaError), connection.committed_consumer(self.settings) as consumer:
-            assign(consumer, dict.fromkeys(ends, 0))
-            while any((consumer.position(p) or 0) < end for p, end in ends.items()):
-                self._add(consumer)
+        try:
+            with connection.committed_consumer(self.settings) as consumer:
+                assign(consumer, dict.fromkeys(ends, 0))
+                while any((consumer.position(p) or 0) < end for p, end in ends.items()):
+                    self._add(consumer)
+        except KafkaError as error:
+            log.warning("The totals of earlier days could not be read: %s", error)
 
-    def _check(self, consumer: KafkaConsumer, admin: KafkaAdminClient, starts: Offsets) -> None:
+    def _check(self, consumer: KafkaConsumer, starts: Offsets) -> None:
         """Note whether Kafka answers, what the producer noted, and how much waits unread."""
-        is_up, poll, before = connection.is_reachable(self.settings), None, 0
+        is_up, poll, before = connection.is_reachable(self.settings), self.live.last_poll, 0
         if is_up:
             try:
-                poll = last_poll.read(admin, self.settings)
                 before = self._waiting_before(consumer, starts)
+                poll = self._last_poll()
             except KafkaError as error:
                 is_up = not connection.is_transient(error)
         with self.live.lock:
-            self.live.note(is_up, poll or self.live.last_poll, before)
+            self.live.note(is_up, poll, before)
+
+    def _last_poll(self) -> LastPoll | None:
+        """The producer's note; by a new client, as an old one may go on asking a dead broker."""
+        options = connection.kafka_python_options(self.settings)
+        timeouts = dict.fromkeys(("bootstrap_timeout_ms", "request_timeout_ms"), TIMEOUT_MS)
+        with KafkaAdminClient(**options | timeouts) as admin:
+            return last_poll.read(admin, self.settings)
 
     def _waiting_before(self, consumer: KafkaConsumer, starts: Offsets) -> int:
         """How many raw records without a total lie before the offsets from which we read.
@@ -116,7 +127,7 @@ class Follower(Thread):
         """
         first = {p: start for p, start in starts.items() if p.topic == self.settings.raw_topic}
         newest_ms = self.live.newest_snapshot * 1000
-        later = consumer.offsets_for_times(dict.fromkeys(first, newest_ms))
+        later = consumer.offsets_for_times(dict.fromkeys(first, newest_ms), TIMEOUT_MS)
         return sum(max(0, start - later[p].offset) for p, start in first.items() if later.get(p))
 
 
@@ -132,7 +143,7 @@ def start_offsets(
 ) -> Offsets:
     """The first offset of each partition of a topic since a time (epoch seconds).
 
-    It is `at_least` and `at_most` so many offsets before the end.
+    It lies from `at_least` to `at_most` offsets before the end.
     """
     partitions = topics.partitions(consumer, topic)
     ends = consumer.end_offsets(partitions)

@@ -20,7 +20,7 @@ class Level(IntEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What is known of a part: the name of a sentence (page_text.py), and what is put into it.
+    """What is known of a part: the name of a sentence (page/text.py), and what is put into it.
 
     Values whose names end in `_at` are epoch seconds.
     """
@@ -52,7 +52,7 @@ def worst(found: list[Finding]) -> Finding:
 
 
 def age_level(live: Live, age: float) -> Level:
-    """How bad it is that the newest snapshot is so many seconds old."""
+    """How bad an age of the newest snapshot is, in seconds."""
     if age < max(20, 3 * live.interval()):
         return Level.GOOD
     return Level.WARNING if age < max(60, 10 * live.interval()) else Level.BAD
@@ -60,12 +60,13 @@ def age_level(live: Live, age: float) -> Level:
 
 def _feed(live: Live, now: float) -> Finding:
     level, since = age_level(live, now - live.raw_snapshot), {"since_at": live.raw_snapshot}
+    is_read = _producer(live, now).level is Level.GOOD
+    if is_read and live.last_poll is not None and live.last_poll.error:
+        return Finding("feed", Level.BAD, "feed_fails", {"error": live.last_poll.error})
     if not live.raw_snapshot:
         return Finding("feed", Level.WARNING, "feed_empty")
-    if level is not Level.GOOD and _producer(live, now).level is not Level.GOOD:
+    if level is not Level.GOOD and not is_read:
         return Finding("feed", Level.WARNING, "feed_unread", since)
-    if live.last_poll is not None and live.last_poll.error:
-        return Finding("feed", Level.BAD, "feed_fails", {"error": live.last_poll.error})
     if level is not Level.GOOD:
         return Finding("feed", level, "feed_still", since)
     return Finding("feed", Level.GOOD, "feed_moves", {"seconds": live.interval()})
@@ -87,7 +88,8 @@ def _producer(live: Live, now: float) -> Finding:
 def _job(live: Live, now: float) -> Finding:
     waiting = live.waiting()
     pause = now - live.waiting_since if waiting and live.waiting_since else 0.0
-    if pause > JOB_PAUSE:
+    # Of a snapshot without a selected station there are no totals.
+    if pause > JOB_PAUSE and live.selected_stations():
         values = {"records": waiting, "since_at": live.waiting_since}
         return Finding("job", Level.BAD, "job_still", values)
     if not live.newest_snapshot:

@@ -7,7 +7,6 @@ if it has published none.
 """
 
 import json
-import math
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from kafka.errors import KafkaConnectionError, NoError
 from config import Settings
 from velib import connection
 from velib.cli import log
+from velib.records import YEAR_9999
 
 TIMEOUT = 3000  # milliseconds that Kafka has to answer
 MAX_ERROR = 300  # characters: Kafka takes 4096 bytes of metadata, and JSON may take 12 for each
@@ -75,7 +75,7 @@ def from_text(text: str | None) -> LastPoll | None:
 
 
 def _is_time(value: Any) -> bool:
-    return type(value) in (int, float) and 0 < value < math.inf
+    return type(value) in (int, float) and 0 < value < YEAR_9999
 
 
 class LastPollNote:

@@ -1,4 +1,4 @@
-"""The pipeline as it is now, built from the records of its topics; knows neither Kafka nor a page.
+"""The pipeline as it is now, built from the records of its topics; knows no page.
 
 `Live` takes each record of the four topics and answers what a reader wants to know: the totals of
 the newest snapshot, the stations, the last day of a place, what waits and what went wrong.
@@ -6,6 +6,7 @@ the newest snapshot, the stations, the last day of a place, what waits and what 
 
 import json
 import math
+import time
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from threading import RLock
@@ -15,11 +16,12 @@ import config
 from config import Settings
 from velib import topics
 from velib.last_poll import LastPoll
-from velib.records import parse_dead_letter, parse_total
+from velib.records import DEAD_LETTER, MAX_NUMBER, parse_dead_letter, parse_total
 
 DAY = 24 * 3600  # seconds
 MAX_SNAPSHOTS = 2_000  # a day of the feed has 1,440
 MAX_DEAD_LETTERS = 5_000  # the newest ones, whose reasons are counted
+MAX_FIELD = 300  # characters that are kept of a field of a dead letter
 
 
 class Counts(NamedTuple):
@@ -61,8 +63,8 @@ class DeadLetter:
     written_at: float
     """Epoch seconds."""
 
-    fields: dict[str, str | None]
-    """By the names of records.DEAD_LETTER."""
+    fields: dict[str, str]
+    """By the names of records.DEAD_LETTER, cut to MAX_FIELD characters."""
 
 
 class Live:
@@ -75,7 +77,7 @@ class Live:
         self.settings = settings
         self.lock = RLock()
         self.version = 0
-        """Grows with every change that a page shows."""
+        """Grows with every record."""
 
         self.is_kafka_up = False
         self.last_poll: LastPoll | None = None
@@ -96,16 +98,16 @@ class Live:
         self.raw_snapshot = 0
         self.raw_published_at = 0.0
         self.raw_records: Counter[int] = Counter()
-        """How many raw records of each snapshot have been read that may not be counted yet."""
+        """How many raw records of each snapshot have been read, but not of those with totals."""
 
         self.waiting_since = 0.0
         """When the job last made progress while records wait for it; 0 if none wait."""
 
         self.records_before = 0
-        """How many raw records wait before those that have been read."""
+        """How many raw records without a total lie before those that have been read."""
 
         self.positions: dict[str, Position] = {}
-        self.dead_letters: OrderedDict[tuple[str | None, ...], DeadLetter] = OrderedDict()
+        self.dead_letters: OrderedDict[tuple[str, ...], DeadLetter] = OrderedDict()
         """By the place of the raw record: topic, partition and offset."""
 
     def add(self, record: Any) -> None:
@@ -125,6 +127,8 @@ class Live:
         if total is None:
             return
         code, snapshot = total["postal_code"], total["last_updated"]
+        if snapshot > time.time() + topics.CLOCK_TOLERANCE:
+            return  # everything that is really new would be older than this one
         if (snapshot, record.offset) >= self.latest.get(code, (0, 0))[:2]:
             self.latest[code] = (snapshot, record.offset, record.value)
         if snapshot > self.newest_snapshot:
@@ -170,7 +174,8 @@ class Live:
             self.positions[code] = position
 
     def _add_dead_letter(self, record: Any) -> None:
-        fields = parse_dead_letter(record)
+        all_fields = parse_dead_letter(record)
+        fields = {name: (all_fields[name] or "")[:MAX_FIELD] for name in DEAD_LETTER}
         place = tuple(fields[name] for name in ("topic", "partition", "offset"))
         # A killed job writes its last ones again.
         self.dead_letters[place] = DeadLetter(record.timestamp / 1000, fields)
@@ -179,10 +184,8 @@ class Live:
 
     def note(self, is_kafka_up: bool, last_poll: LastPoll | None, records_before: int) -> None:
         """Note what no record tells: whether Kafka answers, the last poll, what waits unread."""
-        news = (is_kafka_up, last_poll, records_before)
-        if news != (self.is_kafka_up, self.last_poll, self.records_before):
-            self.is_kafka_up, self.last_poll, self.records_before = news
-            self.version += 1
+        self.is_kafka_up, self.last_poll = is_kafka_up, last_poll
+        self.records_before = records_before
 
     def forget_waiting(self) -> None:
         """The raw topic is read again: its records must not be counted twice."""
@@ -240,7 +243,7 @@ def sum_of(totals: dict[str, Counts]) -> Counts:
 
 def commonest_reason(dead_letters: list[DeadLetter]) -> str:
     """The reason that most of these dead letters have; "" if there are none."""
-    reasons = Counter(letter.fields["reason"] or "" for letter in dead_letters)
+    reasons = Counter(letter.fields["reason"] for letter in dead_letters)
     return reasons.most_common(1)[0][0] if reasons else ""
 
 
@@ -255,11 +258,12 @@ def parse_station(value: bytes | None) -> Station | None:
             types.get("ebike", 0),
             raw["num_docks_available"],
         ]
-        if not all(type(number) is int and number >= 0 for number in numbers):
+        if not all(type(number) is int and 0 <= number < MAX_NUMBER for number in numbers):
             return None
-        is_open = all(raw[flag] in (1, True) for flag in ("is_installed", "is_renting"))
+        flags = (str(raw[name]).lower() for name in ("is_installed", "is_renting"))
+        is_open = all(flag in ("1", "true") for flag in flags)
         return Station(str(raw["stationCode"]), is_open, *numbers)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
 
 
@@ -275,7 +279,7 @@ def parse_position(value: bytes | None) -> Position | None:
             str(entry.get("name") or ""),
             latitude,
             longitude,
-            capacity if type(capacity) is int else 0,
+            capacity if type(capacity) is int and 0 <= capacity < MAX_NUMBER else 0,
         )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None

@@ -10,6 +10,7 @@ POSTAL_CODE = re.compile("[0-9]{5}")
 COUNTS = ("stations", "num_bikes_available", "mechanical", "ebike", "num_docks_available")
 NUMBERS = (*COUNTS, "last_updated")
 YEAR_9999 = 253_370_764_800  # epoch seconds; Python knows no later date
+MAX_NUMBER = 2**53  # JSON numbers are exact below
 DEAD_LETTER = ("reason", "topic", "partition", "offset", "key", "value")
 
 
@@ -19,7 +20,8 @@ def parse_total(value: bytes | None) -> dict[str, Any] | None:
         return None
     try:
         total = json.loads(value)
-        has_numbers = all(type(total[number]) is int for number in NUMBERS)
+        numbers = [total[name] for name in NUMBERS]
+        has_numbers = all(type(n) is int and abs(n) < MAX_NUMBER for n in numbers)
         has_postal_code = POSTAL_CODE.fullmatch(total["postal_code"])
         if has_numbers and has_postal_code and 0 <= total["last_updated"] < YEAR_9999:
             return dict(total)

@@ -7,6 +7,7 @@ the rest of the page: it is told what to show.
 import html
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,17 +19,17 @@ STATION_ZOOM = 13.5  # from which the stations are shown
 SCRIPT = """
 <script>
   // Leaflet gives the shapes no label and no place in the tab order.
-  window.paintArea = (layer, [colour, label]) => {
+  window.paintArea = (layer, [colour, label, escaped]) => {
     const shape = layer.getElement(), code = layer.feature.id;
     if (!layer.getTooltip()) {
       shape.dataset.code = code;
       Object.entries({tabindex: 0, role: "button"}).forEach(([k, v]) => shape.setAttribute(k, v));
-      layer.bindTooltip(label, {sticky: true});
+      layer.bindTooltip(escaped, {sticky: true});
       layer.on("click", () => emitEvent("area", code));
       layer.on("mouseover", () => emitEvent("area_hover", code));
       shape.addEventListener("keydown", e => e.key === "Enter" && emitEvent("area", code));
     }
-    layer.setStyle({fillColor: colour}).setTooltipContent(label);
+    layer.setStyle({fillColor: colour}).setTooltipContent(escaped);
     shape.setAttribute("aria-label", label);
   };
   window.watchWindow = map => map.on("moveend", () => {
@@ -79,7 +80,7 @@ class AreaMap(ui.leaflet):
 
     def is_near(self) -> bool:
         """Whether the stations are shown."""
-        return bool(self.zoom >= STATION_ZOOM)
+        return isinstance(self.zoom, (int, float)) and self.zoom >= STATION_ZOOM
 
     def fit(self) -> None:
         """Zoom so that every area is seen."""
@@ -91,8 +92,8 @@ class AreaMap(ui.leaflet):
 
     def paint(self, areas: dict[str, tuple[str, str]]) -> None:
         """Give each area its colour and its label."""
-        escaped = {code: (colour, html.escape(label)) for code, (colour, label) in areas.items()}
-        paint = f"layer => paintArea(layer, {json.dumps(escaped)}[layer.feature.id])"
+        painted = {code: (*area, html.escape(area[1])) for code, area in areas.items()}
+        paint = f"layer => paintArea(layer, {json.dumps(painted)}[layer.feature.id])"
         self.areas.run_method(":eachLayer", paint)
 
     def mark_area(self, mark: str, postal_code: str) -> None:
@@ -101,11 +102,12 @@ class AreaMap(ui.leaflet):
         toggle = f"layer.getElement().classList.toggle({json.dumps(mark)}, {is_this})"
         self.areas.run_method(":eachLayer", f"layer => {toggle} && layer.bringToFront()")
 
-    def show_window(self, window: list[float]) -> None:
+    def show_window(self, window: Any) -> None:
         """Show the stations that lie in a new window: south, west, north and east in degrees."""
-        south, west, north, east = window
-        self.window = (south, west, north, east)
-        self.show_stations()
+        with suppress(TypeError, ValueError):  # a browser may send anything
+            south, west, north, east = map(float, window)
+            self.window = (south, west, north, east)
+            self.show_stations()
 
     def show_stations(self) -> None:
         """Show the stations that lie in the window if the map is near, else none."""

@@ -58,9 +58,10 @@ class Chart:
         self.place = postal_code
         self.show()
 
-    def choose_hours(self, hours: int) -> None:
-        self.hours = hours
-        self.show()
+    def choose_hours(self, hours: Any) -> None:
+        if hours in SPANS:
+            self.hours = hours
+            self.show()
 
 
 def chart_options(words: Words) -> dict[str, Any]:

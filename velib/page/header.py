@@ -35,12 +35,13 @@ class Header:
         """Show the age of the newest snapshot, or which part is broken."""
         now, snapshot = time.time(), self.live.newest_snapshot
         worst = health.worst([finding for finding in found if finding.part != "dead_letters"])
-        level = max(worst.level, health.age_level(self.live, now - snapshot))
+        age_level = health.age_level(self.live, now - snapshot)
+        level = max(worst.level, age_level)
         if worst.level is Level.BAD:
             text = f"{self.words(worst.part)} {self.words.sentence(worst, now)}"
         elif snapshot:
             values = {"time": self.words.time(snapshot, now), "age": self.words.age(now - snapshot)}
-            text = self.words("live" if level is Level.GOOD else "old", **values)
+            text = self.words("live" if age_level is Level.GOOD else "old", **values)
         else:
             level, text = Level.WARNING, self.words("no_totals")
         self.text.set_text(text)

@@ -1,6 +1,7 @@
 """The map with what belongs to it: the choice of the colour, the legend, and a station's card."""
 
 import time
+from typing import Any
 
 from nicegui import ui
 
@@ -63,9 +64,10 @@ class MapCard:
         if self.map.is_near():
             self.map.show_stations()
 
-    def choose_measure(self, measure: str) -> None:
-        self.measure = measure
-        self.show()
+    def choose_measure(self, measure: Any) -> None:
+        if measure in MEASURES:
+            self.measure = measure
+            self.show()
 
     def show_legend(self) -> None:
         """Name the classes of what is seen: of the stations if the map is near, else the areas."""
@@ -139,9 +141,9 @@ class StationCard:
             self.lines = [ui.label() for _ in range(6)]
         self.card.set_visibility(False)
 
-    def choose(self, code: str) -> None:
+    def choose(self, code: object) -> None:
         """Show a station, or none for ""."""
-        self.code = code
+        self.code = str(code)
         self.show()
 
     def show(self) -> None:

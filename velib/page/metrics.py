@@ -22,12 +22,12 @@ def response(live: Live, open_pages: int) -> Response:
         gauge("velib_records_waiting", "Raw records without a total", live.waiting())
         dead_letters = len(live.dead_letters_since(now - DAY))
         gauge("velib_dead_letters_last_day", "Dead letters of the last 24 hours", dead_letters)
-        for name, snapshot in (
-            ("velib_snapshot", live.newest_snapshot),
-            ("velib_raw_snapshot", live.raw_snapshot),
+        for name, help_text, snapshot in (
+            ("velib_snapshot", "The newest snapshot with totals", live.newest_snapshot),
+            ("velib_raw_snapshot", "The newest snapshot in the raw topic", live.raw_snapshot),
         ):
             if snapshot:
-                gauge(f"{name}_timestamp_seconds", "Time of the newest snapshot", snapshot)
+                gauge(f"{name}_timestamp_seconds", help_text, snapshot)
         if live.newest_snapshot:
             age = now - live.newest_snapshot
             gauge("velib_snapshot_age_seconds", "Age of the newest snapshot with totals", age)

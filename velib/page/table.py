@@ -22,7 +22,7 @@ class Table:
         on_choose: Callable[[str], None],
         on_hover: Callable[[str], None],
     ) -> None:
-        """The functions are called with the postal code of a row."""
+        """The functions are called with the postal code of a row, or the id of the foot."""
         self.live, self.words = live, words
         with ui.element("section").classes("table").props(f'aria-label="{words("table")}"'):
             search = ui.input(placeholder=words("search")).props(
@@ -46,8 +46,12 @@ class Table:
         self.grid.run_grid_method("setGridOption", "quickFilterText", text)
 
     def mark_chosen(self, postal_code: str) -> None:
-        self.grid.run_row_method(postal_code, "setSelected", True)
-        self.grid.run_grid_method("ensureNodeVisible", postal_code)
+        """Mark the row of a place, and scroll to it; for "" mark none."""
+        self.grid.client.run_javascript(
+            f"const grid = getElement({self.grid.id}).api;"
+            f"const row = grid.getRowNode({json.dumps(postal_code)}); grid.deselectAll();"
+            "if (row) { row.setSelected(true); grid.ensureNodeVisible(row); }"
+        )
 
     def mark_hovered(self, postal_code: str) -> None:
         is_this = f"row.getAttribute('row-id') === {json.dumps(postal_code)}"

@@ -30,7 +30,6 @@ TEXTS = {
         "share": "{n} of the bikes",
         "map": "Map",
         "streets": "Streets",
-        "no_total": "no total",
         "unplaced": "Stations without a position: {n}",
         "zoom_hint": "Zoom in to see the stations",
         "shapes": "▼ empty   ■ full   ✕ closed",
@@ -45,7 +44,6 @@ TEXTS = {
         "area_unknown": "{place}: no total",
         "place_summary": "{bikes} bikes ({ebike} electric) · {docks} docks · {stations} stations",
         "place_old": "not in the newest snapshot",
-        "no_history": "No totals in this time",
         "hours": "{n} h",
         "station_open": "open",
         "station_closed": "closed",
@@ -103,7 +101,6 @@ TEXTS = {
         "share": "{n} des vélos",
         "map": "Carte",
         "streets": "Rues",
-        "no_total": "aucun total",
         "unplaced": "Stations sans position : {n}",
         "zoom_hint": "Zoomez pour voir les stations",
         "shapes": "▼ vide   ■ pleine   ✕ fermée",
@@ -120,7 +117,6 @@ TEXTS = {
             "{bikes} vélos ({ebike} électriques) · {docks} bornes · {stations} stations"
         ),
         "place_old": "absent du dernier relevé",
-        "no_history": "Aucun total pendant ce temps",
         "hours": "{n} h",
         "station_open": "ouverte",
         "station_closed": "fermée",
@@ -189,9 +185,9 @@ class Words:
         return TEXTS[self.language][name].format(**values)
 
     def number(self, number: float) -> str:
-        """A number with its thousands apart, and no more digits than it has."""
+        """A whole number with its thousands apart."""
         separator = "\u202f" if self.language == "fr" else ","
-        return f"{number:,g}" if number % 1 else f"{number:,.0f}".replace(",", separator)
+        return f"{number:,.0f}".replace(",", separator)
 
     def change(self, number: int) -> str:
         """A number with its sign."""
@@ -211,7 +207,7 @@ class Words:
         return f"{time:%H:%M:%S}" if is_today else f"{time:%Y-%m-%d %H:%M:%S}"
 
     def age(self, seconds: float) -> str:
-        """A span of time in its largest unit that fits."""
+        """A span of time in the largest unit of which it has at least two."""
         days = "j" if self.language == "fr" else "d"
         for size, unit in ((86400, days), (3600, "h"), (60, "min")):
             if seconds >= 2 * size:
