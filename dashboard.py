@@ -176,6 +176,7 @@ class Page:
         self.live, self.words, self.client = live, words, ui.context.client
         ui.add_css(STYLE)
         ui.add_head_html(area_map.SCRIPT)
+        ui.add_body_html(f'<p class="loading">{words("title")} …</p>')  # until it is drawn
         ui.colors(primary="#2b5fa8")
         with ui.element("div").classes("page"):
             self.header = Header(live, words)
