@@ -166,9 +166,9 @@ def _own_session(settings: Settings, options: dict[str, str]) -> SparkSession:
 
 
 def _context(gateway: JavaGateway, spark_conf: SparkConf) -> SparkContext:
-    """Spark in this Java process, which ends if a signal or an error comes meanwhile."""
+    """Spark in this Java process, which ends if a signal comes meanwhile."""
     try:
         return SparkContext(gateway=gateway, conf=spark_conf)
-    except BaseException:
+    except KeyboardInterrupt:
         gateway.proc.kill()
         raise

@@ -22,6 +22,8 @@ from velib import connection
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 STATIONS = 200
 
+expect.set_options(timeout=30_000)  # milliseconds; the machine may be slow
+
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
 
@@ -381,7 +383,7 @@ def test_what_a_hostile_browser_sends_stops_no_other_page(
 
 def test_a_feed_that_stands_still_is_named(shown: Shown, page: Page) -> None:
     shown.feed.kill()
-    expect(health(page, "feed")).to_contain_text("cannot be read", timeout=30_000)
+    expect(health(page, "feed")).to_contain_text("cannot be read")
     expect(page.locator(".badge.bad")).to_contain_text("Feed cannot be read")
     expect(health(page, "job")).to_contain_text("0 records wait")
 
@@ -398,7 +400,7 @@ def test_a_job_that_stands_still_is_named_and_what_waits_is_counted(
     shown.job.kill()
     shown.feed = shown.pipeline.simulate(STATIONS, period=3)
     shown.producer = shown.pipeline.start("kafka_project.py")
-    expect(health(page, "producer")).to_contain_text("polled the feed", timeout=30_000)
+    expect(health(page, "producer")).to_contain_text("polled the feed")
     expect(health(page, "job")).to_contain_text("stands still", timeout=60_000)
     expect(page.locator(".badge.bad")).to_contain_text("records wait")
 
@@ -415,7 +417,7 @@ def test_a_job_that_stands_still_is_named_and_what_waits_is_counted(
 
 def test_the_page_survives_a_restart_of_kafka_and_of_its_server(shown: Shown, page: Page) -> None:
     shown.broker.kill()
-    expect(page.locator(".badge.bad")).to_contain_text("Kafka does not answer", timeout=30_000)
+    expect(page.locator(".badge.bad")).to_contain_text("Kafka does not answer")
     shown.broker = shown.pipeline.start_broker()
     expect(page.locator(".badge.good")).to_contain_text("live", timeout=120_000)
     shown.dashboard.kill()

@@ -138,7 +138,7 @@ def test_the_broker_keeps_its_records_and_needs_no_recovery_after_a_stop(
     assert len(pipeline.totals()) == 1
     assert broker.stop(signal.SIGINT) in (0, 130)
     kafka_log = (pipeline.folder / "own" / "kafka.log").read_text()
-    assert "Skipping recovery of 3 logs" in kafka_log
+    assert "Skipping recovery of 4 logs" in kafka_log
 
 
 def test_the_broker_names_the_port_or_the_data_directory_that_is_taken(pipeline: Pipeline) -> None:
