@@ -29,9 +29,13 @@ NOT_THE_PRODUCER = [("written-by", b"a test")]
 """The header of the raw records that tests write. The producer's own records have no header."""
 
 
+OF_PYTEST = {"PYTEST_CURRENT_TEST", "COLUMNS", "LINES"}
+"""What pytest and its plugins put into the environment, which the scripts would go by."""
+
+
 def inherited() -> dict[str, str]:
-    """The environment, without what makes NiceGUI believe that it runs in one of its own tests."""
-    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    """The environment of the person who runs the tests."""
+    return {name: value for name, value in os.environ.items() if name not in OF_PYTEST}
 
 
 def wait_until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:

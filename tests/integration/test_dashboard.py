@@ -203,9 +203,15 @@ def test_an_area_has_its_label_on_hover_and_on_focus(page: Page) -> None:
     area = page.locator("path[data-code='75015']")
     area.focus()
     expect(page.locator(".leaflet-tooltip")).to_contain_text("75015 Paris 15e")
-    page.locator("path[data-code='75013']").hover()
-    expect(page.locator(".leaflet-tooltip", has_text="75013 Paris 13e")).to_be_visible()
-    expect(row(page, "75013")).to_have_class(re.compile("hovered"))
+
+    def row_is_marked() -> bool:
+        page.mouse.move(5, 5)  # the map may have moved under the pointer
+        page.locator("path[data-code='75013']").hover()
+        expect(page.locator(".leaflet-tooltip", has_text="75013 Paris 13e")).to_be_visible()
+        page.wait_for_timeout(300)  # from the browser to the server and back
+        return "hovered" in (row(page, "75013").get_attribute("class") or "")
+
+    wait_until(row_is_marked, "the row of the area under the pointer is marked")
 
 
 def test_the_table_searches_sorts_and_chooses(shown: Shown, page: Page) -> None:
