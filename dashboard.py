@@ -58,6 +58,7 @@ def main() -> None:
     serve_data(live, pages)
     for language in LANGUAGES:
         serve_page(language, pages)
+    serve_start()
     app.on_startup(pages.refresh)
     app.on_startup(lambda: log.info("The page: http://%s:%d", arguments.host, arguments.port))
     os.environ.pop("PYTEST_CURRENT_TEST", None)  # NiceGUI would wait for a test of its own kind
@@ -100,11 +101,15 @@ def check_address(host: str, port: int) -> None:
 
 
 def serve_page(language: str, pages: "Pages") -> None:
-    """Serve the page in a language at `/en` or `/fr`; `/` leads to the one the browser prefers."""
+    """Serve the page in a language at `/en` or `/fr`."""
 
     @ui.page(f"/{language}", title="Vélib’", language=LANGUAGES[language])
     def page() -> None:
         pages.add(Page(pages.live, Words(language)))
+
+
+def serve_start() -> None:
+    """Have `/` lead to the page in the language that the browser prefers."""
 
     @app.get("/")
     def start(request: Request) -> Response:

@@ -29,8 +29,8 @@ NOT_THE_PRODUCER = [("written-by", b"a test")]
 """The header of the raw records that tests write. The producer's own records have no header."""
 
 
-OF_PYTEST = {"PYTEST_CURRENT_TEST", "COLUMNS", "LINES"}
-"""What pytest and its plugins put into the environment, which the scripts would go by."""
+OF_PYTEST = {"COLUMNS", "LINES"}
+"""What a plugin of pytest puts into the environment, which the live table would go by."""
 
 
 def inherited() -> dict[str, str]:

@@ -7,16 +7,15 @@ The pictures are of the simulated feed. With a folder that holds `station_status
 """
 
 import argparse
-import shutil
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
-from local.broker import free_port
 from tests import PROJECT
-from tests.pipeline import Pipeline, wait_until
+from tests.shown import Shown, launch
 
 PICTURES = PROJECT / "docs" / "pictures"
 PERIOD = 3  # seconds between two simulated snapshots
@@ -28,51 +27,27 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5, help="of history in the charts")
     arguments = parser.parse_args()
     PICTURES.mkdir(exist_ok=True)
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = launch(playwright)
         if arguments.feed:
             picture_feed(browser, arguments.feed)
         picture_simulation(browser, arguments.minutes)
         browser.close()
 
 
-class Run:
-    """The whole pipeline, with all stations, and its page."""
-
-    def __init__(self, folder: Path, feed: Path | None = None) -> None:
-        folder.mkdir()
-        self.port = free_port()
-        self.pipeline = Pipeline(f"localhost:{free_port()}", folder)
-        self.pipeline.environment["VELIB_STATIONS"] = "all"
-        broker = self.pipeline.start_broker()
-        if feed:
-            api = self.pipeline.serve_api()
-            for name in ("station_status.json", "station_information.json"):
-                shutil.copy(feed / name, api.folder / name)
-        else:
-            self.pipeline.simulate(1500, PERIOD)
-        self.pipeline.start("kafka_project.py")
-        self.job = self.pipeline.start("spark.py")
-        self.pipeline.start("dashboard.py", "--port", str(self.port))
-        wait_until(lambda: "ready" in broker.printed(), "Kafka is ready")
-        wait_until(self.pipeline.totals, "the first totals")
-
-    def open(self, browser: Browser, size: tuple[int, int], **options: str) -> Page:
-        """The page in a window of this size (pixels), once it shows numbers."""
-        width, height = size
-        context = browser.new_context(
-            viewport={"width": width, "height": height},
-            timezone_id="Europe/Paris",
-            locale=options.get("locale", "en-GB"),
-            color_scheme="dark" if options.get("scheme") == "dark" else "light",
-        )
-        page = context.new_page()
-        page.goto(f"http://localhost:{self.port}")
-        expect(page.locator(".numbers .value").first).not_to_have_text("–", timeout=30_000)
-        expect(page.locator("path[data-code]")).to_have_count(89, timeout=30_000)
-        page.wait_for_timeout(3_000)  # the map has drawn, and no number is marked any more
-        return page
+def open_page(
+    shown: Shown, browser: Browser, size: tuple[int, int] = (1440, 900), **options: Any
+) -> Page:
+    """The page in a window of this size (pixels), once it shows numbers."""
+    width, height = size
+    viewport: ViewportSize = {"width": width, "height": height}
+    defaults = {"timezone_id": "Europe/Paris", "locale": "en-GB"}
+    page = browser.new_context(viewport=viewport, **(defaults | options)).new_page()
+    page.goto(shown.url)
+    expect(page.locator(".numbers .value").first).not_to_have_text("–", timeout=30_000)
+    expect(page.locator("path[data-code]")).to_have_count(89, timeout=30_000)
+    page.wait_for_timeout(3_000)  # the map has drawn, and no number is marked any more
+    return page
 
 
 def save(page: Page, name: str) -> None:
@@ -82,19 +57,21 @@ def save(page: Page, name: str) -> None:
 
 def picture_feed(browser: Browser, feed: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(Path(folder) / "feed", feed)
+        shown = Shown(Path(folder), answers=feed)
         try:
-            save(run.open(browser, (1440, 900)), "map")
+            shown.wait_for_snapshots(1)
+            save(open_page(shown, browser), "map")
         finally:
-            run.pipeline.kill_all()
+            shown.pipeline.kill_all()
 
 
 def picture_simulation(browser: Browser, minutes: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(Path(folder) / "simulation")
+        shown = Shown(Path(folder), 1500, PERIOD)
         try:
+            shown.wait_for_snapshots(1)
             time.sleep(60 * minutes)
-            page = run.open(browser, (1440, 900))
+            page = open_page(shown, browser)
             page.locator("path[data-code='75011']").click()
             page.locator(".chart .q-btn-toggle").get_by_text("1 h").click()
             for _ in range(3):
@@ -104,15 +81,15 @@ def picture_simulation(browser: Browser, minutes: float) -> None:
             page.mouse.move(700, 5)
             page.wait_for_timeout(1_000)
             save(page, "place")
-            save(run.open(browser, (1440, 900), scheme="dark", locale="fr-FR"), "dark")
-            save(run.open(browser, (360, 780)), "phone")
-            run.job.kill()
-            page = run.open(browser, (1440, 900))
+            save(open_page(shown, browser, color_scheme="dark", locale="fr-FR"), "dark")
+            save(open_page(shown, browser, (360, 780)), "phone")
+            shown.job.kill()
+            page = open_page(shown, browser)
             expect(page.locator(".badge.bad")).to_contain_text("Spark job", timeout=60_000)
             page.wait_for_timeout(3_000)
             save(page, "broken")
         finally:
-            run.pipeline.kill_all()
+            shown.pipeline.kill_all()
 
 
 if __name__ == "__main__":

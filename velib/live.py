@@ -9,6 +9,7 @@ import math
 import time
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
+from itertools import islice
 from threading import RLock
 from typing import Any, NamedTuple
 
@@ -231,14 +232,19 @@ class Live:
         codes = self.settings.stations
         return [s for s in self.stations.values() if codes == config.ALL or s.code in codes]
 
+    def last_dead_letters(self, number: int, since: float) -> list[DeadLetter]:
+        """At most so many of the dead letters that were written since then, the newest first."""
+        newest = islice(reversed(self.dead_letters.values()), number)
+        return [letter for letter in newest if letter.written_at >= since]
+
     def dead_letters_since(self, time: float) -> list[DeadLetter]:
         """The dead letters that were written since then, the newest last."""
         return [letter for letter in self.dead_letters.values() if letter.written_at >= time]
 
 
 def sum_of(totals: dict[str, Counts]) -> Counts:
-    """The sum over postal codes of each number."""
-    return Counts(*[sum(column) for column in zip(*totals.values(), strict=True)] or [0] * 5)
+    """The sum over postal codes of each number; there is at least one."""
+    return Counts(*map(sum, zip(*totals.values(), strict=True)))
 
 
 def commonest_reason(dead_letters: list[DeadLetter]) -> str:

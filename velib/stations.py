@@ -6,6 +6,7 @@ Each function gives a column, an expression that Spark evaluates itself: there i
 from pyspark.sql import Column
 from pyspark.sql import functions as F  # noqa: N812
 
+from velib import records
 from velib.areas import postal_code_exceptions
 from velib.topics import CLOCK_TOLERANCE
 
@@ -21,7 +22,7 @@ SCHEMA = """
 since. Spark fills `malformed` if a record cannot be read or one of its fields has another type.
 """
 
-COUNTS = ("stations", "num_bikes_available", "mechanical", "ebike", "num_docks_available")
+COUNTS = records.COUNTS
 """What is summed by postal code."""
 
 MAX_VALUE = 1024 * 1024

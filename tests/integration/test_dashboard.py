@@ -2,10 +2,7 @@
 
 import json
 import re
-import shutil
-import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -13,13 +10,11 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
-from local.broker import free_port
 from tests import expected
 from tests.pages import OpenPages
-from tests.pipeline import Pipeline, Script, wait_until
-from velib import connection
+from tests.pipeline import wait_until
+from tests.shown import CHROMIUM, Shown, launch
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 STATIONS = 200
 
 expect.set_options(timeout=30_000)  # milliseconds; the machine may be slow
@@ -30,49 +25,17 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not instal
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
+        browser = launch(playwright)
         yield browser
         browser.close()
-
-
-class Shown:
-    """A pipeline of its own Kafka, job and feed, and the dashboard that shows it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self.pipeline = Pipeline(f"localhost:{free_port()}", folder)
-        self.pipeline.environment["VELIB_STATIONS"] = "all"
-        self.broker = self.pipeline.start_broker()
-        self.feed = self.pipeline.simulate(STATIONS, period=3)
-        self.producer = self.pipeline.start("kafka_project.py")
-        self.job = self.pipeline.start("spark.py")
-        self.dashboard = self.start_dashboard()
-
-    def start_dashboard(self) -> Script:
-        script = self.pipeline.start("dashboard.py", "--port", str(self.port))
-        script.wait_for("The page: http")
-        wait_until(lambda: connection.listens(f"localhost:{self.port}"), "the page is served")
-        return script
-
-    @property
-    def url(self) -> str:
-        return f"http://localhost:{self.port}"
-
-    def get(self, path: str) -> Any:
-        """The JSON at a path."""
-        with urllib.request.urlopen(self.url + path, timeout=10) as response:
-            return json.load(response)
 
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     """The pipeline with totals of two snapshots."""
-    shown = Shown(tmp_path_factory.mktemp("dashboard"))
+    shown = Shown(tmp_path_factory.mktemp("dashboard"), STATIONS)
     try:
-        wait_until(lambda: "ready" in shown.broker.printed(), "Kafka is ready")
-        wait_until(lambda: len({s for _, s in shown.pipeline.totals()}) > 1, "two snapshots")
+        shown.wait_for_snapshots(2)
         yield shown
         for script in shown.pipeline.scripts:
             assert "Traceback" not in script.log(), script.log()
@@ -339,8 +302,7 @@ def test_axe_finds_nothing_serious(shown: Shown, browser: Browser, scheme: Any) 
     page = context.new_page()
     page.goto(shown.url)
     expect(page.locator("path[data-code='75016']")).to_be_visible()
-    page.locator("path[data-code='75016']").click()
-    page.mouse.move(5, 5)
+    page.locator("path[data-code='75016']").press("Enter")  # a click may miss: the map still zooms
     expect(page.locator(".chart .name")).to_have_text("75016 Paris 16e")
     page.wait_for_timeout(1_000)  # the grid fades what it marks by a timer of its own
     found = Axe().run(page).response["violations"]

@@ -31,14 +31,14 @@ class HealthCard:
             level_name = self.words(finding.level.name.lower())
             text = self.words.sentence(finding, now)
             self.lines[finding.part].show(finding.level, level_name, text)
-        letters = self.live.dead_letters_since(now - DAY)[-LAST_DEAD_LETTERS:]
+        letters = self.live.last_dead_letters(LAST_DEAD_LETTERS, now - DAY)
         if letters == self.shown:
             return
         self.shown = letters
         self.dead_letters.clear()
         with self.dead_letters:
-            for letter in reversed(letters):
-                fields = [letter.fields[name] or "" for name in ("reason", "key", "value")]
+            for letter in letters:
+                fields = [letter.fields[name] for name in ("reason", "key", "value")]
                 with ui.element("li"):
                     ui.label(readable(" · ".join(fields))).classes("soft")
 

@@ -9,7 +9,7 @@ from velib.areas import NAMES, outlines
 from velib.live import Counts, Live
 from velib.page import measures
 from velib.page.area_map import AreaMap, Dot
-from velib.page.measures import COLOURS, MEASURES, share
+from velib.page.measures import COLOURS, MEASURES
 from velib.page.text import Words, readable
 
 
@@ -91,15 +91,14 @@ class MapCard:
         words, place = self.words, f"{postal_code} {NAMES[postal_code]}"
         if counts is None:
             return words("area_unknown", place=place)
-        bikes, docks = counts.num_bikes_available, counts.num_docks_available
         return words(
             "area_label",
             place=place,
-            bikes=words.number(bikes),
+            bikes=words.number(counts.num_bikes_available),
             mechanical=words.number(counts.mechanical),
             ebike=words.number(counts.ebike),
-            docks=words.number(docks),
-            fill=words.percent(share(bikes, bikes + docks)),
+            docks=words.number(counts.num_docks_available),
+            fill=words.percent(measures.value("fill", counts)),
         )
 
     def dots(self) -> list[Dot]:

@@ -7,9 +7,11 @@ from typing import Any
 from nicegui import ui
 
 from velib.areas import NAMES
-from velib.live import Counts, Live, sum_of
-from velib.page.measures import share
+from velib.live import Counts, Live
+from velib.page import measures
 from velib.page.text import LANGUAGES, Words
+
+NO_COUNTS = Counts(0, 0, 0, 0, 0)
 
 
 class Table:
@@ -38,7 +40,8 @@ class Table:
         with self.live.lock:
             totals = self.live.totals()
             rows = [row(code, NAMES.get(code, ""), totals[code]) for code in sorted(totals)]
-            foot = [row("", self.words("all"), sum_of(totals))]
+            sums = self.live.sum(self.live.newest_snapshot) or NO_COUNTS
+            foot = [row("", self.words("all"), sums)]
         self.grid.run_grid_method("setGridOption", "rowData", rows)
         self.grid.run_grid_method("setGridOption", "pinnedBottomRowData", foot)
 
@@ -63,14 +66,13 @@ class Table:
 
 def row(postal_code: str, name: str, counts: Counts) -> dict[str, Any]:
     """A row of the grid."""
-    bikes, docks = counts.num_bikes_available, counts.num_docks_available
     return {
         "code": postal_code,
         "name": name,
-        "bikes": bikes,
+        "bikes": counts.num_bikes_available,
         "ebike": counts.ebike,
-        "docks": docks,
-        "fill": share(bikes, bikes + docks),
+        "docks": counts.num_docks_available,
+        "fill": measures.value("fill", counts),
     }
 
 
