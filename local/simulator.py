@@ -44,6 +44,8 @@ Point = tuple[float, float]
 Polygon = list[list[Point]]
 """The outline of a polygon, then the outlines of its holes; the last point of each is its first."""
 
+MAX_STATIONS = 1_000_000
+
 HASH_FACTOR = 2654435761  # spreads seeds that lie close together (Knuth)
 
 
@@ -106,8 +108,10 @@ def main() -> None:
 def make_network(count: int, seed: int) -> list[Station]:
     """A network of `count` stations, spread over the postal codes like the real ones.
 
-    Raises ValueError if there are not as many station codes.
+    Raises ValueError unless `count` is from 1 to MAX_STATIONS.
     """
+    if not 1 <= count <= MAX_STATIONS:
+        raise ValueError(f"{count} is not from 1 to {MAX_STATIONS}")
     rows = areas()
     polygons = {area["id"]: area["geometry"]["coordinates"] for area in outlines()["features"]}
     codes = _codes(count, {code: int(row["stations"]) for code, row in rows.items()})
@@ -124,20 +128,22 @@ def _codes(count: int, weights: dict[str, int]) -> list[tuple[str, str]]:
     """
     exceptions = postal_code_exceptions()
     free = {postal_code: _regular_codes(postal_code, exceptions) for postal_code in weights}
+    numbers = [(code, area) for area in weights for code in free[area] if code.isdecimal()]
     for code, postal_code in exceptions.items():
         free[postal_code].insert(0, code)
-    max_count = len(DEFAULT_STATIONS) + sum(map(len, free.values()))
-    if not 1 <= count <= max_count:
-        raise ValueError(f"{count} is not from 1 to {max_count}")
     codes = list(DEFAULT_STATIONS.items())
     taken = dict.fromkeys(weights, 0)
-    while len(codes) < count:
+    while len(codes) < count and any(free.values()):
         postal_code = min(
             (area for area in weights if free[area]),
             key=lambda area: (taken[area] + 0.5) / weights[area],
         )
         codes.append((free[postal_code].pop(0), postal_code))
         taken[postal_code] += 1
+    # A network larger than there are numbers has stations beside these, such as 16107_2.
+    times = math.ceil((count - len(codes)) / len(numbers))
+    for suffix in range(2, 2 + times):
+        codes += [(f"{code}_{suffix}", postal_code) for code, postal_code in numbers]
     return codes[:count]
 
 

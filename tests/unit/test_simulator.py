@@ -20,7 +20,7 @@ def test_same_seed_same_data_and_another_seed_other_data() -> None:
     assert station_status(network, NOW, 7) != station_status(network, NOW + 60, 7)
 
 
-@pytest.mark.parametrize("count", [1, 2, 40, 1500, 10_000])
+@pytest.mark.parametrize("count", [1, 2, 40, 1500, 10_000, 60_000])
 def test_there_are_as_many_stations_as_asked_each_with_its_own_code_and_a_postal_code(
     count: int,
 ) -> None:
