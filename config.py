@@ -183,6 +183,13 @@ class Settings(BaseSettings):
             " or k8s://host:port"
         ),
     )
+    shuffle_partitions: Annotated[Annotated[int, Field(ge=1, le=10_000)] | None, _EMPTY_IS_NONE] = (
+        Field(
+            None,
+            validation_alias="VELIB_SHUFFLE_PARTITIONS",
+            description="a whole number from 1 to 10000, or empty for a number that fits",
+        )
+    )
     cache_dir: Annotated[
         Path, BeforeValidator(lambda value: value or DEFAULT_CACHE_DIR), AfterValidator(_cache_dir)
     ] = Field(

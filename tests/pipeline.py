@@ -7,11 +7,11 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer
 
 from config import Settings
 from local.broker import free_port
@@ -21,6 +21,8 @@ from tests.expected import Total
 from velib import connection, topics
 
 DEADLINE = 90.0  # seconds; the machine may be slow, and a test that passes does not wait for it
+
+BIN = Path(sys.executable).parent
 
 # A process that lives for a minute starts faster if its code is not compiled thoroughly.
 QUICK_START = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1"}
@@ -61,17 +63,19 @@ class Script:
     """One of the project's scripts as a process of its own, whose stdout and stderr go to files."""
 
     def __init__(self, *arguments: str, folder: Path, environment: dict[str, str]) -> None:
-        """Start `NAME.py …` or `-m MODULE …` in a folder."""
-        is_module = arguments[0] == "-m"
-        name = arguments[1] if is_module else arguments[0].removesuffix(".py")
-        command = arguments if is_module else (str(PROJECT / arguments[0]), *arguments[1:])
+        """Start `NAME.py …`, `-m MODULE …` or `spark-submit … NAME.py` in a folder."""
+        name = arguments[1] if arguments[0] == "-m" else arguments[0].removesuffix(".py")
+        words = [str(PROJECT / word) if word.endswith(".py") else word for word in arguments]
+        is_submitted = arguments[0] == "spark-submit"
+        command = [str(BIN / words[0]), *words[1:]] if is_submitted else [sys.executable, *words]
         number = sum(1 for _ in folder.glob(f"{name}.*.err"))
         self.out, self.err = folder / f"{name}.{number}.out", folder / f"{name}.{number}.err"
         python = {"PYTHONPATH": str(PROJECT), "PYTHONFAULTHANDLER": "1"}
+        python["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
         all_variables = inherited() | QUICK_START | python | environment
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, *command],
+                command,
                 cwd=folder,
                 env=all_variables,
                 stdout=out,
@@ -224,20 +228,21 @@ class Pipeline:
         records = [(one["postal_code"].encode(), json.dumps(one).encode()) for one in totals]
         self.write(self.settings.final_topic, *records)
 
-    def records(self, topic: str, committed: bool = True) -> list[Any]:
-        """Every record of a topic now; raises KafkaError."""
+    def read(self, topic: str, committed: bool = True) -> Iterator[Any]:
+        """The records that a topic has now, of one partition after the other; raises KafkaError."""
         level = "read_committed" if committed else "read_uncommitted"
         options = {"isolation_level": level, "enable_auto_commit": False}
         with KafkaConsumer(**self.client, **options) as consumer:
-            if not consumer.partitions_for_topic(topic):
-                return []
-            partition = TopicPartition(topic, 0)
-            consumer.assign([partition])
-            consumer.seek_to_beginning(partition)
-            end, records = consumer.end_offsets([partition])[partition], []
-            while consumer.position(partition) < end:
-                records += consumer.poll(timeout_ms=200).get(partition, [])
-            return records
+            for partition in topics.partitions(consumer, topic):
+                consumer.assign([partition])
+                consumer.seek_to_beginning(partition)
+                end = consumer.end_offsets([partition])[partition]
+                while consumer.position(partition) < end:
+                    yield from consumer.poll(timeout_ms=200).get(partition, [])
+
+    def records(self, topic: str, committed: bool = True) -> list[Any]:
+        """Every record of a topic now; raises KafkaError."""
+        return list(self.read(topic, committed))
 
     def raw(self) -> list[Any]:
         """Every committed record of the raw topic."""

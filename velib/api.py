@@ -21,7 +21,7 @@ API_KEY = "apikey"  # the header in which the region's mobility portal wants its
 CONNECT_TIMEOUT = 5  # seconds
 READ_TIMEOUT = 15  # seconds without a byte
 TOTAL_TIMEOUT = 30  # seconds for the whole answer
-MAX_ANSWER_BYTES = 16 * 1024 * 1024  # thirty times the feed
+MAX_ANSWER_BYTES = 64 * 1024 * 1024  # a feed of 200,000 stations
 MAX_RETRY_AFTER = 3600.0  # seconds that a server may ask its clients to wait
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")

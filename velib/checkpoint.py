@@ -59,6 +59,22 @@ class Checkpoint:
         elif noted_id and topic_id and noted_id != topic_id:
             raise Failure(mismatch(self.settings, "the topic was made anew"))
 
+    def shuffle_partitions(self) -> int | None:
+        """The number of shuffle partitions with which its first batch was run; None if it is new.
+
+        Spark writes the options that a state depends on into the second line of each offsets file.
+        """
+        if not self._exists("totals/offsets"):
+            return None
+        files = self.files.listStatus(self._path(self.folder, "totals/offsets"))
+        names = [file.getPath().getName() for file in files]
+        batches = [int(name) for name in names if name.isdecimal()]
+        if not batches:
+            return None
+        text = self._read(f"totals/offsets/{max(batches)}") or ""
+        options = json.loads(text.splitlines()[1])["conf"]
+        return int(options["spark.sql.shuffle.partitions"])
+
     def reset(self) -> None:
         """Remove what Spark and the job keep there, and nothing else: it may be a wrong folder."""
         for name in (*QUERIES, TOPIC_ID, *EARLIER_FORM):

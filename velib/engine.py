@@ -71,8 +71,6 @@ OPTIONS = {
 """For every session."""
 
 LOCAL_OPTIONS = {
-    # A snapshot is 1,500 records: each of Spark's 200 partitions would cost a task in every batch.
-    "spark.sql.shuffle.partitions": "1",
     # A checkpoint folder is one of this machine, also where Hadoop is configured for a cluster.
     "spark.hadoop.fs.defaultFS": "file:///",
     # What is sorted goes to disk before it fills the heap (see JAVA_OPTIONS).
@@ -96,12 +94,26 @@ LOCAL_CHECKPOINT_OPTIONS = {
 """For a checkpoint in a local folder."""
 
 
+SUBMITTED_OPTIONS = {
+    # INFO has forty lines for every batch, in which those of the job drown.
+    "spark.log.level": "ERROR",
+}
+"""For a Spark that `spark-submit` has started, unless its user has chosen otherwise."""
+
+TOLD_BY_THE_JOB = (
+    "org.apache.spark.sql.execution.streaming.runtime.MicroBatchExecution",
+    "org.apache.spark.sql.execution.datasources.v2.WriteToDataSourceV2Exec",
+)
+"""Spark's loggers of queries that end: hundreds of lines for what velib/supervisor.py says in one.
+"""
+
+
 @contextmanager
 def session(settings: Settings) -> Iterator[SparkSession]:
     """The Spark session of `spark-submit`, or one on VELIB_SPARK_MASTER; raises Failure."""
     options = OPTIONS | ({} if "://" in settings.checkpoint_dir else LOCAL_CHECKPOINT_OPTIONS)
     if config.under_spark_submit():
-        spark = SparkSession.builder.appName("velib-projet").config(map={**options}).getOrCreate()
+        spark = _submitted_session(options)
     else:
         spark = _own_session(settings, options)
     try:
@@ -124,6 +136,39 @@ def _end_java() -> None:
         process.wait(STOP_TIMEOUT)
     except subprocess.TimeoutExpired:
         process.kill()
+
+
+def _submitted_session(options: dict[str, str]) -> SparkSession:
+    """The session of `spark-submit`, whose log goes to the same stderr as that of the job."""
+    chosen = SparkConf()
+    options = options | {k: v for k, v in SUBMITTED_OPTIONS.items() if not chosen.contains(k)}
+    spark = SparkSession.builder.appName("velib-projet").config(map={**options}).getOrCreate()
+    assert spark._jvm is not None
+    log4j = spark._jvm.org.apache.logging.log4j
+    for logger in TOLD_BY_THE_JOB:
+        log4j.core.config.Configurator.setLevel(logger, log4j.Level.OFF)
+    return spark
+
+
+def set_shuffle_partitions(
+    spark: SparkSession, settings: Settings, raw_partitions: int, kept: int | None
+) -> None:
+    """Say into how many parts Spark divides the state; each is a task in every batch.
+
+    VELIB_SHUFFLE_PARTITIONS says it. Without it there is one part in a process of this machine, and
+    on a cluster there are as many as the raw topic has partitions: Spark's own 200 cost seconds. A
+    checkpoint keeps the number that it began with: `kept`, None for a new one.
+    """
+    is_local = str(spark.sparkContext.master).startswith("local")
+    number = settings.shuffle_partitions or (1 if is_local else raw_partitions)
+    if kept not in (None, number):
+        log.info(
+            "The state stays in the %d shuffle partitions that its checkpoint began with, instead"
+            " of %d (VELIB_SHUFFLE_PARTITIONS): they change with --reset-checkpoint",
+            kept,
+            number,
+        )
+    spark.conf.set("spark.sql.shuffle.partitions", str(kept or number))
 
 
 def _own_session(settings: Settings, options: dict[str, str]) -> SparkSession:

@@ -110,6 +110,12 @@ def partitions(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:
     return [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
 
 
+def partition_count(settings: Settings) -> int:
+    """How many partitions the raw topic has; raises KafkaError."""
+    with connection.committed_consumer(settings) as consumer:
+        return len(partitions(consumer, settings.raw_topic))
+
+
 def snapshot_of(record: Any) -> int:
     """The snapshot (`last_updated`, epoch seconds) of a raw record; 0 if it has none."""
     try:

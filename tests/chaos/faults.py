@@ -70,7 +70,7 @@ class Chaos:
         self.nodes = nodes
         self.counts: collections.Counter[str] = collections.Counter()
         self.ended: list[str] = []
-        port = _ports_in_a_row(nodes)
+        port = ports_in_a_row(nodes)
         self.pipeline = Pipeline(",".join(f"localhost:{port + n}" for n in range(nodes)), folder)
         self.feed = Feed(make_network(STATIONS, seed), seed, PERIOD, free_port())
         self.pipeline.environment |= {
@@ -190,7 +190,7 @@ def are_in_sync(pipeline: Pipeline, timeout: float) -> bool:
     return False
 
 
-def _ports_in_a_row(count: int) -> int:
+def ports_in_a_row(count: int) -> int:
     """The first of so many ports that nothing uses now."""
     while True:
         first = free_port()

@@ -25,7 +25,7 @@ from velib.feed_watch import FeedWatch
 
 GOOD = json.dumps(feed(1732004538, station())).encode()
 INFORMATION = [{"stationCode": "16107", "name": "Benjamin Godard", "lat": 48.86, "lon": 2.27}]
-GZIP_BOMB = gzip.compress(b" " * (64 << 20), 1)
+GZIP_BOMB = gzip.compress(bytes(100 << 20))
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -138,8 +138,8 @@ def test_a_failure_of_the_information_names_its_file(server: str) -> None:
         ("no-answer", "no answer for", "timeout"),
         ("slow", "sends too slowly", "timeout"),
         ("cut", "the answer ends too early", "unreachable"),
-        ("huge", "sends more than 16 MB", "malformed"),
-        ("bomb", "sends more than 16 MB", "malformed"),
+        ("huge", "sends more than 64 MB", "malformed"),
+        ("bomb", "sends more than 64 MB", "malformed"),
     ],
 )
 def test_each_failure_of_the_api_is_one_clear_line_and_has_a_kind(

@@ -1,0 +1,164 @@
+"""A real Spark cluster on this machine, to try the job out: a standalone master and its workers.
+
+    python -m local.spark_cluster [--port 7077] [--workers 2] [--cores 1] [--memory 1500m]
+    spark-submit --master spark://127.0.0.1:7077 --packages \\
+        org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0 spark.py
+
+Prints `ready` when all workers have joined. Each process writes its log to the data directory. When
+a worker ends, it is started again.
+"""
+
+import argparse
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import findspark
+import requests
+
+from local.broker import free_port
+from velib import cli, connection, java
+from velib.cli import log
+from velib.errors import Failure
+
+HOST = "127.0.0.1"
+START_TIMEOUT = 60  # seconds
+STOP_TIMEOUT = 30  # seconds
+WATCH_INTERVAL = 1.0  # seconds between two looks at the processes
+
+
+def main() -> None:
+    arguments = _parse_arguments()
+    java.find()
+    cluster = Cluster(arguments.port, arguments.data_dir.absolute())
+    try:
+        cluster.start_master()
+        for number in range(1, arguments.workers + 1):
+            cluster.start_worker(number, arguments.cores, arguments.memory)
+        cluster.wait_for_workers()
+        print("ready", flush=True)
+        log.info("Spark's master is %s, its page is %s", cluster.master, cluster.page)
+        cluster.watch()
+    finally:
+        cluster.stop()
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m local.spark_cluster", description="A Spark cluster on this machine alone."
+    )
+    add = parser.add_argument
+    add("--port", type=int, default=7077, help="of the master (default: %(default)s)")
+    add("--workers", type=int, default=2, metavar="N", help="number (default: %(default)s)")
+    add("--cores", type=int, default=1, metavar="N", help="of each worker (default: %(default)s)")
+    add("--memory", default="1500m", help="of each worker (default: %(default)s)")
+    add(
+        "--data-dir",
+        type=Path,
+        default=Path(".velib/spark-cluster"),
+        help="where logs and temporary files are kept (default: %(default)s)",
+    )
+    arguments = parser.parse_args()
+    if arguments.workers < 1 or arguments.cores < 1:
+        parser.error("--workers and --cores are whole numbers from 1")
+    if not 0 < arguments.port < 65536:
+        parser.error(f"argument --port: {arguments.port} is not a port: use 1 to 65535")
+    return arguments
+
+
+class Cluster:
+    """The processes of the master and the workers, each by its name."""
+
+    def __init__(self, port: int, directory: Path) -> None:
+        self.port, self.directory = port, directory
+        self.master = f"spark://{HOST}:{port}"
+        self.page_port = free_port()
+        self.page = f"http://{HOST}:{self.page_port}"
+        self.commands: dict[str, list[str]] = {}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start_master(self) -> None:
+        """Start the master, and wait until it serves; raises Failure."""
+        if connection.listens(f"{HOST}:{self.port}"):
+            raise Failure(f"Port {self.port} is in use: name another --port")
+        ports = ["--port", str(self.port), "--webui-port", str(self.page_port)]
+        self._start("master", "master.Master", ports)
+        self._wait_until(lambda: connection.listens(f"{HOST}:{self.port}"), "master")
+
+    def start_worker(self, number: int, cores: int, memory: str) -> None:
+        """Start a worker, which joins the master."""
+        size = ["--cores", str(cores), "--memory", memory, "--webui-port", "0"]
+        folder = ["--work-dir", str(self.directory / f"worker-{number}")]
+        self._start(f"worker-{number}", "worker.Worker", [*size, *folder, self.master])
+
+    def wait_for_workers(self) -> None:
+        """Return when all workers have joined the master; raises Failure."""
+        for name in self.processes.keys() - {"master"}:
+            self._wait_until(lambda: self._alive_workers() >= len(self.processes) - 1, name)
+
+    def watch(self) -> None:
+        """Start workers again when they end; raises Failure when the master does."""
+        while True:
+            for name, process in self.processes.items():
+                if process.poll() is None:
+                    continue
+                where = f"see {self.directory / name}.log"
+                if name == "master":
+                    raise Failure(f"The master ended (status {process.returncode}): {where}")
+                log.warning("The %s ended and is started again: %s", name, where)
+                self._run(name)
+            time.sleep(WATCH_INTERVAL)
+
+    def stop(self) -> None:
+        """End all processes; the workers end what they run for the job."""
+        for process in self.processes.values():
+            process.terminate()
+        for name, process in self.processes.items():
+            try:
+                process.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                log.warning("The %s does not stop and is killed", name)
+                process.kill()
+                process.wait()
+
+    def _start(self, name: str, class_name: str, arguments: list[str]) -> None:
+        spark_class = Path(findspark.find(), "bin", "spark-class")
+        self.commands[name] = [
+            str(spark_class),
+            f"org.apache.spark.deploy.{class_name}",
+            *("--host", HOST),
+            *arguments,
+        ]
+        self._run(name)
+
+    def _run(self, name: str) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / f"{name}.log").open("ab") as output:
+            self.processes[name] = subprocess.Popen(
+                self.commands[name],
+                env=os.environ | java.LOCALE | {"SPARK_LOCAL_IP": HOST},
+                stdout=output,
+                stderr=output,
+            )
+
+    def _alive_workers(self) -> int:
+        """How many workers the master knows, 0 while it cannot say."""
+        try:
+            state = requests.get(f"{self.page}/json/", timeout=5).json()
+        except requests.RequestException:
+            return 0
+        return int(state["aliveworkers"])
+
+    def _wait_until(self, condition: Callable[[], bool], name: str) -> None:
+        """Return when the condition is true; raises Failure if a process has ended meanwhile."""
+        deadline = time.monotonic() + START_TIMEOUT
+        while not condition():
+            if self.processes[name].poll() is not None or time.monotonic() > deadline:
+                raise Failure(f"The {name} does not start: see {self.directory / name}.log")
+            time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    cli.run(main)
