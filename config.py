@@ -106,8 +106,9 @@ _COUNT = "[1-9][0-9]{0,4}"
 
 _EMPTY_IS_NONE = BeforeValidator(lambda value: value or None)
 
-Topic = Annotated[str, _matches(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")]
-_TOPIC = "a Kafka topic name: 1 to 249 letters, digits, '.', '_' or '-'"
+KafkaName = Annotated[str, _matches(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")]
+_NAME = "1 to 249 letters, digits, '.', '_' or '-'"
+_TOPIC = f"a Kafka topic name: {_NAME}"
 
 
 class Settings(BaseSettings):
@@ -146,15 +147,22 @@ class Settings(BaseSettings):
         le=86400,
         description="a number of seconds from 0.1 to 86400",
     )
-    raw_topic: Topic = Field("velib-projet", validation_alias="VELIB_RAW_TOPIC", description=_TOPIC)
-    final_topic: Topic = Field(
+    raw_topic: KafkaName = Field(
+        "velib-projet", validation_alias="VELIB_RAW_TOPIC", description=_TOPIC
+    )
+    final_topic: KafkaName = Field(
         "velib-projet-final-data", validation_alias="VELIB_FINAL_TOPIC", description=_TOPIC
     )
-    dead_letter_topic: Topic = Field(
+    dead_letter_topic: KafkaName = Field(
         "velib-projet-dead-letters", validation_alias="VELIB_DEAD_LETTER_TOPIC", description=_TOPIC
     )
-    station_topic: Topic = Field(
+    station_topic: KafkaName = Field(
         "velib-projet-stations", validation_alias="VELIB_STATION_TOPIC", description=_TOPIC
+    )
+    transactional_id: Annotated[KafkaName | None, _EMPTY_IS_NONE] = Field(
+        None,
+        validation_alias="VELIB_TRANSACTIONAL_ID",
+        description=f"a name of {_NAME}, or empty for that of the raw topic and -producer",
     )
     checkpoint_dir: Annotated[str, _matches(r"\S(.*\S)?")] = Field(
         ".velib/checkpoint",

@@ -268,11 +268,12 @@ class Publisher:
             raise KafkaTimeoutError(f"the transaction took over {TRANSACTION_TIMEOUT} s") from None
 
     def _publish_in_transaction(self, topic: str, records: Sequence[Record]) -> int:
+        headers = topics.producer_headers(self.settings)
         self.producer.begin_transaction()
         sent = []
         try:
             for key, value in records:
-                sent.append(self.producer.send(topic, key=key, value=value))
+                sent.append(self.producer.send(topic, key=key, value=value, headers=headers))
         finally:
             # send() does not say why an earlier record failed: its result does. flush() fails when
             # it has to split a batch that is too large for the topic.

@@ -187,9 +187,12 @@ class Pipeline:
         self.scripts.append(script)
         return script
 
-    def serve_api(self) -> Api:
-        """An API without an answer yet: it gives 404 until a test has put one there."""
-        folder, port = self.folder / "api", free_port()
+    def serve_api(self, name: str = "api") -> Api:
+        """An API without an answer yet: it gives 404 until a test has put one there.
+
+        Its folder has this name, and scripts that are started from now on read it.
+        """
+        folder, port = self.folder / name, free_port()
         folder.mkdir()
         self.environment["VELIB_API_URL"] = f"http://127.0.0.1:{port}"
         address = (str(port), "--bind", "127.0.0.1", "--directory", str(folder))

@@ -15,7 +15,7 @@ from kafka import KafkaAdminClient, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaConnectionError, NoError
 
 from config import Settings
-from velib import connection
+from velib import connection, topics
 from velib.cli import log
 from velib.records import YEAR_9999
 
@@ -34,8 +34,8 @@ class LastPoll:
 
 
 def group(settings: Settings) -> str:
-    """The consumer group that holds the note."""
-    return f"{settings.raw_topic}-producer"
+    """The consumer group that holds the note: each producer has its own."""
+    return topics.transactional_id(settings)
 
 
 def write(admin: KafkaAdminClient, settings: Settings, last_poll: LastPoll, offset: int) -> None:

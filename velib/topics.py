@@ -15,6 +15,7 @@ from velib.cli import local_time, log
 from velib.errors import Failure
 
 DAY_MS = 24 * 3600 * 1000
+PRODUCER_HEADER = "producer"
 CLOCK_TOLERANCE = 3600  # seconds that a snapshot may be ahead of the clock that it is compared with
 
 
@@ -53,8 +54,17 @@ def configurations(settings: Settings) -> dict[str, dict[str, str]]:
 
 
 def transactional_id(settings: Settings) -> str:
-    """The producer's, by the raw topic: a new producer fences the one before it."""
-    return f"{settings.raw_topic}-producer"
+    """The producer's: a new producer fences the one before it that had the same."""
+    return settings.transactional_id or f"{settings.raw_topic}-producer"
+
+
+def producer_headers(settings: Settings) -> list[tuple[str, bytes]]:
+    """The headers of the producer's raw records: its transactional id, if that is a setting.
+
+    By it each of several producers finds its own records again.
+    """
+    name = settings.transactional_id
+    return [] if name is None else [(PRODUCER_HEADER, name.encode())]
 
 
 def _make_missing(admin: KafkaAdminClient, topics: dict[str, dict[str, str]]) -> None:
@@ -160,14 +170,18 @@ def first_whole_snapshot(settings: Settings) -> dict[int, int]:
 
 
 def newest_snapshot(settings: Settings) -> int:
-    """The newest snapshot in the raw topic (epoch seconds), 0 if it has none; raises KafkaError."""
+    """The newest snapshot of this producer in the raw topic (epoch seconds), 0 if it has none.
+
+    Raises KafkaError. Records that name no producer count for the one without an id of its own.
+    """
+    own = dict(producer_headers(settings)).get(PRODUCER_HEADER)
     with connection.committed_consumer(settings) as consumer:
         all_partitions = partitions(consumer, settings.raw_topic)
-        return max((_last_snapshot(consumer, p) for p in all_partitions), default=0)
+        return max((_last_snapshot(consumer, p, own) for p in all_partitions), default=0)
 
 
-def _last_snapshot(consumer: KafkaConsumer, partition: TopicPartition) -> int:
-    """The newest snapshot at the end of a partition, 0 if there is none.
+def _last_snapshot(consumer: KafkaConsumer, partition: TopicPartition, own: bytes | None) -> int:
+    """The newest snapshot at the end of a partition whose header names `own`, 0 if there is none.
 
     Looks back further and further: the last offsets may be transaction markers, aborted records, or
     records that are not the producer's.
@@ -177,8 +191,9 @@ def _last_snapshot(consumer: KafkaConsumer, partition: TopicPartition) -> int:
     newest, start, look_back = 0, end, 2_000
     while newest == 0 and start > beginning:
         start = max(beginning, end - look_back)
-        stations = _snapshots(consumer, partition, start, end)
-        newest = max((snapshot for _, snapshot in stations), default=0)
+        records = _records(consumer, partition, start, end)
+        own_records = (r for r in records if dict(r.headers).get(PRODUCER_HEADER) == own)
+        newest = max(map(snapshot_of, own_records), default=0)
         look_back *= 4
     return newest
 

@@ -22,6 +22,7 @@ def test_defaults_are_those_of_the_readme() -> None:
     assert settings.final_topic == "velib-projet-final-data"
     assert settings.dead_letter_topic == "velib-projet-dead-letters"
     assert settings.station_topic == "velib-projet-stations"
+    assert settings.transactional_id is None
     assert settings.checkpoint_dir == ".velib/checkpoint"
     assert settings.watermark == "10 minutes"
     assert settings.spark_master == "local[*]"
@@ -49,6 +50,7 @@ def test_defaults_are_those_of_the_readme() -> None:
         ("VELIB_FINAL_TOPIC", "..", "Kafka topic name"),
         ("VELIB_DEAD_LETTER_TOPIC", "x" * 250, "Kafka topic name"),
         ("VELIB_STATION_TOPIC", "stations/", "Kafka topic name"),
+        ("VELIB_TRANSACTIONAL_ID", "a city", "a name of 1 to 249 letters"),
         ("VELIB_CHECKPOINT_DIR", "", "a folder"),
         ("VELIB_WATERMARK", "10", "'10 minutes'"),
         ("VELIB_WATERMARK", "ten minutes", "'10 minutes'"),
