@@ -1,7 +1,8 @@
 """The producer: publishes every new snapshot of the Vélib' feed to the topic `velib-projet`.
 
-    python kafka_project.py          poll the feed until stopped
-    python kafka_project.py --once   publish one snapshot, then stop
+    python kafka_project.py                poll the feed until stopped
+    python kafka_project.py --once         publish one snapshot, then stop
+    python kafka_project.py --record DIR   also keep every snapshot as it came, in a file
 
 Without the network, on a Kafka and a feed of this machine, each command in its own terminal:
 
@@ -23,7 +24,9 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from threading import Event
 from typing import Any
 
 from kafka import KafkaProducer
@@ -42,8 +45,9 @@ from velib.background import in_thread
 from velib.cli import local_time, log
 from velib.errors import Failure
 from velib.feed import Backoff, Feed, Snapshot
-from velib.feed_watch import FeedWatch
+from velib.feed_watch import FeedWatch, MissingStations
 from velib.last_poll import LastPoll, LastPollNote
+from velib.recording import Recording
 from velib.station_information import StationInformation
 
 RECONNECT_PAUSE = 5  # seconds after an error of Kafka
@@ -59,17 +63,22 @@ def main() -> None:
     settings = config.load()
     producer_metrics.serve(settings.metrics_port)
     feed = Feed(settings)
+    recording = Recording(arguments.record) if arguments.record else None
     feed_watch = FeedWatch()
     missing_stations = MissingStations(settings)
     information = StationInformation(settings)
     information_timeout = None if arguments.once else INFORMATION_TIMEOUT
     while True:
         try:
-            with connect(settings) as publisher:
+            with ExitStack() as stack:
+                with record_meanwhile(settings, None if arguments.once else recording):
+                    publisher = stack.enter_context(connect(settings))
                 polls = poll(feed, settings.poll_seconds, publisher.note)
                 for snapshot in read_once(feed) if arguments.once else polls:
                     feed_watch.warn(snapshot)
                     missing_stations.warn(snapshot)
+                    if recording:
+                        recording.keep(snapshot)
                     publisher.publish(snapshot)
                     information.publish_changes(publisher.publish_stations, information_timeout)
             return
@@ -83,6 +92,9 @@ def _parse_arguments() -> argparse.Namespace:
         description="Publish the Vélib' feed to Kafka, snapshot by snapshot."
     )
     parser.add_argument("--once", action="store_true", help="publish one snapshot, then stop")
+    parser.add_argument(
+        "--record", type=Path, metavar="DIR", help="also keep every snapshot as it came, in a file"
+    )
     return parser.parse_args()
 
 
@@ -123,19 +135,24 @@ def poll(feed: Feed, poll_seconds: float, note: Callable[[LastPoll], None]) -> I
         time.sleep(max(0.0, started + pause - time.monotonic()))
 
 
-class MissingStations:
-    """Warns once of each station of VELIB_STATIONS that the feed does not have."""
+@contextmanager
+def record_meanwhile(settings: Settings, recording: Recording | None) -> Iterator[None]:
+    """If there is a recording, have a thread poll for it while the caller waits for Kafka."""
+    kafka_answers = Event()
 
-    def __init__(self, settings: Settings) -> None:
-        self.expected = set() if settings.stations == config.ALL else set(settings.stations)
+    def record() -> None:
+        if recording is None or kafka_answers.wait(RECONNECT_PAUSE):
+            return
+        for snapshot in poll(Feed(settings), settings.poll_seconds, lambda last_poll: None):
+            recording.keep(snapshot)
+            if kafka_answers.is_set():
+                return
 
-    def warn(self, snapshot: Snapshot) -> None:
-        """Log the expected stations that a snapshot lacks, and expect them no more."""
-        stations = (station for station in snapshot.stations if isinstance(station, dict))
-        missing = self.expected - {str(station.get("stationCode")) for station in stations}
-        if missing:
-            log.warning("The feed has no station %s (VELIB_STATIONS)", ", ".join(sorted(missing)))
-        self.expected -= missing
+    in_thread(record)
+    try:
+        yield
+    finally:
+        kafka_answers.set()
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from config import Settings
@@ -22,6 +22,9 @@ class Snapshot:
 
     stations: list[Any]
     """The stations as they came: each should be a JSON object, but the feed does not promise it."""
+
+    body: bytes = field(default=b"", repr=False, compare=False)
+    """The answer of the API that they are from."""
 
 
 class Feed:
@@ -85,7 +88,7 @@ def parse(body: bytes, api_clock: float | None = None) -> Snapshot:
             details=f": {_shown_time(last_updated)}, while this machine's clock says"
             f" {local_time(time.time())}. {_wrong_clock(last_updated, api_clock)}",
         )
-    return Snapshot(last_updated, _stations(answer))
+    return Snapshot(last_updated, _stations(answer), body)
 
 
 def _wrong_clock(last_updated: int, api_clock: float | None) -> str:

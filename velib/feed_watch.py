@@ -2,6 +2,8 @@
 
 import time
 
+import config
+from config import Settings
 from velib.cli import local_time, log
 from velib.feed import Snapshot
 
@@ -44,3 +46,18 @@ class FeedWatch:
                 len(snapshot.stations),
                 len(self.newest.stations),
             )
+
+
+class MissingStations:
+    """Warns once of each station of VELIB_STATIONS that the feed does not have."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.expected = set() if settings.stations == config.ALL else set(settings.stations)
+
+    def warn(self, snapshot: Snapshot) -> None:
+        """Log the expected stations that a snapshot lacks, and expect them no more."""
+        stations = (station for station in snapshot.stations if isinstance(station, dict))
+        missing = self.expected - {str(station.get("stationCode")) for station in stations}
+        if missing:
+            log.warning("The feed has no station %s (VELIB_STATIONS)", ", ".join(sorted(missing)))
+        self.expected -= missing

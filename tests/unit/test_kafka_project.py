@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from config import Settings
-from kafka_project import MissingStations, poll, read_once, to_record
+from kafka_project import poll, read_once, to_record
 from tests.expected import feed, station
 from velib.errors import Failure
 from velib.feed import Feed, Snapshot
+from velib.feed_watch import MissingStations
 from velib.last_poll import LastPoll
 
 NOW = int(time.time())

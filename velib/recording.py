@@ -1,0 +1,141 @@
+"""A recording: every snapshot as it came, one gzipped file each, in a folder for each day (UTC).
+
+    2024-11-19/20241119T082218Z.json.gz
+
+The name has the snapshot's time in UTC, so the order of the names is that of the snapshots, also
+when the clocks change. A file appears whole: it is written under another name and then renamed.
+"""
+
+import gzip
+import os
+import re
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from threading import Lock
+
+from velib.cli import log
+from velib.errors import Failure
+from velib.feed import Snapshot
+
+NAME_FORMAT = "%Y%m%dT%H%M%SZ.json.gz"
+NAME = re.compile(r"\d{8}T\d{6}Z\.json\.gz")
+ESTIMATE_AFTER = 10  # snapshots after which a log line says what a day takes
+DAY = 24 * 3600  # seconds
+
+
+def file_name(last_updated: int) -> str:
+    """The place of a snapshot in a recording's folder: day and name."""
+    moment = datetime.fromtimestamp(last_updated, timezone.utc)
+    return f"{moment:%Y-%m-%d}/{moment:{NAME_FORMAT}}"
+
+
+def time_of(name: str) -> int | None:
+    """The snapshot (epoch seconds) that a file's name tells, None if it is not a recording's."""
+    if not NAME.fullmatch(name):
+        return None
+    try:
+        moment = datetime.strptime(name, NAME_FORMAT)
+    except ValueError:  # such as the 31st of November
+        return None
+    return int(moment.replace(tzinfo=timezone.utc).timestamp())
+
+
+class Recording:
+    """Keeps snapshots in a folder. While that fails it warns once, and does not stop the caller.
+
+    It may be used by several threads.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folder if it is missing; raises Failure if nothing can be written there."""
+        self.folder = folder
+        self.lock = Lock()
+        self.missing: set[int] = set()  # the snapshots that could not be written
+        self.failing_since: float | None = None
+        self.kept: list[tuple[int, int]] = []  # snapshot and bytes of the first ones
+        self.newest = 0
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for left_over in self.folder.glob("*/.*.json.gz.tmp"):
+                left_over.unlink(missing_ok=True)
+            _write_in_one_step(self.folder / "test", b"can this folder be written?")
+            (self.folder / "test").unlink()
+        except OSError as error:
+            raise Failure(f"Nothing can be recorded in {folder}: {error.strerror}") from None
+
+    def keep(self, snapshot: Snapshot) -> None:
+        """Write the snapshot unless it is there already."""
+        with self.lock:
+            path = self.folder / file_name(snapshot.last_updated)
+            try:
+                if path.exists():
+                    return
+                path.parent.mkdir(exist_ok=True)
+                body = gzip.compress(snapshot.body, mtime=snapshot.last_updated)
+                _write_in_one_step(path, body)
+                self._succeeded(snapshot, len(body))
+            except OSError as error:
+                self._failed(snapshot, error)
+
+    def _failed(self, snapshot: Snapshot, error: OSError) -> None:
+        self.missing.add(snapshot.last_updated)
+        if self.failing_since is None:
+            self.failing_since = time.monotonic()
+            log.warning(
+                "Snapshots are not recorded in %s, only published: %s. Trying again with each poll",
+                self.folder,
+                error.strerror,
+            )
+
+    def _succeeded(self, snapshot: Snapshot, size: int) -> None:
+        self.missing.discard(snapshot.last_updated)
+        if self.failing_since is not None:
+            log.info(
+                "Snapshots are recorded again after %.0f s: %d are missing",
+                time.monotonic() - self.failing_since,
+                len(self.missing),
+            )
+            self.failing_since = None
+            self.missing.clear()
+        self._log_size(snapshot.last_updated, size)
+
+    def _log_size(self, last_updated: int, size: int) -> None:
+        """Log what a day takes: an estimate after the first snapshots, then each day's end."""
+        if len(self.kept) < ESTIMATE_AFTER:
+            self.kept.append((last_updated, size))
+            if len(self.kept) == ESTIMATE_AFTER:
+                log.info("The recording takes about %.0f MB a day", _megabytes_a_day(self.kept))
+        if 0 < self.newest // DAY < last_updated // DAY:
+            day = (self.folder / file_name(self.newest)).parent
+            sizes = [path.stat().st_size for path in day.glob("*.json.gz")]
+            log.info(
+                "The recording of %s: %d snapshots, %.1f MB", day.name, len(sizes), sum(sizes) / 1e6
+            )
+        self.newest = max(self.newest, last_updated)
+
+
+def _megabytes_a_day(kept: list[tuple[int, int]]) -> float:
+    """What a day takes at the size and the pace of these snapshots."""
+    times = [last_updated for last_updated, _ in kept]
+    period = (max(times) - min(times)) / (len(kept) - 1)
+    return sum(size for _, size in kept) / len(kept) * DAY / period / 1e6
+
+
+def _write_in_one_step(path: Path, content: bytes) -> None:
+    """Make a file that is whole even if the machine stops now; raises OSError."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # so that the new name is on disk, too
+    finally:
+        os.close(folder)
