@@ -1,0 +1,79 @@
+"""The simulated snapshots that all contenders read: written to Kafka, with their totals apart."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+from confluent_kafka import KafkaException, Producer
+from kafka import KafkaAdminClient
+
+from config import Settings
+from local.simulator import make_network, station_status
+from tests.expected import Total, totals
+from velib import connection, topics
+
+SEED = 1
+FIRST, MINUTE = 1_795_000_020, 60  # epoch seconds
+
+Totals = dict[tuple[str, int], Total]
+"""The total of each postal code and snapshot."""
+
+
+def snapshots(stations: int) -> Iterator[dict[str, Any]]:
+    """The answers of a simulated feed of so many stations, one a minute."""
+    network = make_network(stations, SEED)
+    for last_updated in itertools.count(FIRST, MINUTE):
+        yield station_status(network, last_updated, SEED)
+
+
+class Publisher:
+    """Writes snapshots as kafka_project.py does, each in a transaction, but with Kafka's C client:
+    the bench has millions to write.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.topic = settings.raw_topic
+        self.producer = Producer(
+            {
+                "bootstrap.servers": settings.bootstrap_servers,
+                "transactional.id": topics.transactional_id(settings),
+                "compression.type": "gzip",
+                "batch.size": 256 * 1024,
+                "linger.ms": 50,
+                "queue.buffering.max.messages": 1_000_000,
+            }
+        )
+        self.producer.init_transactions()
+
+    def send(self, feed: dict[str, Any]) -> None:
+        """Write the records of a snapshot; nobody sees them before `commit`."""
+        self.producer.begin_transaction()
+        for station in feed["data"]["stations"]:
+            value = orjson.dumps(station | {"last_updated": feed["lastUpdatedOther"]})
+            self.producer.produce(self.topic, key=station["stationCode"], value=value)
+        if self.producer.flush(60):
+            raise KafkaException(f"{self.topic} does not take the records")
+
+    def commit(self) -> None:
+        self.producer.commit_transaction()
+
+
+def fill(settings: Settings, stations: int, count: int, partitions: int) -> Totals:
+    """Write so many snapshots into a new raw topic; returns the totals that they must give."""
+    make_raw_topic(settings, partitions)
+    publisher = Publisher(settings)
+    expected: Totals = {}
+    for feed in itertools.islice(snapshots(stations), count):
+        publisher.send(feed)
+        publisher.commit()
+        expected |= totals(feed)
+    return expected
+
+
+def make_raw_topic(settings: Settings, partitions: int) -> None:
+    """Make the raw topic with so many partitions, and the other topics as the scripts do."""
+    with KafkaAdminClient(**connection.kafka_python_options(settings)) as admin:
+        new = {"num_partitions": partitions, "replication_factor": 1}
+        admin.create_topics({settings.raw_topic: new})
+    topics.ensure(settings)

@@ -1,0 +1,48 @@
+"""Copies the raw topic to the final one with Spark, until stopped: what no job on Spark can beat.
+
+    python -m bench.peers.spark_copy              with the options of spark.py
+    python -m bench.peers.spark_copy --defaults   with Spark's own
+"""
+
+import sys
+from contextlib import AbstractContextManager
+
+from velib import engine  # isort: skip  (chooses Spark, so it comes before pyspark)
+
+from pyspark.sql import DataFrame, SparkSession
+
+import config
+import spark as job
+from bench.peers.spark_defaults import default_read, default_session
+from velib import cli, supervisor
+
+
+def main() -> None:
+    settings = config.load()
+    session: AbstractContextManager[SparkSession]
+    if "--defaults" in sys.argv[1:]:
+        session, read = default_session(settings), default_read
+    else:
+        session, read = engine.session(settings), read_as_the_job
+    with session as spark:
+        stop = supervisor.stop_on_signals()
+        query = (
+            read(spark, settings)
+            .select("key", "value")
+            .writeStream.format("kafka")
+            .option("kafka.bootstrap.servers", settings.bootstrap_servers)
+            .option("topic", settings.final_topic)
+            .option("checkpointLocation", settings.checkpoint_dir)
+            .start()
+        )
+        while query.isActive and not stop.wait(0.2):
+            pass
+        query.stop()
+
+
+def read_as_the_job(spark: SparkSession, settings: config.Settings) -> DataFrame:
+    return job.read(spark, settings, "earliest")
+
+
+if __name__ == "__main__":
+    cli.run(main)

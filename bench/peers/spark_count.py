@@ -1,0 +1,33 @@
+"""Counts the records of the raw topic with Spark, whose options are those of spark.py.
+
+    python -m bench.peers.spark_count   what is in the topic now; then prints the seconds of its
+                                        batches: reading alone takes Spark as long
+"""
+
+from velib import engine  # isort: skip  (chooses Spark, so it comes before pyspark)
+
+import config
+import spark as job
+from velib import cli
+
+
+def main() -> None:
+    settings = config.load()
+    with engine.session(settings) as spark:
+        query = (
+            job.read(spark, settings, "earliest")
+            .groupBy()
+            .count()
+            .writeStream.format("noop")
+            .outputMode("complete")
+            .trigger(availableNow=True)
+            .option("checkpointLocation", settings.checkpoint_dir)
+            .start()
+        )
+        query.awaitTermination()
+        milliseconds = [p.durationMs["triggerExecution"] for p in query.recentProgress]
+        print(f"{sum(milliseconds) / 1000:.3f} s")
+
+
+if __name__ == "__main__":
+    cli.run(main)
