@@ -14,7 +14,7 @@ help:
 	@echo 'make setup  only what the others need: .venv, Spark'\''s Kafka connector, Kafka'
 	@echo 'make test   unit and integration tests'
 	@echo 'make check  ruff and mypy'
-	@echo 'make bench  latency and catch-up, against Spark alone'
+	@echo 'make bench  this pipeline against what else could be used; over an hour (QUICK=1: three minutes)'
 	@echo 'make chaos  break everything at random for five minutes, and compare every total (MINUTES=30 SEED=7 NODES=3)'
 	@echo 'make soak   two days of snapshots in a few minutes: does anything grow?'
 	@echo 'make clean  remove everything that make made'
@@ -40,7 +40,7 @@ check: setup-dev
 	@$(VENV)/mypy
 
 bench: setup-dev
-	@$(VENV)/python -m bench.run
+	@$(VENV)/python -m bench.run $(if $(QUICK),--quick)
 
 chaos: setup-dev
 	@$(VENV)/python -m tests.chaos.run $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(NODES),--nodes $(NODES))

@@ -52,8 +52,8 @@ class Arrivals:
     def _read(self) -> None:
         while not self.is_over:
             message = self.consumer.poll(0.1)
-            if message is not None and message.error() is None and message.value() is not None:
-                self._take(orjson.loads(message.value()), time.monotonic())
+            if message is not None and message.error() is None and message.value():
+                self._take(orjson.loads(message.value() or b""), time.monotonic())
 
     def _take(self, record: dict[str, Any], now: float) -> None:
         name = record.get("postal_code") or record["stationCode"]

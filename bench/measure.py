@@ -1,34 +1,24 @@
 """Runs a contender on topics of its own, and measures it from outside: its totals come first."""
 
-import os
 import re
-import signal
 import statistics
-import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
-import psutil
 from confluent_kafka import Consumer, TopicPartition
 
 import config
 from bench.arrivals import Arrivals
-from bench.contenders import COPY, PROJECT, Contender
+from bench.contenders import COPY, Contender
 from bench.fill import Publisher, Totals, make_raw_topic, snapshots
-from local.broker import free_port
+from bench.processes import running
 from tests.expected import totals
 from velib import topics
-from velib.errors import Failure
 
-SAMPLE = 0.2  # seconds between two looks at the memory of a process
 TIMEOUT = 1_200.0  # seconds that a contender has to catch up
-STOP_TIMEOUT = 45.0  # seconds that a process has to end
 
 Figures = dict[str, Any]
 """What was measured in a run; `problem` alone if it has no valid figures."""
@@ -36,7 +26,7 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run takes place: a Kafka, the raw topic, and a folder and a final topic of its own."""
+    """Where a run takes place: a Kafka, the raw topic, a folder and a final topic of its own."""
 
     kafka: str
     raw_topic: str
@@ -68,97 +58,13 @@ class Place:
         }
 
 
-class Process:
-    """A command with its output in files; what it and the processes that it starts take."""
-
-    def __init__(self, command: list[str], folder: Path, environment: dict[str, str]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        name = re.sub(r"\W+", "-", " ".join(command[1:3]).strip("-"))
-        self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
-        self.started = time.monotonic()
-        self.peak_memory = 0  # bytes: the largest sum of the resident sets
-        self.cpu_seconds = 0.0
-        with self.out.open("wb") as out, self.err.open("wb") as err:
-            self.process = psutil.Popen(
-                command, cwd=PROJECT, env=os.environ | environment, stdout=out, stderr=err
-            )
-        self.ended = threading.Event()
-        self.sampler = threading.Thread(target=self._sample, daemon=True)
-        self.sampler.start()
-
-    def _sample(self) -> None:
-        while not self.ended.wait(SAMPLE):
-            self.look()
-
-    def look(self) -> None:
-        """Bring `peak_memory` and `cpu_seconds` up to date."""
-        memory, cpu = 0, 0.0
-        for process in self.tree():
-            with suppress(psutil.Error):
-                memory += process.memory_info().rss
-                times = process.cpu_times()
-                cpu += times.user + times.system
-        self.peak_memory = max(self.peak_memory, memory)
-        self.cpu_seconds = max(self.cpu_seconds, cpu)
-
-    def tree(self) -> list[psutil.Process]:
-        with suppress(psutil.Error):
-            return [self.process, *self.process.children(recursive=True)]
-        return []
-
-    def wait(self, timeout: float) -> int | None:
-        """Wait until it ends by itself; returns its exit status, None after the timeout."""
-        with suppress(psutil.TimeoutExpired):
-            return int(self.process.wait(timeout))
-        return None
-
-    def stop(self) -> None:
-        """End it and what it has started."""
-        self.ended.set()
-        processes = self.tree()
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        self.wait(STOP_TIMEOUT)
-        for process in processes:
-            with suppress(psutil.Error):
-                process.kill()
-
-    def problem(self) -> str:
-        """The last line of its log."""
-        lines = self.err.read_text(errors="replace").split("\n")
-        return next((line.strip()[:200] for line in reversed(lines) if line.strip()), "no output")
-
-
-@contextmanager
-def running(
-    command: list[str], folder: Path, environment: dict[str, str] | None = None
-) -> Iterator[Process]:
-    process = Process(command, folder, environment or {})
-    try:
-        yield process
-    finally:
-        process.stop()
-
-
-@contextmanager
-def kafka(folder: Path) -> Iterator[tuple[str, Process]]:
-    """A Kafka of the bench's own: its address and its process."""
-    port = free_port()
-    options = ["--port", str(port), "--data-dir", str(folder / "kafka")]
-    with running([sys.executable, "-m", "local.broker", *options], folder) as broker:
-        while "ready" not in broker.out.read_text():
-            if broker.wait(0.1) is not None:
-                raise Failure(f"Kafka did not start: {broker.problem()}")
-        yield f"localhost:{port}", broker
-
-
 def live(
     contender: Contender, place: Place, stations: int, warm_up: int, measured: int, period: float
 ) -> Figures:
     """Seconds from the commit of a snapshot until the last of its totals can be read."""
     settings = place.settings
     make_raw_topic(settings, partitions=1)
-    publisher, is_copy = Publisher(settings), contender.arguments[1] == COPY.arguments[1]
+    publisher, is_copy = Publisher(settings), COPY.arguments[1] in contender.arguments
     latencies: list[float] = []
     environment = place.environment | contender.environment
     with (
@@ -228,6 +134,7 @@ def catch_up(
     if not is_right:
         return {"problem": "wrong"}
     return {
+        "records": records,
         "records_per_second": records / seconds,
         "whole_records_per_second": records / wall,
         "seconds": seconds,
@@ -247,9 +154,9 @@ def written(settings: config.Settings) -> Totals:
     offset = 0
     while offset < end:
         for message in consumer.consume(10_000, timeout=0.5):
-            offset = message.offset() + 1
-            if message.value() is not None:
-                total = orjson.loads(message.value())
+            offset = (message.offset() or 0) + 1
+            if message.value():
+                total = orjson.loads(message.value() or b"")
                 found[total["postal_code"], total["last_updated"]] = total
     consumer.close()
     return found

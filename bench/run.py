@@ -1,217 +1,75 @@
-"""Measures the pipeline against Spark alone, in one run, as ratios: machines differ in speed.
+"""Measures this pipeline against what a user would pick instead, all on one machine.
 
-    make bench            both
-    python -m bench.run   the same, in the .venv
+    make bench                               everything: over an hour on two cores
+    make bench QUICK=1                       everything, small, in about three minutes
+    python -m bench.run [--quick] [SECTION …]   some sections: latency, catch-up, cost, growth,
+                                                publishing
 
-Latency: from a producer's commit of a snapshot of 1,500 stations until the last of its results can
-be read, against a Spark job that copies the records from topic to topic. Catch-up: a million
-records that wait in the topic, against Spark only counting them; three times in turns, and the
-median. Each job is a process of its own, started anew on the same embedded Kafka.
+Each run has topics of its own on one Kafka, and its totals are compared with plain sums before its
+figures count. The results go to .velib/bench/results.json, a section at a time, and from there to
+docs/benchmarks.md; a quick run prints its tables alone.
 """
 
-import json
-import os
-import re
-import statistics
-import subprocess
-import sys
+import argparse
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from rich.console import Console
-from rich.table import Table
-
-import config
-from local.broker import free_port
-from local.simulator import make_network, station_status
-from velib import cli, connection, topics
+from bench import report, sections
+from bench.bench import FULL, QUICK, Bench, Task
+from bench.contenders import prepare_peers
+from bench.processes import kafka
+from velib import cli
 from velib.cli import log
-from velib.errors import Failure
-
-PROJECT = Path(__file__).parent.parent
-STATIONS = 1500
-POSTAL_CODES = 89
-WARM_UP, MEASURED = 150, 150  # snapshots; Java compiles through the first hundred
-PERIOD = 0.5  # seconds between two snapshots
-RECORDS, TURNS = 1_000_000, 3
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as name, _kafka(Path(name)) as address:
-        os.environ |= {"KAFKA_BOOTSTRAP_SERVERS": address, "VELIB_STATIONS": config.ALL}
-        copy = latencies(Path(name), "copy", ["-m", "bench.jobs", "copy"], STATIONS)
-        pipeline = latencies(Path(name), "pipeline", ["spark.py"], POSTAL_CODES)
-        settings = _settings("catchup")
-        fill(settings)
-        speeds = [
-            (
-                catch_up(Path(name), f"count-{turn}", ["-m", "bench.jobs", "count"]),
-                catch_up(Path(name), f"whole-{turn}", ["spark.py", "--available-now"]),
-            )
-            for turn in range(TURNS)
-        ]
-    count, whole = (statistics.median(of_one) for of_one in zip(*speeds, strict=True))
-    table = Table("", "Spark alone", "pipeline", "ratio", title=f"{os.cpu_count()} cores")
-    for row, share in (("latency p50, s", 50), ("latency p99, s", 99)):
-        alone, ours = _percentile(copy, share), _percentile(pipeline, share)
-        table.add_row(row, f"{alone:.2f}", f"{ours:.2f}", f"{ours / alone:.2f}")
-    table.add_row("catch-up, records/s", f"{count:,.0f}", f"{whole:,.0f}", f"{whole / count:.2f}")
-    Console().print(table)
+    arguments = parse_arguments()
+    size = QUICK if arguments.quick else FULL
+    no_peers = prepare_peers()
+    if no_peers:
+        log.warning("Without Quix Streams and PyFlink: %s", no_peers)
+    with tempfile.TemporaryDirectory(prefix="velib-bench-") as name, kafka(Path(name)) as server:
+        bench = Bench(Path(name), *server, size, no_peers)
+        chosen = {name: sections.ALL[name](bench) for name in arguments.sections or sections.ALL}
+        run(chosen, bench)
+    if arguments.quick:
+        report.show(bench.results)
+    else:
+        report.save(bench.results)
+        report.write()
 
 
-def _percentile(values: list[float], share: int) -> float:
-    return statistics.quantiles(values, n=100, method="inclusive")[share - 1]
+def run(chosen: dict[str, list[Task]], bench: Bench) -> None:
+    """Do the tasks of the sections in their order, each with a line that tells how far it is."""
+    tasks = [(section, task) for section, tasks in chosen.items() for task in tasks]
+    log.info("%d runs, about %.0f min", len(tasks), sum(t.seconds for _, t in tasks) / 60)
+    started, expected = time.monotonic(), 0.0
+    for number, (section, task) in enumerate(tasks):
+        pace = (time.monotonic() - started) / expected if expected else 1.0
+        left = pace * sum(later.seconds for _, later in tasks[number:]) / 60
+        title = f"{section}: {task.title}"
+        log.info("%d of %d, %.0f min left: %s", number + 1, len(tasks), left, title)
+        figures = task.run()
+        expected += task.seconds
+        log.info("    %s", report.line(figures))
+        bench.note(section, task.name, figures)
+    log.info("%.0f min", (time.monotonic() - started) / 60)
 
 
-@contextmanager
-def _kafka(folder: Path) -> Iterator[str]:
-    port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "local.broker",
-        "--port",
-        str(port),
-        "--data-dir",
-        str(folder / "kafka"),
-    ]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=PROJECT
-    ) as broker:
-        try:
-            assert broker.stdout is not None
-            if broker.stdout.readline() != "ready\n":
-                raise Failure("Kafka did not start: try `python -m local.broker`")
-            yield f"localhost:{port}"
-        finally:
-            broker.terminate()
-
-
-def _settings(name: str) -> config.Settings:
-    """Settings with topics of their own."""
-    os.environ |= {
-        "VELIB_RAW_TOPIC": name,
-        "VELIB_FINAL_TOPIC": f"{name}-final",
-        "VELIB_DEAD_LETTER_TOPIC": f"{name}-dead",
-        "VELIB_STATION_TOPIC": f"{name}-stations",
-    }
-    settings = config.load()
-    topics.ensure(settings)
-    return settings
-
-
-@contextmanager
-def _job(folder: Path, name: str, arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """A Spark job as a process, once it has started."""
-    environment = os.environ | {"VELIB_CHECKPOINT_DIR": str(folder / name)}
-    with subprocess.Popen(
-        [sys.executable, *arguments],
-        env=environment,
-        cwd=PROJECT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.terminate()
-            process.communicate()
-
-
-def latencies(folder: Path, name: str, arguments: list[str], results: int) -> list[float]:
-    """Seconds from the commit of each snapshot until the last of its results can be read."""
-    log.info("Latency of %s", name)
-    settings = _settings(name)
-    network = make_network(STATIONS, 1)
-    committed: list[float] = []
-    readable: list[float] = []
-    done = threading.Event()
-    reader = threading.Thread(
-        target=_note_arrivals, args=(settings, results, readable, done), daemon=True
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.run", description="Measure the pipeline and its peers."
     )
-    reader.start()
-    with _job(folder, name, arguments), _producer() as producer:
-        for number in range(WARM_UP + MEASURED):
-            started = time.monotonic()
-            _send(producer, settings.raw_topic, network, 1_795_000_000 + 60 * number)
-            committed.append(time.monotonic())
-            producer.commit_transaction()
-            while len(readable) <= number and time.monotonic() < started + 60:
-                time.sleep(0.001)
-            if len(readable) <= number:
-                raise Failure(f"{name}: no results of snapshot {number} within 60 s")
-            time.sleep(max(0.0, started + PERIOD - time.monotonic()))
-        done.set()
-    return [end - start for start, end in zip(committed, readable, strict=False)][WARM_UP:]
-
-
-def _note_arrivals(
-    settings: config.Settings, results: int, readable: list[float], done: threading.Event
-) -> None:
-    """Note when each full set of results has been read."""
-    seen = 0
-    partition = TopicPartition(settings.final_topic, 0)
-    with KafkaConsumer(
-        **connection.kafka_python_options(settings), enable_auto_commit=False, max_poll_records=5000
-    ) as consumer:
-        consumer.assign([partition])
-        consumer.seek_to_beginning(partition)
-        while not done.is_set():
-            seen += len(consumer.poll(timeout_ms=100).get(partition, []))
-            while seen >= results * (len(readable) + 1):
-                readable.append(time.monotonic())
-
-
-@contextmanager
-def _producer() -> Iterator[KafkaProducer]:
-    settings = config.load()
-    with KafkaProducer(
-        **connection.kafka_python_options(settings),
-        transactional_id="bench",
-        compression_type="gzip",
-        batch_size=256 * 1024,
-    ) as producer:
-        producer.init_transactions()
-        yield producer
-
-
-def _send(producer: KafkaProducer, topic: str, network: list, last_updated: int) -> None:  # type: ignore[type-arg]
-    producer.begin_transaction()
-    for station in station_status(network, last_updated, 1)["data"]["stations"]:
-        value = json.dumps(station | {"last_updated": last_updated}, separators=(",", ":")).encode()
-        producer.send(topic, key=station["stationCode"].encode(), value=value)
-    producer.flush()
-
-
-def fill(settings: config.Settings) -> None:
-    """Put a million records into the raw topic."""
-    log.info("Writing %s records", f"{RECORDS:,}")
-    network = make_network(STATIONS, 1)
-    with _producer() as producer:
-        for number in range(-(-RECORDS // STATIONS)):
-            _send(producer, settings.raw_topic, network, 1_795_000_000 + 60 * number)
-            producer.commit_transaction()
-
-
-def catch_up(folder: Path, name: str, arguments: list[str]) -> float:
-    """Records a second of a job that finds all records waiting."""
-    log.info("Catch-up of %s", name)
-    with _job(folder, name, arguments) as process:
-        out, err = process.communicate(timeout=600)
-    batches = [line.split() for line in out.splitlines()] or re.findall(
-        r": (\d+) records in, .*, ([0-9.]+) s,", err
+    parser.add_argument("--quick", action="store_true", help="all of it small; prints the tables")
+    parser.add_argument(
+        "sections", nargs="*", metavar="SECTION", help=f"of {', '.join(sections.ALL)} (all)"
     )
-    if not batches:
-        raise Failure(f"{name} did nothing: {err}")
-    return sum(int(records) for records, _ in batches) / sum(
-        float(seconds) for _, seconds in batches
-    )
+    arguments = parser.parse_args()
+    for section in arguments.sections:
+        if section not in sections.ALL:
+            parser.error(f"{section} is no section: use some of {', '.join(sections.ALL)}")
+    return arguments
 
 
 if __name__ == "__main__":

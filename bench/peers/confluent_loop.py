@@ -40,7 +40,7 @@ def main() -> None:
         messages = consumer.consume(5_000, timeout=0.01)
         for message in messages:
             if (error := message.error()) is None:
-                sums.add(orjson.loads(message.value()))
+                sums.add(orjson.loads(message.value() or b""))
             elif error.code() == KafkaError._PARTITION_EOF:
                 at_end.add(message.partition())
             else:

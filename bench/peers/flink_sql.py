@@ -97,7 +97,9 @@ def main() -> None:
         ),
     }
     tables = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
-    checkpoint = {"execution.checkpointing.dir": f"file://{Path(settings.checkpoint_dir).absolute()}"}
+    checkpoint = {
+        "execution.checkpointing.dir": f"file://{Path(settings.checkpoint_dir).absolute()}"
+    }
     connector = {"pipeline.jars": f"file://{os.environ['FLINK_CONNECTOR']}"}
     for option, value in (OPTIONS | checkpoint | connector).items():
         tables.get_config().set(option, value)

@@ -10,6 +10,7 @@ station twice: this one keeps them in memory. Else it has Spark's defaults.
 
 import json
 import sys
+from typing import Any
 
 from bench.peers.spark_defaults import default_read, default_session  # isort: skip  (chooses Spark)
 
@@ -30,7 +31,9 @@ SCHEMA = """
 
 def main() -> None:
     settings = config.load()
-    available_now = "--available-now" in sys.argv[1:]
+    trigger: dict[str, Any] = {"processingTime": "0 seconds"}
+    if "--available-now" in sys.argv[1:]:
+        trigger = {"availableNow": True}
     sums = Sums()
     producer = KafkaProducer(bootstrap_servers=settings.bootstrap_servers)
 
@@ -49,7 +52,7 @@ def main() -> None:
         )
         query = (
             stations.writeStream.foreachBatch(write_totals)
-            .trigger(**({"availableNow": True} if available_now else {"processingTime": "0 seconds"}))
+            .trigger(**trigger)
             .option("checkpointLocation", settings.checkpoint_dir)
             .start()
         )

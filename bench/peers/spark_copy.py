@@ -1,7 +1,7 @@
 """Copies the raw topic to the final one with Spark, until stopped: what no job on Spark can beat.
 
-    python -m bench.peers.spark_copy              with the options of spark.py
-    python -m bench.peers.spark_copy --defaults   with Spark's own
+python -m bench.peers.spark_copy              with the options of spark.py
+python -m bench.peers.spark_copy --defaults   with Spark's own
 """
 
 import sys

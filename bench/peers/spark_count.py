@@ -1,7 +1,7 @@
 """Counts the records of the raw topic with Spark, whose options are those of spark.py.
 
-    python -m bench.peers.spark_count   what is in the topic now; then prints the seconds of its
-                                        batches: reading alone takes Spark as long
+python -m bench.peers.spark_count   what is in the topic now; then prints the seconds of its
+                                    batches: reading alone takes Spark as long
 """
 
 from velib import engine  # isort: skip  (chooses Spark, so it comes before pyspark)

@@ -1,0 +1,86 @@
+"""What a run of the bench has: its size, its Kafka, its topics, its results."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from bench.fill import Totals, fill
+from bench.machine import machine
+from bench.measure import Figures, Place
+from bench.processes import Process
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured."""
+
+    turns: int
+    warm_up: int
+    """Snapshots before the measured ones: Java compiles what it does often."""
+    measured: int
+    snapshots: int
+    """Those that wait for a contender that catches up, of 1,500 stations each."""
+    few_snapshots: int
+    """For the contenders that would take longer than four minutes."""
+    growth_snapshots: int
+    stations: tuple[int, ...]
+    """Of a snapshot, as the network grows."""
+    cost_snapshots: int
+
+
+FULL = Size(5, 100, 80, 3_334, 667, 1_334, (1_500, 15_000, 150_000), 60)
+QUICK = Size(1, 10, 10, 40, 40, 40, (1_500, 15_000), 10)
+
+PERIOD = 0.4  # seconds between two snapshots
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run of one contender."""
+
+    title: str
+    name: str
+    """Under which its figures are kept; those of several runs come together."""
+    seconds: float
+    """About how long it takes."""
+    run: Callable[[], Figures]
+
+
+@dataclass
+class Bench:
+    folder: Path
+    kafka: str
+    broker: Process
+    size: Size
+    no_peers: str
+    """Why the peers with their own packages cannot be had, else ""."""
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    places: int = 0
+    filled: dict[tuple[int, int], tuple[str, Totals]] = field(default_factory=dict)
+
+    def place(self, raw_topic: str = "") -> Place:
+        """A place for one run, with this raw topic or a new one."""
+        self.places += 1
+        folder = self.folder / f"run-{self.places}"
+        return Place(self.kafka, raw_topic or f"{folder.name}-raw", folder)
+
+    def raw_topic(self, snapshots: int, partitions: int = 1) -> tuple[str, Totals]:
+        """A raw topic with so many snapshots, filled once, and the totals that it must give."""
+        key = (snapshots, partitions)
+        if key not in self.filled:
+            place = self.place()
+            self.filled[key] = (
+                place.raw_topic,
+                fill(place.settings, 1_500, snapshots, partitions),
+            )
+        return self.filled[key]
+
+    def note(self, section: str, name: str, figures: Figures) -> None:
+        """Keep the figures of a run."""
+        if figures:
+            made = self.results.setdefault(
+                section, {"date": f"{date.today()}", "machine": machine(), "runs": {}}
+            )
+            made["runs"].setdefault(name, []).append(figures)

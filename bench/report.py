@@ -1,0 +1,62 @@
+"""Writes docs/benchmarks.md from the results: the tables and plots, around a text written by hand.
+
+    python -m bench.report
+
+The text is bench/benchmarks.md; each $name in it is a table of this file.
+"""
+
+import json
+from string import Template
+from typing import Any
+
+from bench import plots
+from bench.contenders import FOLDER, PROJECT
+from bench.measure import Figures
+from bench.tables import Results, all_tables
+
+RESULTS = FOLDER / "results.json"
+TEMPLATE = PROJECT / "bench" / "benchmarks.md"
+PAGE = PROJECT / "docs" / "benchmarks.md"
+
+
+def main() -> None:
+    write()
+
+
+def save(results: Results) -> None:
+    """Keep the results of the sections that were measured; those of the others stay."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    RESULTS.write_text(json.dumps(known | results, indent=1))
+
+
+def write() -> None:
+    """Write docs/benchmarks.md and its plots from the kept results."""
+    results = json.loads(RESULTS.read_text())
+    tables = {name.replace("-", "_"): table for name, table in all_tables(results).items()}
+    page = Template(TEMPLATE.read_text(encoding="utf-8")).safe_substitute(tables)
+    PAGE.write_text(page, encoding="utf-8")
+    plots.draw({name: section["runs"] for name, section in results.items()})
+
+
+def show(results: Results) -> None:
+    """Print the tables."""
+    for name, table in all_tables(results).items():
+        print(f"\n{name}\n\n{table}")
+
+
+def line(figures: Figures) -> str:
+    """The figures of a run in a line of the log."""
+    return ", ".join(f"{name} {_short(value)}" for name, value in figures.items()) or "done"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"({line(value)})"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return str(value)
+
+
+if __name__ == "__main__":
+    main()

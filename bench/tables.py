@@ -1,0 +1,248 @@
+"""The results as tables in Markdown: medians, each with its range."""
+
+import statistics
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from bench.contenders import CONFLUENT, COPY, FLINK, JOB, KAFKA_PYTHON, QUIX
+from bench.measure import Figures
+
+Results = dict[str, dict[str, Any]]
+"""For each section its `date`, its `machine` and its `runs`."""
+
+Runs = dict[str, list[Figures]]
+"""The figures of each run, by contender."""
+
+
+def all_tables(results: Results) -> dict[str, str]:
+    """Each table in Markdown, by the name that it has in the text."""
+    makers: dict[str, tuple[str, Callable[[Runs], str]]] = {
+        "latency": ("latency", latency),
+        "peers-cost": ("latency", peers_cost),
+        "catch-up": ("catch-up", catch_up),
+        "cost": ("cost", cost),
+        "growth-latency": ("growth", growth_latency),
+        "growth-catch-up": ("growth", growth_catch_up),
+        "publishing": ("publishing", publishing),
+    }
+    tables = {
+        name: make(results[section]["runs"])
+        for name, (section, make) in makers.items()
+        if section in results
+    }
+    return {"targets": targets(results)} | tables | {"machine": machines(results)}
+
+
+def table(header: str, rows: Iterable[Iterable[str]]) -> str:
+    """A table in Markdown; the columns of the header are separated by bars."""
+    rule = "|".join(" --- " for _ in header.split("|"))
+    lines = [f"| {header} |", f"|{rule}|"]
+    return "\n".join([*lines, *[f"| {' | '.join(row)} |" for row in rows]])
+
+
+def valid(runs: list[Figures]) -> list[Figures]:
+    """The runs whose totals were right."""
+    return [run for run in runs if "problem" not in run]
+
+
+def median(runs: list[Figures], name: str) -> float:
+    """The median of a figure; raises StatisticsError if no run is valid."""
+    return float(statistics.median(run[name] for run in valid(runs)))
+
+
+def spread(runs: list[Figures], name: str, form: str) -> str:
+    """The median of a figure and its range; "wrong" if any run was not valid."""
+    if problems := [run["problem"] for run in runs if "problem" in run]:
+        return "wrong" if problems[0].startswith("wrong") else "failed"
+    values = [run[name] for run in runs]
+    low, middle, high = min(values), statistics.median(values), max(values)
+    if len(values) == 1:
+        return form.format(middle)
+    return f"{form.format(middle)} ({form.format(low)}–{form.format(high)})"
+
+
+def bold(name: str) -> str:
+    return f"**{name}**" if name == JOB.name else name
+
+
+def by_median(runs: Runs, name: str, reverse: bool = False) -> list[str]:
+    """The contenders in the order of a figure; those without it come last."""
+    ranked = sorted(
+        (name for name in runs if valid(runs[name])),
+        key=lambda one: median(runs[one], name),
+        reverse=reverse,
+    )
+    return [*ranked, *[one for one in runs if one not in ranked]]
+
+
+def latency(runs: Runs) -> str:
+    def ratio(name: str) -> str:
+        if not (valid(runs[name]) and valid(runs.get(COPY.name, []))):
+            return ""
+        return f"{median(runs[name], 'p50') / median(runs[COPY.name], 'p50'):.1f}"
+
+    return table(
+        "| p50, s | p99, s | of Spark's copying | start to first total, s | runs",
+        (
+            [
+                bold(name),
+                spread(runs[name], "p50", "{:.3f}"),
+                spread(runs[name], "p99", "{:.3f}"),
+                ratio(name),
+                spread(runs[name], "first_total", "{:.1f}"),
+                str(len(runs[name])),
+            ]
+            for name in by_median(runs, "p50")
+        ),
+    )
+
+
+def peers_cost(runs: Runs) -> str:
+    return table(
+        "| memory, MB | CPU seconds a snapshot",
+        (
+            [
+                bold(name),
+                spread(runs[name], "memory_mb", "{:,.0f}"),
+                spread(runs[name], "cpu_per_snapshot", "{:.3f}"),
+            ]
+            for name in by_median(runs, "cpu_per_snapshot")
+        ),
+    )
+
+
+def catch_up(runs: Runs) -> str:
+    return table(
+        "| records | records/s | with its start and end | memory, MB | CPU seconds | runs",
+        (
+            [
+                bold(name),
+                f"{runs[name][0].get('records', 0):,}",
+                spread(runs[name], "records_per_second", "{:,.0f}"),
+                spread(runs[name], "whole_records_per_second", "{:,.0f}"),
+                spread(runs[name], "memory_mb", "{:,.0f}"),
+                spread(runs[name], "cpu_seconds", "{:,.0f}"),
+                str(len(runs[name])),
+            ]
+            for name in by_median(runs, "records_per_second", reverse=True)
+        ),
+    )
+
+
+def cost(runs: Runs) -> str:
+    whole = runs["pipeline"]
+    parts = [name for name, figures in whole[0].items() if isinstance(figures, dict)]
+    rows = [
+        [
+            part,
+            spread([run[part] for run in whole], "memory_mb", "{:,.0f}"),
+            spread([run[part] for run in whole], "cpu_per_snapshot", "{:.3f}"),
+        ]
+        for part in parts
+    ]
+    disk = [
+        ["raw topic, KB a snapshot", spread(whole, "raw_kb", "{:,.1f}")],
+        ["final topic, KB a snapshot", spread(whole, "final_kb", "{:,.1f}")],
+        ["checkpoint, MB", spread(whole, "checkpoint_mb", "{:,.1f}")],
+    ]
+    return "\n\n".join(
+        [table("| memory, MB | CPU seconds a snapshot", rows), table("on disk |", disk)]
+    )
+
+
+def growth_latency(runs: Runs) -> str:
+    return table(
+        "a snapshot has | p50, s | p99, s | memory, MB | CPU seconds a snapshot",
+        (
+            [
+                name,
+                spread(runs[name], "p50", "{:.2f}"),
+                spread(runs[name], "p99", "{:.2f}"),
+                spread(runs[name], "memory_mb", "{:,.0f}"),
+                spread(runs[name], "cpu_per_snapshot", "{:.2f}"),
+            ]
+            for name in runs
+            if name.endswith("stations")
+        ),
+    )
+
+
+def growth_catch_up(runs: Runs) -> str:
+    return table(
+        "catch-up with | records/s | memory, MB",
+        (
+            [
+                name,
+                spread(runs[name], "records_per_second", "{:,.0f}"),
+                spread(runs[name], "memory_mb", "{:,.0f}"),
+            ]
+            for name in runs
+            if name.endswith("partitions")
+        ),
+    )
+
+
+def publishing(runs: Runs) -> str:
+    return table(
+        "a snapshot has | records/s | seconds a snapshot | of a minute",
+        (
+            [
+                name,
+                spread(figures, "records_per_second", "{:,.0f}"),
+                spread(figures, "seconds", "{:.3f}"),
+                f"{median(figures, 'seconds') / 60:.2%}",
+            ]
+            for name, figures in runs.items()
+        ),
+    )
+
+
+def targets(results: Results) -> str:
+    """Which of the targets are met."""
+    runs = {name: section["runs"] for name, section in results.items()}
+    latencies, speeds = runs.get("latency", {}), runs.get("catch-up", {})
+    larger = runs.get("growth", {})
+    rows: list[tuple[str, str, bool]] = []
+    if has(latencies, JOB.name, COPY.name):
+        ours, floor = (median(latencies[name], "p50") for name in (JOB.name, COPY.name))
+        figure = f"{ours:.3f} s, {ours / floor:.1f} times"
+        rows.append(("latency (p50) at most twice Spark's copying", figure, ours <= 2 * floor))
+    for peer in (KAFKA_PYTHON, CONFLUENT, QUIX, FLINK):
+        if has(speeds, JOB.name, peer.name):
+            ours, theirs = (median(speeds[n], "records_per_second") for n in (JOB.name, peer.name))
+            figure = f"{ours:,.0f} against {theirs:,.0f} records/s"
+            rows.append((f"catch-up ahead of {peer.name}", figure, ours > theirs))
+    sizes = [name for name in larger if name.endswith("stations") and valid(larger[name])]
+    if len(sizes) > 1:
+        first, last = (median(larger[name], "p50") for name in (sizes[0], sizes[-1]))
+        factor = number(sizes[-1]) / number(sizes[0])
+        figure = f"{last / first:.0f} times for {factor:.0f} times the stations"
+        rows.append(("latency grows less than the network", figure, last / first < factor))
+    scaled = "2 cores, 1 partitions"
+    if has(speeds, JOB.name) and has(larger, scaled):
+        small, large = median(larger[scaled], "memory_mb"), median(speeds[JOB.name], "memory_mb")
+        figure = f"{large:,.0f} MB over the long backlog, {small:,.0f} MB over the short one"
+        rows.append(("memory bounded whatever the backlog", figure, large < 1.25 * small))
+    return table(
+        "target | measured | met",
+        ([name, figure, "yes" if is_met else "no"] for name, figure, is_met in rows),
+    )
+
+
+def has(runs: Runs, *names: str) -> bool:
+    """Whether there are valid figures of all of these."""
+    return all(valid(runs.get(name, [])) for name in names)
+
+
+def number(name: str) -> int:
+    """The number at the beginning of a name such as `1,500 stations`."""
+    return int(name.split()[0].replace(",", ""))
+
+
+def machines(results: Results) -> str:
+    """On what each section was measured, and when; one table if it was the same for all."""
+    dates = ", ".join(f"{name} {section['date']}" for name, section in results.items())
+    facts: dict[str, str] = {}
+    for section in results.values():
+        facts |= section["machine"]
+    return table("measured |", [["date", dates], *([k, v] for k, v in facts.items())])
