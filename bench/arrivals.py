@@ -14,6 +14,10 @@ from config import Settings
 TIMEOUT = 60.0  # seconds that a snapshot's totals may take
 
 
+class WrongTotals(Exception):
+    """Totals that are missing, or not those that are expected."""
+
+
 class Arrivals:
     """Reads the final topic in a thread of its own, from its beginning.
 
@@ -70,17 +74,21 @@ class Arrivals:
                 self.readable[snapshot] = now
                 self.changed.notify_all()
 
-    def wait_for(self, snapshot: int, writer: psutil.Popen) -> float | None:
-        """Since when a snapshot's totals can be read; None if not in time, or the writer ended."""
+    def wait_for(self, snapshot: int, writer: psutil.Popen) -> float:
+        """Since when (monotonic seconds) a snapshot's totals can be read.
+
+        Raises WrongTotals if they cannot in time, or if the process that writes them has ended.
+        """
         deadline = time.monotonic() + TIMEOUT
         with self.changed:
             while snapshot not in self.readable:
                 if time.monotonic() > deadline or writer.poll() is not None:
-                    return None
+                    raise WrongTotals(f"{len(self.missing[snapshot])} of snapshot {snapshot}")
                 self.changed.wait(1)
             return self.readable[snapshot]
 
-    def are_right(self) -> bool:
-        """Whether all that was expected is there now."""
+    def check(self) -> None:
+        """Raise WrongTotals unless all that was expected is there now."""
         with self.changed:
-            return not any(self.missing.values())
+            if wrong := sum(map(len, self.missing.values())):
+                raise WrongTotals(f"{wrong} at the end")

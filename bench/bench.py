@@ -73,7 +73,7 @@ class Bench:
             place = self.place()
             self.filled[key] = (
                 place.raw_topic,
-                fill(place.settings, 1_500, snapshots, partitions),
+                fill(place.settings, snapshots, partitions),
             )
         return self.filled[key]
 

@@ -14,7 +14,10 @@ from tests.expected import Total, totals
 from velib import connection, topics
 
 SEED = 1
-FIRST, MINUTE = 1_795_000_020, 60  # epoch seconds
+FIRST, MINUTE = 1_732_000_020, 60  # epoch seconds
+STATIONS = 1_500
+RECORDS = STATIONS + 1
+"""Of a snapshot that waits for those that catch up: a station is there twice, and counts once."""
 
 Totals = dict[tuple[str, int], Total]
 """The total of each postal code and snapshot."""
@@ -37,6 +40,7 @@ class Publisher:
         self.producer = Producer(
             {
                 "bootstrap.servers": settings.bootstrap_servers,
+                "log_level": 3,  # without the warning that Kafka is still loading
                 "transactional.id": topics.transactional_id(settings),
                 "compression.type": "gzip",
                 "batch.size": 256 * 1024,
@@ -46,10 +50,13 @@ class Publisher:
         )
         self.producer.init_transactions()
 
-    def send(self, feed: dict[str, Any]) -> None:
-        """Write the records of a snapshot; nobody sees them before `commit`."""
+    def send(self, feed: dict[str, Any], repeated: int = 0) -> None:
+        """Write the records of a snapshot, and the first ones again; nobody sees them before
+        `commit`.
+        """
         self.producer.begin_transaction()
-        for station in feed["data"]["stations"]:
+        stations = feed["data"]["stations"]
+        for station in stations + stations[:repeated]:
             value = orjson.dumps(station | {"last_updated": feed["lastUpdatedOther"]})
             self.producer.produce(self.topic, key=station["stationCode"], value=value)
         if self.producer.flush(60):
@@ -59,13 +66,15 @@ class Publisher:
         self.producer.commit_transaction()
 
 
-def fill(settings: Settings, stations: int, count: int, partitions: int) -> Totals:
-    """Write so many snapshots into a new raw topic; returns the totals that they must give."""
+def fill(settings: Settings, count: int, partitions: int) -> Totals:
+    """Write so many snapshots into a new raw topic, RECORDS each; returns the totals that they must
+    give.
+    """
     make_raw_topic(settings, partitions)
     publisher = Publisher(settings)
     expected: Totals = {}
-    for feed in itertools.islice(snapshots(stations), count):
-        publisher.send(feed)
+    for feed in itertools.islice(snapshots(STATIONS), count):
+        publisher.send(feed, repeated=RECORDS - STATIONS)
         publisher.commit()
         expected |= totals(feed)
     return expected

@@ -3,6 +3,7 @@
 import re
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ import orjson
 from confluent_kafka import Consumer, TopicPartition
 
 import config
-from bench.arrivals import Arrivals
+from bench.arrivals import Arrivals, WrongTotals
 from bench.contenders import COPY, Contender
 from bench.fill import Publisher, Totals, make_raw_topic, snapshots
 from bench.processes import running
 from tests.expected import totals
 from velib import topics
 
+MAX_WARM_UP = 25.0  # seconds
 TIMEOUT = 1_200.0  # seconds that a contender has to catch up
 
 Figures = dict[str, Any]
@@ -64,41 +66,57 @@ def live(
     """Seconds from the commit of a snapshot until the last of its totals can be read."""
     settings = place.settings
     make_raw_topic(settings, partitions=1)
-    publisher, is_copy = Publisher(settings), COPY.arguments[1] in contender.arguments
-    latencies: list[float] = []
+    publisher, feeds = Publisher(settings), snapshots(stations)
+    is_copy = COPY.arguments[1] in contender.arguments
     environment = place.environment | contender.environment
     with (
         Arrivals(settings) as arrivals,
         running(contender.command(), place.folder, environment) as process,
     ):
-        cpu_before = first_total = 0.0
-        for number, feed in zip(range(warm_up + measured), snapshots(stations), strict=False):
-            started = time.monotonic()
+
+        def latency() -> float:
+            """That of the next snapshot; raises WrongTotals."""
+            feed = next(feeds)
             arrivals.expect(copies(feed) if is_copy else totals(feed))
             publisher.send(feed)
             committed = time.monotonic()
             publisher.commit()
-            readable = arrivals.wait_for(feed["lastUpdatedOther"], process.process)
-            if readable is None:
-                return {"problem": f"wrong at snapshot {number}: {process.problem()}"}
-            latencies.append(readable - committed)
-            if number == 0:
-                first_total = readable - process.started
-            if number + 1 == warm_up:
-                process.look()
-                cpu_before = process.cpu_seconds
-            if number >= warm_up:
-                time.sleep(max(0.0, started + period - time.monotonic()))
-        process.look()
-        if not arrivals.are_right():
-            return {"problem": "wrong"}
+            return arrivals.wait_for(feed["lastUpdatedOther"], process.process) - committed
+
+        try:
+            latency()
+            first_total = time.monotonic() - process.started
+            _warm_up(latency, warm_up)
+            process.look()
+            cpu_before = process.cpu_seconds
+            latencies = [_in_period(latency, period) for _ in range(measured)]
+            process.look()
+            arrivals.check()
+        except WrongTotals as wrong:
+            return {"problem": f"wrong ({wrong}): {process.problem()}"}
     return {
-        "p50": percentile(latencies[warm_up:], 50),
-        "p99": percentile(latencies[warm_up:], 99),
+        "p50": percentile(latencies, 50),
+        "p99": percentile(latencies, 99),
         "first_total": first_total,
         "memory_mb": process.peak_memory / 1e6,
         "cpu_per_snapshot": (process.cpu_seconds - cpu_before) / measured,
     }
+
+
+def _warm_up(latency: Callable[[], float], count: int) -> None:
+    """So many snapshots as fast as they go, fewer for those that are slow."""
+    deadline = time.monotonic() + MAX_WARM_UP
+    for _ in range(count):
+        if time.monotonic() < deadline:
+            latency()
+
+
+def _in_period(latency: Callable[[], float], period: float) -> float:
+    """A latency, and a pause until the period is over."""
+    started = time.monotonic()
+    seconds = latency()
+    time.sleep(max(0.0, started + period - time.monotonic()))
+    return seconds
 
 
 def percentile(values: list[float], share: int) -> float:

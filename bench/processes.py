@@ -16,7 +16,7 @@ from bench.contenders import PROJECT
 from local.broker import free_port
 from velib.errors import Failure
 
-SAMPLE = 0.2  # seconds between two looks at the memory of a process
+SAMPLE = 0.5  # seconds between two looks at the memory of a process
 STOP_TIMEOUT = 45.0  # seconds that a process has to end
 
 

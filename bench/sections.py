@@ -13,7 +13,7 @@ from pathlib import Path
 import kafka_project
 from bench.bench import PERIOD, Bench, Task
 from bench.contenders import CATCH_UP, CLASSROOM, JOB, LIVE, QUIX, Contender
-from bench.fill import snapshots
+from bench.fill import RECORDS, STATIONS, snapshots
 from bench.measure import Figures, Place, catch_up, live
 from bench.processes import Process, running
 from local.broker import free_port
@@ -25,9 +25,10 @@ FEW = (CLASSROOM, QUIX)
 from that, as they are no faster over more.
 """
 
+POSTAL_CODES = 89
 CORES, PARTITIONS = (1, 2), (1, 6)
 GROWTH_TURNS = 3
-MAX_WARM_UP = 10  # snapshots of the larger networks, which take Java longer each
+FEW_SNAPSHOTS = 10  # for the warm-up of larger networks, which give Java more to do in each
 
 
 def latency(bench: Bench) -> list[Task]:
@@ -40,7 +41,7 @@ def latency(bench: Bench) -> list[Task]:
             f"{contender.name}, run {turn + 1} of {size.turns}",
             contender.name,
             contender.start + seconds,
-            lambda: live(contender, bench.place(), 1_500, size.warm_up, size.measured, PERIOD),
+            lambda: live(contender, bench.place(), STATIONS, size.warm_up, size.measured, PERIOD),
         )
 
     return [task(c, turn) for turn in range(size.turns) for c in present(LIVE, bench)]
@@ -56,9 +57,9 @@ def catching_up(bench: Bench) -> list[Task]:
     def task(contender: Contender, turn: int) -> Task:
         count = snapshots_for(contender)
         return Task(
-            f"{contender.name}, {count * 1_500:,} records, run {turn + 1} of {size.turns}",
+            f"{contender.name}, {count * RECORDS:,} records, run {turn + 1} of {size.turns}",
             contender.name,
-            contender.start + count * 1_500 / contender.speed + count / 500,
+            contender.start + count * RECORDS / contender.speed + count / 500,
             lambda: catch_up_with(bench, contender, count),
         )
 
@@ -75,14 +76,14 @@ def filling(bench: Bench, count: int, partitions: int) -> Task:
         bench.raw_topic(count, partitions)
         return {}
 
-    return Task(f"writing {count * 1_500:,} records", "", count / 30, run)
+    return Task(f"writing {count * RECORDS:,} records", "", count / 30, run)
 
 
 def catch_up_with(
     bench: Bench, contender: Contender, count: int, partitions: int = 1, **environment: str
 ) -> Figures:
     topic, expected = bench.raw_topic(count, partitions)
-    return catch_up(contender, bench.place(topic), expected, count * 1_500, **environment)
+    return catch_up(contender, bench.place(topic), expected, count * RECORDS, **environment)
 
 
 def cost(bench: Bench) -> list[Task]:
@@ -116,10 +117,10 @@ def pipeline_cost(bench: Bench, count: int) -> Figures:
     ):
         parts = {"Kafka": bench.broker, "producer": producer, "job": job, "consumer": consumer}
         _wait_for_lines(consumer, 1)
-        _wait_for_lines(consumer, _lines(consumer) + count // 3 * 89)  # the warm-up
+        _wait_for_lines(consumer, _lines(consumer) + count // 3 * POSTAL_CODES)  # the warm-up
         before, seen = _cpu_seconds(parts), _lines(consumer)
-        _wait_for_lines(consumer, seen + count * 89)
-        after, snapshot_count = _cpu_seconds(parts), (_lines(consumer) - seen) / 89
+        _wait_for_lines(consumer, seen + count * POSTAL_CODES)
+        after, snapshot_count = _cpu_seconds(parts), (_lines(consumer) - seen) / POSTAL_CODES
     figures: Figures = {
         name: {
             "memory_mb": part.memory / 1e6,
@@ -127,7 +128,7 @@ def pipeline_cost(bench: Bench, count: int) -> Figures:
         }
         for name, part in parts.items()
     }
-    whole = (consumer.out.read_text().count("\n")) / 89
+    whole = (consumer.out.read_text().count("\n")) / POSTAL_CODES
     return figures | {
         "raw_kb": _topic_bytes(bench, place.settings.raw_topic) / whole / 1e3,
         "final_kb": _topic_bytes(bench, place.settings.final_topic) / whole / 1e3,
@@ -168,8 +169,8 @@ def growth(bench: Bench) -> list[Task]:
 
     def larger(stations: int) -> Task:
         warm_up, measured = size.warm_up, size.measured
-        if stations > 1_500:
-            warm_up, measured = min(warm_up, MAX_WARM_UP), min(measured, 2 * MAX_WARM_UP)
+        if stations > STATIONS:
+            warm_up, measured = min(warm_up, FEW_SNAPSHOTS), min(measured, 2 * FEW_SNAPSHOTS)
         seconds = JOB.start + (warm_up + measured) * (0.3 + stations / 20_000)
         return Task(
             f"{stations:,} stations",
@@ -184,7 +185,7 @@ def growth(bench: Bench) -> list[Task]:
         return Task(
             name,
             name,
-            JOB.start + count * 1_500 / 60_000,
+            JOB.start + count * RECORDS / 60_000,
             lambda: catch_up_with(bench, JOB, count, partitions, **master),
         )
 
