@@ -27,11 +27,33 @@ class Size:
     growth_snapshots: int
     stations: tuple[int, ...]
     """Of a snapshot, as the network grows."""
+    scales: tuple[tuple[int, int], ...]
+    """Cores and partitions."""
     cost_snapshots: int
 
 
-FULL = Size(5, 100, 80, 3_334, 667, 1_334, (1_500, 15_000, 150_000), 60)
-QUICK = Size(1, 10, 10, 40, 40, 40, (1_500, 15_000), 10)
+FULL = Size(
+    turns=5,
+    warm_up=100,
+    measured=80,
+    snapshots=3_334,
+    few_snapshots=667,
+    growth_snapshots=1_334,
+    stations=(1_500, 15_000, 150_000),
+    scales=((1, 1), (1, 6), (2, 1), (2, 6)),
+    cost_snapshots=60,
+)
+QUICK = Size(
+    turns=1,
+    warm_up=5,
+    measured=10,
+    snapshots=40,
+    few_snapshots=40,
+    growth_snapshots=40,
+    stations=(15_000,),
+    scales=((2, 6),),
+    cost_snapshots=6,
+)
 
 PERIOD = 0.4  # seconds between two snapshots
 

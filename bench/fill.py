@@ -40,7 +40,7 @@ class Publisher:
         self.producer = Producer(
             {
                 "bootstrap.servers": settings.bootstrap_servers,
-                "log_level": 3,  # without the warning that Kafka is still loading
+                "log_level": 0,  # it warns when Kafka is still starting, or ends first
                 "transactional.id": topics.transactional_id(settings),
                 "compression.type": "gzip",
                 "batch.size": 256 * 1024,

@@ -6,6 +6,7 @@ The text is bench/benchmarks.md; each $name in it is a table of this file.
 """
 
 import json
+import re
 from string import Template
 from typing import Any
 
@@ -34,7 +35,9 @@ def write() -> None:
     """Write docs/benchmarks.md and its plots from the kept results."""
     results = json.loads(RESULTS.read_text())
     tables = {name.replace("-", "_"): table for name, table in all_tables(results).items()}
-    page = Template(TEMPLATE.read_text(encoding="utf-8")).safe_substitute(tables)
+    template = Template(TEMPLATE.read_text(encoding="utf-8"))
+    missing = dict.fromkeys(re.findall(r"\$(\w+)", template.template), "(not measured)")
+    page = template.substitute(missing | tables)
     PAGE.write_text(page, encoding="utf-8")
     plots.draw({name: section["runs"] for name, section in results.items()})
 

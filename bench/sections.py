@@ -26,7 +26,6 @@ from that, as they are no faster over more.
 """
 
 POSTAL_CODES = 89
-CORES, PARTITIONS = (1, 2), (1, 6)
 GROWTH_TURNS = 3
 FEW_SNAPSHOTS = 10  # for the warm-up of larger networks, which give Java more to do in each
 
@@ -172,16 +171,17 @@ def growth(bench: Bench) -> list[Task]:
         if stations > STATIONS:
             warm_up, measured = min(warm_up, FEW_SNAPSHOTS), min(measured, 2 * FEW_SNAPSHOTS)
         seconds = JOB.start + (warm_up + measured) * (0.3 + stations / 20_000)
+        name = f"{stations:,} stations"
         return Task(
-            f"{stations:,} stations",
-            f"{stations:,} stations",
+            name,
+            name,
             seconds,
             lambda: live(JOB, bench.place(), stations, warm_up, measured, PERIOD),
         )
 
     def scaled(cores: int, partitions: int) -> Task:
         master = {"VELIB_SPARK_MASTER": f"local[{cores}]"}
-        name = f"{cores} cores, {partitions} partitions"
+        name = f"cores: {cores}, partitions: {partitions}"
         return Task(
             name,
             name,
@@ -191,8 +191,8 @@ def growth(bench: Bench) -> list[Task]:
 
     return [
         *[larger(stations) for _ in range(turns) for stations in size.stations],
-        *[filling(bench, count, partitions) for partitions in PARTITIONS],
-        *[scaled(c, p) for _ in range(turns) for c in CORES for p in PARTITIONS],
+        *[filling(bench, count, partitions) for partitions in sorted({p for _, p in size.scales})],
+        *[scaled(*scale) for _ in range(turns) for scale in size.scales],
     ]
 
 
@@ -203,7 +203,7 @@ def publishing(bench: Bench) -> list[Task]:
         name = f"{stations:,} stations"
         return Task(name, name, 4 + stations / 400, lambda: publish(bench.place(), stations))
 
-    return [task(s) for _ in range(bench.size.turns) for s in bench.size.stations[:2]]
+    return [task(s) for _ in range(bench.size.turns) for s in (STATIONS, 10 * STATIONS)]
 
 
 def publish(place: Place, stations: int, count: int = 20) -> Figures:

@@ -177,7 +177,7 @@ def growth_catch_up(runs: Runs) -> str:
                 spread(runs[name], "memory_mb", "{:,.0f}"),
             ]
             for name in runs
-            if name.endswith("partitions")
+            if name.startswith("cores")
         ),
     )
 
@@ -218,7 +218,7 @@ def targets(results: Results) -> str:
         factor = number(sizes[-1]) / number(sizes[0])
         figure = f"{last / first:.0f} times for {factor:.0f} times the stations"
         rows.append(("latency grows less than the network", figure, last / first < factor))
-    scaled = "2 cores, 1 partitions"
+    scaled = "cores: 2, partitions: 1"
     if has(speeds, JOB.name) and has(larger, scaled):
         small, large = median(larger[scaled], "memory_mb"), median(speeds[JOB.name], "memory_mb")
         figure = f"{large:,.0f} MB over the long backlog, {small:,.0f} MB over the short one"

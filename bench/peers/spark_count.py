@@ -25,8 +25,9 @@ def main() -> None:
             .start()
         )
         query.awaitTermination()
-        milliseconds = [p.durationMs["triggerExecution"] for p in query.recentProgress]
-        print(f"{sum(milliseconds) / 1000:.3f} s")
+        batches = query.recentProgress
+        milliseconds = sum(batch.durationMs["triggerExecution"] for batch in batches)
+        print(f"{sum(b.numInputRows for b in batches)} records, {milliseconds / 1000:.3f} s")
 
 
 if __name__ == "__main__":
