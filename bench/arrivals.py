@@ -11,7 +11,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from bench.fill import Totals
 from config import Settings
 
-TIMEOUT = 60.0  # seconds that a snapshot's totals may take
+TIMEOUT = 90.0  # seconds that a snapshot's totals may take
 
 
 class WrongTotals(Exception):

@@ -29,19 +29,19 @@ class Size:
     """Of a snapshot, as the network grows."""
     scales: tuple[tuple[int, int], ...]
     """Cores and partitions."""
-    cost_snapshots: int
+    cost_seconds: int
 
 
 FULL = Size(
     turns=5,
     warm_up=100,
-    measured=80,
+    measured=50,
     snapshots=3_334,
-    few_snapshots=667,
+    few_snapshots=334,
     growth_snapshots=1_334,
     stations=(1_500, 15_000, 150_000),
     scales=((1, 1), (1, 6), (2, 1), (2, 6)),
-    cost_snapshots=60,
+    cost_seconds=30,
 )
 QUICK = Size(
     turns=1,
@@ -52,10 +52,10 @@ QUICK = Size(
     growth_snapshots=40,
     stations=(15_000,),
     scales=((2, 6),),
-    cost_snapshots=6,
+    cost_seconds=6,
 )
 
-PERIOD = 0.4  # seconds between two snapshots
+PERIOD = 0.3  # seconds between two snapshots
 
 
 @dataclass(frozen=True)

@@ -68,12 +68,14 @@ class Process:
         """End it and what it has started."""
         self.ended.set()
         processes = self.tree()
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        self.wait(STOP_TIMEOUT)
-        for process in processes:
-            with suppress(psutil.Error):
-                process.kill()
+        try:
+            if self.process.poll() is None:
+                self.process.send_signal(signal.SIGTERM)
+            self.wait(STOP_TIMEOUT)
+        finally:  # also if Ctrl-C interrupts the wait
+            for process in processes:
+                with suppress(psutil.Error):
+                    process.kill()
 
     def problem(self) -> str:
         """The last line of its log."""

@@ -15,12 +15,16 @@ import tempfile
 import time
 from pathlib import Path
 
+from confluent_kafka import KafkaException
+from kafka.errors import KafkaError
+
 from bench import report, sections
 from bench.bench import FULL, QUICK, Bench, Task
 from bench.contenders import prepare_peers
 from bench.processes import kafka
 from velib import cli
 from velib.cli import log
+from velib.errors import Failure
 
 
 def main() -> None:
@@ -50,7 +54,10 @@ def run(chosen: dict[str, list[Task]], bench: Bench) -> None:
         left = pace * sum(later.seconds for _, later in tasks[number:]) / 60
         title = f"{section}: {task.title}"
         log.info("%d of %d, %.0f min left: %s", number + 1, len(tasks), left, title)
-        figures = task.run()
+        try:
+            figures = task.run()
+        except (Failure, KafkaException, KafkaError) as error:
+            figures = {"problem": f"failed: {error}"}
         expected += task.seconds
         log.info("    %s", report.line(figures))
         bench.note(section, task.name, figures)

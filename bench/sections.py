@@ -3,31 +3,25 @@ moment of the machine.
 """
 
 import logging
-import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from itertools import islice
-from pathlib import Path
 
 import kafka_project
+from bench import pipeline
 from bench.bench import PERIOD, Bench, Task
 from bench.contenders import CATCH_UP, CLASSROOM, JOB, LIVE, QUIX, Contender
 from bench.fill import RECORDS, STATIONS, snapshots
 from bench.measure import Figures, Place, catch_up, live
-from bench.processes import Process, running
-from local.broker import free_port
-from velib.errors import Failure
 from velib.feed import Snapshot
 
 FEW = (CLASSROOM, QUIX)
-"""These would take many minutes for five million records: they have a million, and no advantage
-from that, as they are no faster over more.
+"""These would take many minutes for five million records: they have half a million, which is no
+disadvantage, as they are no faster over more.
 """
 
-POSTAL_CODES = 89
 GROWTH_TURNS = 3
-FEW_SNAPSHOTS = 10  # for the warm-up of larger networks, which give Java more to do in each
+FEW_SNAPSHOTS = 5, 12  # of larger networks: before the measured ones, and measured
 
 
 def latency(bench: Bench) -> list[Task]:
@@ -87,77 +81,16 @@ def catch_up_with(
 
 def cost(bench: Bench) -> list[Task]:
     """What the whole pipeline takes, on a feed with a snapshot a second."""
-    count, turns = bench.size.cost_snapshots, bench.size.turns
+    seconds, turns = bench.size.cost_seconds, bench.size.turns
     return [
         Task(
             f"the whole pipeline, run {turn + 1} of {turns}",
             "pipeline",
-            15 + 1.3 * count,
-            lambda: pipeline_cost(bench, count),
+            18 + 1.5 * seconds,
+            lambda: pipeline.cost(bench, seconds),
         )
         for turn in range(turns)
     ]
-
-
-def pipeline_cost(bench: Bench, count: int) -> Figures:
-    """Memory (MB) and CPU seconds a snapshot of each process; bytes on disk."""
-    place, port = bench.place(), free_port()
-    feed = {"VELIB_API_URL": f"http://localhost:{port}", "VELIB_POLL_SECONDS": "1"}
-    simulator = [sys.executable, "-m", "local.simulator", "--port", str(port), "--period", "1"]
-
-    def start(*script: str) -> AbstractContextManager[Process]:
-        return running([sys.executable, *script], place.folder, place.environment | feed)
-
-    with (
-        running(simulator, place.folder),
-        start("kafka_project.py") as producer,
-        start("spark.py") as job,
-        start("consumer.py", "--json") as consumer,
-    ):
-        parts = {"Kafka": bench.broker, "producer": producer, "job": job, "consumer": consumer}
-        _wait_for_lines(consumer, 1)
-        _wait_for_lines(consumer, _lines(consumer) + count // 3 * POSTAL_CODES)  # the warm-up
-        before, seen = _cpu_seconds(parts), _lines(consumer)
-        _wait_for_lines(consumer, seen + count * POSTAL_CODES)
-        after, snapshot_count = _cpu_seconds(parts), (_lines(consumer) - seen) / POSTAL_CODES
-    figures: Figures = {
-        name: {
-            "memory_mb": part.memory / 1e6,
-            "cpu_per_snapshot": (after[name] - before[name]) / snapshot_count,
-        }
-        for name, part in parts.items()
-    }
-    whole = (consumer.out.read_text().count("\n")) / POSTAL_CODES
-    return figures | {
-        "raw_kb": _topic_bytes(bench, place.settings.raw_topic) / whole / 1e3,
-        "final_kb": _topic_bytes(bench, place.settings.final_topic) / whole / 1e3,
-        "checkpoint_mb": _size(Path(place.settings.checkpoint_dir), "*") / 1e6,
-    }
-
-
-def _lines(process: Process) -> int:
-    return process.out.read_text().count("\n")
-
-
-def _wait_for_lines(process: Process, count: int) -> None:
-    deadline = time.monotonic() + 300
-    while _lines(process) < count:
-        if time.monotonic() > deadline or process.wait(0.1) is not None:
-            raise Failure(f"The consumer has not printed {count} totals: {process.problem()}")
-
-
-def _cpu_seconds(parts: dict[str, Process]) -> dict[str, float]:
-    for part in parts.values():
-        part.look()
-    return {name: part.cpu_seconds for name, part in parts.items()}
-
-
-def _topic_bytes(bench: Bench, topic: str) -> int:
-    return _size(bench.folder / "kafka" / "data" / f"{topic}-0", "*.log")
-
-
-def _size(folder: Path, pattern: str) -> int:
-    return sum(file.stat().st_size for file in folder.rglob(pattern) if file.is_file())
 
 
 def growth(bench: Bench) -> list[Task]:
@@ -169,7 +102,7 @@ def growth(bench: Bench) -> list[Task]:
     def larger(stations: int) -> Task:
         warm_up, measured = size.warm_up, size.measured
         if stations > STATIONS:
-            warm_up, measured = min(warm_up, FEW_SNAPSHOTS), min(measured, 2 * FEW_SNAPSHOTS)
+            warm_up, measured = FEW_SNAPSHOTS
         seconds = JOB.start + (warm_up + measured) * (0.3 + stations / 20_000)
         name = f"{stations:,} stations"
         return Task(
@@ -201,25 +134,27 @@ def publishing(bench: Bench) -> list[Task]:
 
     def task(stations: int) -> Task:
         name = f"{stations:,} stations"
-        return Task(name, name, 4 + stations / 400, lambda: publish(bench.place(), stations))
+        count = 20 if stations == STATIONS else 5
+        seconds = 3 + count * stations / 7_500
+        return Task(name, name, seconds, lambda: publish(bench.place(), stations, count))
 
     return [task(s) for _ in range(bench.size.turns) for s in (STATIONS, 10 * STATIONS)]
 
 
-def publish(place: Place, stations: int, count: int = 20) -> Figures:
+def publish(place: Place, stations: int, count: int) -> Figures:
     """Seconds for each of `count` snapshots, after some that are not measured."""
     logger, seconds = logging.getLogger("velib"), []
     logger.setLevel(logging.WARNING)  # its line for each snapshot
     try:
         with kafka_project.connect(place.settings) as publisher:
-            for feed in islice(snapshots(stations), count + 5):
+            for feed in islice(snapshots(stations), count + 3):
                 snapshot = Snapshot(feed["lastUpdatedOther"], feed["data"]["stations"])
                 started = time.monotonic()
                 publisher.publish(snapshot)
                 seconds.append(time.monotonic() - started)
     finally:
         logger.setLevel(logging.INFO)
-    mean = sum(seconds[5:]) / count
+    mean = sum(seconds[3:]) / count
     return {"records_per_second": stations / mean, "seconds": mean}
 
 

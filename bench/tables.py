@@ -130,7 +130,9 @@ def catch_up(runs: Runs) -> str:
 
 
 def cost(runs: Runs) -> str:
-    whole = runs["pipeline"]
+    whole = valid(runs["pipeline"])
+    if not whole:
+        return "failed"
     parts = [name for name, figures in whole[0].items() if isinstance(figures, dict)]
     rows = [
         [
@@ -190,7 +192,7 @@ def publishing(runs: Runs) -> str:
                 name,
                 spread(figures, "records_per_second", "{:,.0f}"),
                 spread(figures, "seconds", "{:.3f}"),
-                f"{median(figures, 'seconds') / 60:.2%}",
+                f"{median(figures, 'seconds') / 60:.2%}" if valid(figures) else "",
             ]
             for name, figures in runs.items()
         ),

@@ -37,20 +37,20 @@ def main() -> None:
     sums, at_end = Sums(), set()
     started = time.monotonic()
     while True:
-        messages = consumer.consume(5_000, timeout=0.01)
-        for message in messages:
+        for message in consumer.consume(5_000, timeout=0.01):
             if (error := message.error()) is None:
                 sums.add(orjson.loads(message.value() or b""))
             elif error.code() == KafkaError._PARTITION_EOF:
                 at_end.add(message.partition())
             else:
                 raise KafkaException(error)
-        for total in sums.changes():
+        changes = list(sums.changes())
+        for total in changes:
             key, value = total["postal_code"].encode(), orjson.dumps(total)
             producer.produce(settings.final_topic, key=key, value=value)
             producer.poll(0)
         producer.flush()
-        if messages:
+        if changes:
             consumer.commit(asynchronous=False)
         if available_now and at_end and len(at_end) == len(consumer.assignment()):
             break

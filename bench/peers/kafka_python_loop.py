@@ -40,16 +40,17 @@ def main() -> None:
         for records in consumer.poll(timeout_ms=1_000).values():
             for record in records:
                 sums.add(json.loads(record.value))
-        for total in sums.changes():
+        changes = list(sums.changes())
+        for total in changes:
             producer.send(
                 settings.final_topic,
                 key=total["postal_code"].encode(),
                 value=json.dumps(total).encode(),
             )
         producer.flush()
-        assigned = consumer.assignment()
-        if assigned:
+        if changes:
             consumer.commit()
+        assigned = consumer.assignment()
         if available_now and assigned and all(consumer.position(p) >= ends[p] for p in assigned):
             break
     print(f"{time.monotonic() - started:.3f} s")
