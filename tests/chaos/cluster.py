@@ -157,8 +157,13 @@ class ClusterDemo:
         return {snapshot for _, snapshot in self.pipeline.totals()}
 
     def _batches(self) -> list[float]:
-        """The seconds of each batch that had just one snapshot, from the job's log."""
-        lines = re.findall(r"batch \d+: (\d+) records in, .* out, ([0-9.]+) s", self.job.log())
+        """The seconds of each batch that had just one snapshot, from the job's log.
+
+        `spark-submit` puts all that Python writes to stdout, and Spark's own log to stderr.
+        """
+        lines = re.findall(
+            r"batch \d+: (\d+) records in, .* out, ([0-9.]+) s", "\n".join(self.job.printed())
+        )
         return [float(seconds) for records, seconds in lines if int(records) == self.stations]
 
     def show(self) -> int:
