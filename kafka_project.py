@@ -3,6 +3,7 @@
     python kafka_project.py                poll the feed until stopped
     python kafka_project.py --once         publish one snapshot, then stop
     python kafka_project.py --record DIR   also keep every snapshot as it came, in a file
+    python kafka_project.py --standby      wait while another one publishes, then take over
 
 Without the network, on a Kafka and a feed of this machine, each command in its own terminal:
 
@@ -48,6 +49,7 @@ from velib.feed import Backoff, Feed, Snapshot
 from velib.feed_watch import FeedWatch, MissingStations
 from velib.last_poll import LastPoll, LastPollNote
 from velib.recording import Recording
+from velib.standby import stand_by
 from velib.station_information import StationInformation
 
 RECONNECT_PAUSE = 5  # seconds after an error of Kafka
@@ -68,11 +70,14 @@ def main() -> None:
     missing_stations = MissingStations(settings)
     information = StationInformation(settings)
     information_timeout = None if arguments.once else INFORMATION_TIMEOUT
+    last_poll_note = LastPollNote(settings)
     while True:
         try:
+            if arguments.standby:
+                stand_by(settings, last_poll_note.producer)
             with ExitStack() as stack:
                 with record_meanwhile(settings, None if arguments.once else recording):
-                    publisher = stack.enter_context(connect(settings))
+                    publisher = stack.enter_context(connect(settings, last_poll_note))
                 polls = poll(feed, settings.poll_seconds, publisher.note)
                 for snapshot in read_once(feed) if arguments.once else polls:
                     feed_watch.warn(snapshot)
@@ -84,7 +89,11 @@ def main() -> None:
             return
         except KafkaError as error:  # the next publisher finds in the topic what was committed
             log.warning("Kafka failed (%s): connecting again in %d s", error, RECONNECT_PAUSE)
-            time.sleep(RECONNECT_PAUSE)
+        except Fenced:
+            if not arguments.standby:
+                raise
+            log.warning("Another kafka_project.py publishes to %s now", settings.raw_topic)
+        time.sleep(RECONNECT_PAUSE)
 
 
 def _parse_arguments() -> argparse.Namespace:
@@ -95,7 +104,15 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--record", type=Path, metavar="DIR", help="also keep every snapshot as it came, in a file"
     )
-    return parser.parse_args()
+    parser.add_argument(
+        "--standby",
+        action="store_true",
+        help="wait while another producer publishes, and take over when it is gone",
+    )
+    arguments = parser.parse_args()
+    if arguments.once and arguments.standby:
+        parser.error("--once does not go with --standby")
+    return arguments
 
 
 def read_once(feed: Feed) -> list[Snapshot]:
@@ -155,12 +172,16 @@ def record_meanwhile(settings: Settings, recording: Recording | None) -> Iterato
         kafka_answers.set()
 
 
+class Fenced(Failure):
+    """Another producer with the same transactional id has taken over."""
+
+
 @contextmanager
-def connect(settings: Settings) -> Iterator["Publisher"]:
+def connect(settings: Settings, last_poll_note: LastPollNote) -> Iterator["Publisher"]:
     """A publisher with a producer of its own, once Kafka answers.
 
-    Raises Failure if Kafka refuses for good or another producer takes over, KafkaError for an error
-    after which another attempt may succeed.
+    Raises Fenced, Failure if Kafka refuses for good, KafkaError for an error after which another
+    attempt may succeed.
     """
     topics.ensure(settings)
     topics.refuse_compaction(settings)
@@ -174,12 +195,12 @@ def connect(settings: Settings) -> Iterator["Publisher"]:
         max_request_size=MAX_ANSWER_BYTES,  # Kafka's own limit is for the compressed batch
         allow_auto_create_topics=False,
     )
-    last_poll_note = LastPollNote(settings)
     try:
         _init_transactions(producer)
-        yield Publisher(settings, producer, last_poll_note, topics.newest_snapshot(settings))
+        with last_poll_note.renewed():
+            yield Publisher(settings, producer, last_poll_note, topics.newest_snapshot(settings))
     except (ProducerFencedError, InvalidProducerEpochError):
-        raise Failure(
+        raise Fenced(
             f"Another kafka_project.py publishes to {settings.raw_topic} now, so this one stops:"
             " one is enough"
         ) from None
@@ -188,7 +209,6 @@ def connect(settings: Settings) -> Iterator["Publisher"]:
             raise
         raise Failure(connection.refusal_message(settings, error)) from None
     finally:
-        last_poll_note.close()
         # close() waits for records that Kafka may never take; if that takes too long, it leaves the
         # thread that sends them running.
         producer._sender.force_close()

@@ -14,6 +14,7 @@ from bench.contenders import CATCH_UP, CLASSROOM, JOB, LIVE, QUIX, Contender
 from bench.fill import RECORDS, STATIONS, snapshots
 from bench.measure import Figures, Place, catch_up, live
 from velib.feed import Snapshot
+from velib.last_poll import LastPollNote
 
 FEW = (CLASSROOM, QUIX)
 """These would take many minutes for five million records: they have half a million, which is no
@@ -146,7 +147,7 @@ def publish(place: Place, stations: int, count: int) -> Figures:
     logger, seconds = logging.getLogger("velib"), []
     logger.setLevel(logging.WARNING)  # its line for each snapshot
     try:
-        with kafka_project.connect(place.settings) as publisher:
+        with kafka_project.connect(place.settings, LastPollNote(place.settings)) as publisher:
             for feed in islice(snapshots(stations), count + 3):
                 snapshot = Snapshot(feed["lastUpdatedOther"], feed["data"]["stations"])
                 started = time.monotonic()

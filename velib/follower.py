@@ -8,7 +8,7 @@ second reader looks through the older totals for postal codes that have no later
 import time
 from threading import Thread
 
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from config import Settings
@@ -115,9 +115,7 @@ class Follower(Thread):
 
     def _last_poll(self) -> LastPoll | None:
         """The producer's note; by a new client, as an old one may go on asking a dead broker."""
-        options = connection.kafka_python_options(self.settings)
-        timeouts = dict.fromkeys(("bootstrap_timeout_ms", "request_timeout_ms"), TIMEOUT_MS)
-        with KafkaAdminClient(**options | timeouts) as admin:
+        with last_poll.client(self.settings) as admin:
             return last_poll.read(admin, self.settings)
 
     def _waiting_before(self, consumer: KafkaConsumer, starts: Offsets) -> int:

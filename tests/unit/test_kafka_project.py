@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from config import Settings
-from kafka_project import poll, read_once, to_record
+from kafka_project import main, poll, read_once, to_record
 from tests.expected import feed, station
 from velib.errors import Failure
 from velib.feed import Feed, Snapshot
@@ -119,6 +119,15 @@ def test_polling_goes_on_after_failures_as_late_as_the_server_asks(
     assert "refuses: 404" in not_found
     assert "refuses: 429" in too_many
     assert back.startswith("The feed is back after ")
+
+
+def test_a_standby_is_no_producer_of_one_snapshot(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["kafka_project.py", "--once", "--standby"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "--once does not go with --standby" in capsys.readouterr().err
 
 
 def test_once_a_failure_of_the_feed_ends_the_script(server: Server) -> None:
