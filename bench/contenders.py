@@ -1,6 +1,5 @@
 """Who is measured: this pipeline's job and the peers, each a command of its own."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,7 @@ CONNECTOR_URL = (
     "https://repo1.maven.org/maven2/org/apache/flink/flink-sql-connector-kafka/5.0.0-2.2/"
     + CONNECTOR.name
 )
-NEWEST_PYTHON = (3, 12)  # for which PyFlink has packages
+PYTHONS = (11, 12)  # minor versions for which both Quix Streams and PyFlink have packages
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def prepare_peers() -> str:
         return ""
     python = _python()
     if python is None:
-        return "PyFlink's packages want Python 3.12 or older, and there is none on the PATH"
+        return "they want Python 3.11 or 3.12, and there is none on the PATH"
     log.info("Installing Quix Streams and PyFlink into %s, 700 MB, once", PEERS_VENV)
     FOLDER.mkdir(parents=True, exist_ok=True)
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -96,8 +95,7 @@ def prepare_peers() -> str:
 
 
 def _python() -> str | None:
-    """A Python for which PyFlink has packages."""
-    if sys.version_info[:2] <= NEWEST_PYTHON:
+    """A Python for which the peers have packages: this one, or one that is on the PATH."""
+    if sys.version_info.minor in PYTHONS:
         return sys.executable
-    found = (shutil.which(f"python3.{minor}") for minor in (12, 11, 10))
-    return next((python for python in found if python and os.access(python, os.X_OK)), None)
+    return next(filter(None, (shutil.which(f"python3.{minor}") for minor in PYTHONS)), None)

@@ -16,6 +16,7 @@ from bench.arrivals import Arrivals, WrongTotals
 from bench.contenders import COPY, Contender
 from bench.fill import Publisher, Totals, make_raw_topic, snapshots
 from bench.processes import running
+from config import Settings
 from tests.expected import totals
 from velib import topics
 
@@ -35,29 +36,28 @@ class Place:
     folder: Path
 
     @property
-    def settings(self) -> config.Settings:
-        changes = {
+    def values(self) -> dict[str, str]:
+        """The settings of the run, by the names that they have in config.py."""
+        name = self.folder.name
+        return {
             "bootstrap_servers": self.kafka,
             "raw_topic": self.raw_topic,
-            "final_topic": f"{self.folder.name}-final",
-            "dead_letter_topic": f"{self.folder.name}-dead",
-            "station_topic": f"{self.folder.name}-stations",
+            "final_topic": f"{name}-final",
+            "dead_letter_topic": f"{name}-dead",
+            "station_topic": f"{name}-stations",
             "checkpoint_dir": str(self.folder / "checkpoint"),
             "stations": config.ALL,
         }
-        return config.Settings().model_copy(update=changes)
+
+    @property
+    def settings(self) -> Settings:
+        return Settings().model_copy(update=self.values)
 
     @property
     def environment(self) -> dict[str, str]:
-        return {
-            "KAFKA_BOOTSTRAP_SERVERS": self.kafka,
-            "VELIB_RAW_TOPIC": self.raw_topic,
-            "VELIB_FINAL_TOPIC": self.settings.final_topic,
-            "VELIB_DEAD_LETTER_TOPIC": self.settings.dead_letter_topic,
-            "VELIB_STATION_TOPIC": self.settings.station_topic,
-            "VELIB_CHECKPOINT_DIR": self.settings.checkpoint_dir,
-            "VELIB_STATIONS": config.ALL,
-        }
+        """The same for a process."""
+        fields = Settings.model_fields
+        return {str(fields[name].validation_alias): value for name, value in self.values.items()}
 
 
 def live(
@@ -143,7 +143,7 @@ def catch_up(
         status = process.wait(TIMEOUT)
         wall = time.monotonic() - process.started
         if status != 0:
-            return {"problem": f"status {status}: {process.problem()}"}
+            return {"problem": f"failed (status {status}): {process.problem()}"}
     printed, logged = process.out.read_text(), process.err.read_text()
     batches = re.findall(r": \d+ records in, .*?, ([0-9.]+) s,", logged)
     seconds = sum(map(float, batches or re.findall(r"([0-9.]+) s$", printed)))
@@ -162,7 +162,7 @@ def catch_up(
     }
 
 
-def written(settings: config.Settings) -> Totals:
+def written(settings: Settings) -> Totals:
     """The last total of each postal code and snapshot in the final topic."""
     found: Totals = {}
     consumer = Consumer({"bootstrap.servers": settings.bootstrap_servers, "group.id": "bench"})

@@ -11,6 +11,7 @@ docs/benchmarks.md; a quick run prints its tables alone.
 """
 
 import argparse
+import logging
 import tempfile
 import time
 from pathlib import Path
@@ -23,16 +24,19 @@ from bench.bench import FULL, QUICK, Bench, Task
 from bench.contenders import prepare_peers
 from bench.processes import kafka
 from velib import cli
-from velib.cli import log
 from velib.errors import Failure
+
+log = logging.getLogger("bench")
 
 
 def main() -> None:
+    log.setLevel(logging.INFO)
     arguments = parse_arguments()
     size = QUICK if arguments.quick else FULL
     no_peers = prepare_peers()
     if no_peers:
         log.warning("Without Quix Streams and PyFlink: %s", no_peers)
+    cli.log.setLevel(logging.WARNING)  # the topics that are made, the snapshots that are published
     with tempfile.TemporaryDirectory(prefix="velib-bench-") as name, kafka(Path(name)) as server:
         bench = Bench(Path(name), *server, size, no_peers)
         chosen = {name: sections.ALL[name](bench) for name in arguments.sections or sections.ALL}

@@ -2,7 +2,6 @@
 moment of the machine.
 """
 
-import logging
 import time
 from collections.abc import Callable
 from itertools import islice
@@ -143,18 +142,14 @@ def publishing(bench: Bench) -> list[Task]:
 
 
 def publish(place: Place, stations: int, count: int) -> Figures:
-    """Seconds for each of `count` snapshots, after some that are not measured."""
-    logger, seconds = logging.getLogger("velib"), []
-    logger.setLevel(logging.WARNING)  # its line for each snapshot
-    try:
-        with kafka_project.connect(place.settings, LastPollNote(place.settings)) as publisher:
-            for feed in islice(snapshots(stations), count + 3):
-                snapshot = Snapshot(feed["lastUpdatedOther"], feed["data"]["stations"])
-                started = time.monotonic()
-                publisher.publish(snapshot)
-                seconds.append(time.monotonic() - started)
-    finally:
-        logger.setLevel(logging.INFO)
+    """Of `count` snapshots, after three that are not measured."""
+    seconds = []
+    with kafka_project.connect(place.settings) as publisher:
+        for feed in islice(snapshots(stations), count + 3):
+            snapshot = Snapshot(feed["lastUpdatedOther"], feed["data"]["stations"])
+            started = time.monotonic()
+            publisher.publish(snapshot)
+            seconds.append(time.monotonic() - started)
     mean = sum(seconds[3:]) / count
     return {"records_per_second": stations / mean, "seconds": mean}
 

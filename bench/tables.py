@@ -30,7 +30,7 @@ def all_tables(results: Results) -> dict[str, str]:
         for name, (section, make) in makers.items()
         if section in results
     }
-    return {"targets": targets(results)} | tables | {"machine": machines(results)}
+    return {"targets": targets(results), **tables, "machine": machines(results)}
 
 
 def table(header: str, rows: Iterable[Iterable[str]]) -> str:
@@ -51,9 +51,9 @@ def median(runs: list[Figures], name: str) -> float:
 
 
 def spread(runs: list[Figures], name: str, form: str) -> str:
-    """The median of a figure and its range; "wrong" if any run was not valid."""
+    """The median of a figure and its range; none if the totals of any run were not right."""
     if problems := [run["problem"] for run in runs if "problem" in run]:
-        return "wrong" if problems[0].startswith("wrong") else "failed"
+        return f"{problems[0].split()[0]} in {len(problems)} of {len(runs)} runs"
     values = [run[name] for run in runs]
     low, middle, high = min(values), statistics.median(values), max(values)
     if len(values) == 1:
@@ -207,7 +207,7 @@ def targets(results: Results) -> str:
     rows: list[tuple[str, str, bool]] = []
     if has(latencies, JOB.name, COPY.name):
         ours, floor = (median(latencies[name], "p50") for name in (JOB.name, COPY.name))
-        figure = f"{ours:.3f} s, {ours / floor:.1f} times"
+        figure = f"{ours:.3f} s, {ours / floor:.2f} times"
         rows.append(("latency (p50) at most twice Spark's copying", figure, ours <= 2 * floor))
     for peer in (KAFKA_PYTHON, CONFLUENT, QUIX, FLINK):
         if has(speeds, JOB.name, peer.name):
