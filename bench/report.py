@@ -14,6 +14,8 @@ from bench import plots
 from bench.contenders import FOLDER, PROJECT
 from bench.measure import Figures
 from bench.tables import Results, all_tables
+from velib import cli
+from velib.errors import Failure
 
 RESULTS = FOLDER / "results.json"
 TEMPLATE = PROJECT / "bench" / "benchmarks.md"
@@ -32,7 +34,9 @@ def save(results: Results) -> None:
 
 
 def write() -> None:
-    """Write docs/benchmarks.md and its plots from the kept results."""
+    """Write docs/benchmarks.md and its plots from the kept results; raises Failure."""
+    if not RESULTS.exists():
+        raise Failure("Nothing has been measured yet: type `make bench`")
     results = json.loads(RESULTS.read_text())
     tables = {name.replace("-", "_"): table for name, table in all_tables(results).items()}
     template = Template(TEMPLATE.read_text(encoding="utf-8"))
@@ -62,4 +66,4 @@ def _short(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

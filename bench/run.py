@@ -14,6 +14,7 @@ import argparse
 import logging
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from confluent_kafka import KafkaException
@@ -22,6 +23,7 @@ from kafka.errors import KafkaError
 from bench import report, sections
 from bench.bench import FULL, QUICK, Bench, Task
 from bench.contenders import prepare_peers
+from bench.measure import Figures
 from bench.processes import kafka
 from velib import cli
 from velib.errors import Failure
@@ -40,32 +42,45 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="velib-bench-") as name, kafka(Path(name)) as server:
         bench = Bench(Path(name), *server, size, no_peers)
         chosen = {name: sections.ALL[name](bench) for name in arguments.sections or sections.ALL}
-        run(chosen, bench)
+        for section in run(chosen, bench):
+            if not arguments.quick:
+                report.save({section: bench.results[section]})
     if arguments.quick:
         report.show(bench.results)
     else:
-        report.save(bench.results)
         report.write()
 
 
-def run(chosen: dict[str, list[Task]], bench: Bench) -> None:
-    """Do the tasks of the sections in their order, each with a line that tells how far it is."""
-    tasks = [(section, task) for section, tasks in chosen.items() for task in tasks]
-    log.info("%d runs, about %.0f min", len(tasks), sum(t.seconds for _, t in tasks) / 60)
-    started, expected = time.monotonic(), 0.0
-    for number, (section, task) in enumerate(tasks):
-        pace = (time.monotonic() - started) / expected if expected else 1.0
-        left = pace * sum(later.seconds for _, later in tasks[number:]) / 60
-        title = f"{section}: {task.title}"
-        log.info("%d of %d, %.0f min left: %s", number + 1, len(tasks), left, title)
-        try:
-            figures = task.run()
-        except (Failure, KafkaException, KafkaError) as error:
-            figures = {"problem": f"failed: {error}"}
-        expected += task.seconds
-        log.info("    %s", report.line(figures))
-        bench.note(section, task.name, figures)
+def run(chosen: dict[str, list[Task]], bench: Bench) -> Iterator[str]:
+    """Do the tasks of the sections in their order, each with a line that tells how far it is.
+
+    Yields the name of each section that is done.
+    """
+    all_tasks = [task for tasks in chosen.values() for task in tasks]
+    total = sum(task.seconds for task in all_tasks)
+    log.info("%d runs, about %.0f min", len(all_tasks), total / 60)
+    started, number, expected = time.monotonic(), 0, 0.0
+    for section, tasks in chosen.items():
+        for task in tasks:
+            number += 1
+            pace = (time.monotonic() - started) / expected if expected else 1.0
+            left = pace * (total - expected) / 60
+            title = f"{section}: {task.title}"
+            log.info("%d of %d, %.0f min left: %s", number, len(all_tasks), left, title)
+            figures = _figures(task)
+            expected += task.seconds
+            log.info("    %s", report.line(figures))
+            bench.note(section, task.name, figures)
+        yield section
     log.info("%.0f min", (time.monotonic() - started) / 60)
+
+
+def _figures(task: Task) -> Figures:
+    """What a task has measured. One that fails leaves the others their time."""
+    try:
+        return task.run()
+    except (Failure, KafkaException, KafkaError) as error:
+        return {"problem": f"failed: {error}"}
 
 
 def parse_arguments() -> argparse.Namespace:

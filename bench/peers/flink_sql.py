@@ -5,7 +5,8 @@
                                                       seconds that Flink's job has run
 
 Rows are gathered for 20 ms (mini-batches), as Flink's guide to faster aggregations has it: else
-each station would write its total anew. The connector's jar is the one that FLINK_CONNECTOR names.
+each station would write its total anew. The key of a record is JSON: postal code and snapshot. The
+connector's jar is the one that FLINK_CONNECTOR names.
 """
 
 import os
