@@ -80,7 +80,7 @@ def _figures(task: Task) -> Figures:
     try:
         return task.run()
     except (Failure, KafkaException, KafkaError) as error:
-        return {"problem": f"failed: {error}"}
+        return {"problem": f"failed ({error})"}
 
 
 def parse_arguments() -> argparse.Namespace:
