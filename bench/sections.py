@@ -27,7 +27,7 @@ FEW_SNAPSHOTS = 5, 12  # of larger networks: before the measured ones, and measu
 def latency(bench: Bench) -> list[Task]:
     """From the commit of a snapshot of 1,500 stations to the last of its totals."""
     size = bench.size
-    seconds = (size.warm_up * 0.2) + size.measured * PERIOD
+    seconds = size.warm_up * 0.12 + size.measured * PERIOD
 
     def task(contender: Contender, turn: int) -> Task:
         return Task(
@@ -103,7 +103,7 @@ def growth(bench: Bench) -> list[Task]:
         warm_up, measured = size.warm_up, size.measured
         if stations > STATIONS:
             warm_up, measured = FEW_SNAPSHOTS
-        seconds = JOB.start + (warm_up + measured) * (0.3 + stations / 20_000)
+        seconds = JOB.start + (warm_up + measured) * (0.2 + stations / 25_000)
         name = f"{stations:,} stations"
         return Task(
             name,

@@ -82,7 +82,7 @@ def latency(runs: Runs) -> str:
         return f"{median(runs[name], 'p50') / median(runs[COPY.name], 'p50'):.1f}"
 
     return table(
-        "| p50, s | p99, s | of Spark's copying | start to first total, s | runs",
+        "| p50, s | p99, s | times Spark's copying | start to first total, s | runs",
         (
             [
                 bold(name),
