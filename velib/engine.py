@@ -155,10 +155,10 @@ def set_shuffle_partitions(
 ) -> None:
     """Say into how many parts Spark divides the state; each is a task in every batch.
 
-    VELIB_SHUFFLE_PARTITIONS says it. Without it there is one part in a process of this machine. On a
-    cluster there is one for three partitions of the raw topic, as summing takes a third of the time
-    of parsing; Spark's own 200 would take seconds in every batch. A checkpoint keeps the number
-    that it began with: `kept`, None for a new one.
+    VELIB_SHUFFLE_PARTITIONS says it. Without it there is one part in a process of this machine; on
+    a cluster there is one for three partitions of the raw topic, as summing takes a third of the
+    time of parsing. Spark's own 200 would take seconds in every batch. A checkpoint keeps the
+    number that it began with: `kept`, None for a new one.
     """
     is_local = str(spark.sparkContext.master).startswith("local")
     number = settings.shuffle_partitions or (1 if is_local else max(1, raw_partitions // 3))
