@@ -144,7 +144,7 @@ def publishing(bench: Bench) -> list[Task]:
 def publish(place: Place, stations: int, count: int) -> Figures:
     """Of `count` snapshots, after three that are not measured."""
     seconds = []
-    with kafka_project.connect(place.settings) as publisher:
+    with kafka_project.connect(place.settings, LastPollNote(place.settings)) as publisher:
         for feed in islice(snapshots(stations), count + 3):
             snapshot = Snapshot(feed["lastUpdatedOther"], feed["data"]["stations"])
             started = time.monotonic()
