@@ -6,7 +6,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 VENV := .venv/bin
 CACHE := $(or $(VELIB_CACHE_DIR),$(HOME)/.cache/velib-projet)
 
-.PHONY: help setup setup-dev demo run test check bench chaos soak clean
+.PHONY: help setup setup-dev demo run test check bench chaos cluster-demo soak clean
 
 help:
 	@echo 'make demo   the whole pipeline on a simulated feed'
@@ -16,6 +16,7 @@ help:
 	@echo 'make check  ruff and mypy'
 	@echo 'make bench  this pipeline against what else could be used; over an hour (QUICK=1: three minutes)'
 	@echo 'make chaos  break everything at random for five minutes, and compare every total (MINUTES=30 SEED=7 NODES=3)'
+	@echo 'make cluster-demo   three nodes of Kafka, a Spark cluster, all killed: are the totals right?'
 	@echo 'make soak   two days of snapshots in a few minutes: does anything grow?'
 	@echo 'make clean  remove everything that make made'
 
@@ -44,6 +45,9 @@ bench: setup-dev
 
 chaos: setup-dev
 	@$(VENV)/python -m tests.chaos.run $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(NODES),--nodes $(NODES))
+
+cluster-demo: setup-dev
+	@$(VENV)/python -m tests.chaos.cluster
 
 soak: setup-dev
 	@$(VENV)/python -m tests.chaos.soak

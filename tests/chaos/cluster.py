@@ -1,7 +1,7 @@
 """The same scripts on clusters: three nodes of Kafka, a Spark master and two workers, all killed.
 
     make cluster-demo                                    150,000 stations, some minutes
-    python -m tests.chaos.cluster --stations 15000       smaller
+    python -m tests.chaos.cluster --stations 1500        smaller
 
 The raw topic has six partitions, and the job is submitted to the master with `spark-submit`. When
 it runs, a worker, the driver and a node of Kafka are killed (-9), one after the other. Every total
@@ -37,7 +37,8 @@ from velib.errors import Failure
 STATIONS = 150_000
 PARTITIONS = 6  # of the raw topic
 NODES, WORKERS = 3, 2
-PERIOD = 10  # seconds between two snapshots
+MIN_PERIOD = 5  # seconds between two snapshots
+PACE = 5_000  # stations a second: two cores can feed and publish as many, and sum them besides
 SNAPSHOTS = 8  # whose totals there are before something is killed
 TIMEOUT = 600.0  # seconds for each step
 
@@ -77,11 +78,12 @@ class ClusterDemo:
         port = ports_in_a_row(NODES)
         self.pipeline = Pipeline(",".join(f"localhost:{port + n}" for n in range(NODES)), folder)
         self.kafka_options = ("--port", str(port), "--nodes", str(NODES), "--data-dir", "kafka")
-        self.feed = Feed(make_network(stations, 1), 1, PERIOD, free_port())
+        self.period = max(MIN_PERIOD, stations // PACE)
+        self.feed = Feed(make_network(stations, 1), 1, self.period, free_port())
         self.pipeline.environment |= {
             "VELIB_API_URL": f"http://localhost:{self.feed.port}",
             "VELIB_STATIONS": "all",
-            "VELIB_POLL_SECONDS": str(PERIOD),
+            "VELIB_POLL_SECONDS": str(self.period),
             "SPARK_LOCAL_IP": "127.0.0.1",
             "JAVA_TOOL_OPTIONS": "",  # those of the tests are for processes that live for a minute
         }
@@ -117,9 +119,10 @@ class ClusterDemo:
 
     def run(self, snapshots: int) -> None:
         """Let some snapshots pass, kill one part after the other, then stop the producer."""
-        log.info("%d stations, every %d s: waiting for totals", self.stations, PERIOD)
+        log.info("%d stations, every %d s: waiting for totals", self.stations, self.period)
         self._wait(lambda: len(self._snapshots()) >= snapshots, f"totals of {snapshots} snapshots")
         self.batches = self._batches()
+        self.python_on_workers = self._python_on_workers()
         self._kill("a worker", lambda: _kill(self.spark, "deploy.worker.Worker"))
         self._kill("the driver", self._kill_driver)
         self._kill("a node of Kafka", lambda: _kill(self.kafka, "kafka.Kafka"))
@@ -166,6 +169,13 @@ class ClusterDemo:
         )
         return [float(seconds) for records, seconds in lines if int(records) == self.stations]
 
+    def _python_on_workers(self) -> int:
+        """How many processes of the Spark cluster run Python: the job's modules stay with its
+        driver, as all its steps are Spark's own expressions.
+        """
+        processes = psutil.Process(self.spark.process.pid).children(recursive=True)
+        return sum("python" in process.name() for process in processes)
+
     def show(self) -> int:
         """Print what happened; returns the number of differences from plain sums."""
         published = collections.Counter(
@@ -186,6 +196,7 @@ class ClusterDemo:
             "snapshots published in part or twice": incomplete,
             "totals wrong": sum(wanted.get(key) != total for key, total in totals.items()),
             "totals missing": len(wanted.keys() - totals.keys()),
+            "Python processes on the workers": self.python_on_workers,
         }
         written = len(self.pipeline.records(self.pipeline.settings.final_topic))
         table = Table("", "", title=f"{self.stations:,} stations, {PARTITIONS} partitions")
