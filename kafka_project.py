@@ -2,7 +2,8 @@
 
     python kafka_project.py                poll the feed until stopped
     python kafka_project.py --once         publish one snapshot, then stop
-    python kafka_project.py --record DIR   also keep every snapshot as it came, in a file
+    python kafka_project.py --record DIR   also keep every snapshot in a file, as it came
+    python kafka_project.py --replay DIR   publish what was recorded, at its own pace (--speed 1)
     python kafka_project.py --standby      wait while another one publishes, then take over
 
 Without the network, on a Kafka and a feed of this machine, each command in its own terminal:
@@ -22,12 +23,12 @@ The names and positions of the stations go to `velib-projet-stations`, when they
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 from kafka import KafkaProducer
@@ -41,14 +42,16 @@ from kafka.errors import (
 import config
 from config import Settings
 from velib import cli, connection, producer_metrics, topics
-from velib.api import MAX_ANSWER_BYTES, FeedError
+from velib.api import MAX_ANSWER_BYTES
 from velib.background import in_thread
 from velib.cli import local_time, log
 from velib.errors import Failure
-from velib.feed import Backoff, Feed, Snapshot
+from velib.feed import Feed, Snapshot
 from velib.feed_watch import FeedWatch, MissingStations
 from velib.last_poll import LastPoll, LastPollNote
+from velib.polling import poll, read_once, record_meanwhile
 from velib.recording import Recording
+from velib.replay import Replay
 from velib.standby import stand_by
 from velib.station_information import StationInformation
 
@@ -64,30 +67,14 @@ def main() -> None:
     arguments = _parse_arguments()
     settings = config.load()
     producer_metrics.serve(settings.metrics_port)
-    feed = Feed(settings)
-    recording = Recording(arguments.record) if arguments.record else None
-    feed_watch = FeedWatch()
-    missing_stations = MissingStations(settings)
-    information = StationInformation(settings)
-    information_timeout = None if arguments.once else INFORMATION_TIMEOUT
-    last_poll_note = LastPollNote(settings)
+    publish = replaying(settings, arguments) if arguments.replay else polling(settings, arguments)
     while True:
         try:
-            if arguments.standby:
-                stand_by(settings, last_poll_note.producer)
-            with ExitStack() as stack:
-                with record_meanwhile(settings, None if arguments.once else recording):
-                    publisher = stack.enter_context(connect(settings, last_poll_note))
-                polls = poll(feed, settings.poll_seconds, publisher.note)
-                for snapshot in read_once(feed) if arguments.once else polls:
-                    feed_watch.warn(snapshot)
-                    missing_stations.warn(snapshot)
-                    if recording:
-                        recording.keep(snapshot)
-                    publisher.publish(snapshot)
-                    information.publish_changes(publisher.publish_stations, information_timeout)
+            publish()
             return
         except KafkaError as error:  # the next publisher finds in the topic what was committed
+            if connection.final_cause(error):
+                raise Failure(connection.refusal_message(settings, error)) from None
             log.warning("Kafka failed (%s): connecting again in %d s", error, RECONNECT_PAUSE)
         except Fenced:
             if not arguments.standby:
@@ -97,79 +84,73 @@ def main() -> None:
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Publish the Vélib' feed to Kafka, snapshot by snapshot."
-    )
-    parser.add_argument("--once", action="store_true", help="publish one snapshot, then stop")
-    parser.add_argument(
-        "--record", type=Path, metavar="DIR", help="also keep every snapshot as it came, in a file"
-    )
-    parser.add_argument(
-        "--standby",
-        action="store_true",
-        help="wait while another producer publishes, and take over when it is gone",
-    )
+    parser = argparse.ArgumentParser(description="Publish the Vélib' feed to Kafka.")
+    add = parser.add_argument
+    add("--once", action="store_true", help="publish one snapshot, then stop")
+    add("--standby", action="store_true", help="take over when another producer is gone")
+    add("--record", type=Path, metavar="DIR", help="also keep every snapshot in a file, as it came")
+    add("--replay", type=Path, metavar="PATH", help="publish the snapshots recorded there instead")
+    add("--speed", type=_speed, metavar="N", help="N times as fast as it was, 0: without waiting")
+    add("--from", dest="start", type=cli.moment, metavar="T", help="only from T: 2026-11-01 08:00")
+    add("--to", dest="end", type=cli.moment, metavar="T", help="only snapshots before T")
     arguments = parser.parse_args()
+    how_to_replay = (arguments.speed, arguments.start, arguments.end)
     if arguments.once and arguments.standby:
         parser.error("--once does not go with --standby")
+    if arguments.replay and (arguments.record or arguments.once or arguments.standby):
+        parser.error("--replay does not go with --record, --once or --standby")
+    if not arguments.replay and any(value is not None for value in how_to_replay):
+        parser.error("--speed, --from and --to go with --replay")
     return arguments
 
 
-def read_once(feed: Feed) -> list[Snapshot]:
-    """The snapshot that the feed has now; raises Failure if it has none."""
-    try:
-        return [feed.snapshot()]
-    except FeedError as error:
-        raise Failure(str(error)) from None
+def _speed(text: str) -> float:
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
+    return float(text)
 
 
-def poll(feed: Feed, poll_seconds: float, note: Callable[[LastPoll], None]) -> Iterator[Snapshot]:
-    """Read the feed for ever; yields the snapshot of every poll, whether it is new or not.
+def polling(settings: Settings, arguments: argparse.Namespace) -> Callable[[], None]:
+    """What publishes the snapshots of the feed, until Kafka fails or, with --once, the first."""
+    feed = Feed(settings)
+    recording = Recording(arguments.record) if arguments.record else None
+    feed_watch = FeedWatch()
+    missing_stations = MissingStations(settings)
+    information = StationInformation(settings)
+    information_timeout = None if arguments.once else INFORMATION_TIMEOUT
+    last_poll_note = LastPollNote(settings)
 
-    Calls `note` after each poll, when the caller is done with its snapshot.
+    def publish() -> None:
+        if arguments.standby:
+            stand_by(settings, last_poll_note.producer)
+        with ExitStack() as stack:
+            with record_meanwhile(settings, None if arguments.once else recording):
+                publisher = stack.enter_context(connect(settings, last_poll_note))
+            polls = poll(feed, settings.poll_seconds, publisher.note)
+            for snapshot in read_once(feed) if arguments.once else polls:
+                feed_watch.warn(snapshot)
+                missing_stations.warn(snapshot)
+                if recording:
+                    recording.keep(snapshot)
+                publisher.publish(snapshot)
+                information.publish_changes(publisher.publish_stations, information_timeout)
 
-    After a new snapshot the next poll comes `poll_seconds` later, else a twelfth of that, so that a
-    snapshot is read soon after the feed has it. The first one may already be old, so it does not
-    start the poll period.
-    """
-    backoff = Backoff(poll_seconds / 12)
-    newest = 0
-    while True:
-        started, polled_at, problem = time.monotonic(), time.time(), ""
-        try:
-            snapshot = feed.snapshot()
-        except FeedError as error:
-            problem = str(error)
-            producer_metrics.poll_failed(error.kind)
-            pause = backoff.failed(error)
-        else:
-            backoff.recovered()
-            yield snapshot
-            is_new = 0 < newest < snapshot.last_updated
-            pause = poll_seconds if is_new else poll_seconds / 12
-            newest = max(newest, snapshot.last_updated)
-        note(LastPoll(polled_at, polled_at + pause, problem))
-        time.sleep(max(0.0, started + pause - time.monotonic()))
+    return publish
 
 
-@contextmanager
-def record_meanwhile(settings: Settings, recording: Recording | None) -> Iterator[None]:
-    """If there is a recording, have a thread poll for it while the caller waits for Kafka."""
-    kafka_answers = Event()
+def replaying(settings: Settings, arguments: argparse.Namespace) -> Callable[[], None]:
+    """What publishes the recorded snapshots that the topic does not have yet."""
+    speed = 1 if arguments.speed is None else arguments.speed
+    replay = Replay(arguments.replay, arguments.start, arguments.end, speed)
 
-    def record() -> None:
-        if recording is None or kafka_answers.wait(RECONNECT_PAUSE):
-            return
-        for snapshot in poll(Feed(settings), settings.poll_seconds, lambda last_poll: None):
-            recording.keep(snapshot)
-            if kafka_answers.is_set():
-                return
+    def publish() -> None:
+        topics.ensure(settings)
+        # Before it connects: a new producer ends the one that may be publishing there.
+        if not replay.is_complete(settings.raw_topic, topics.newest_snapshot(settings)):
+            with connect(settings, LastPollNote(settings)) as publisher:
+                replay.publish_after(publisher.last_updated, publisher.write)
 
-    in_thread(record)
-    try:
-        yield
-    finally:
-        kafka_answers.set()
+    return publish
 
 
 class Fenced(Failure):
@@ -180,8 +161,7 @@ class Fenced(Failure):
 def connect(settings: Settings, last_poll_note: LastPollNote) -> Iterator["Publisher"]:
     """A publisher with a producer of its own, once Kafka answers.
 
-    Raises Fenced, Failure if Kafka refuses for good, KafkaError for an error after which another
-    attempt may succeed.
+    Raises Fenced, or KafkaError for any other error of Kafka.
     """
     topics.ensure(settings)
     topics.refuse_compaction(settings)
@@ -204,10 +184,6 @@ def connect(settings: Settings, last_poll_note: LastPollNote) -> Iterator["Publi
             f"Another kafka_project.py publishes to {settings.raw_topic} now, so this one stops:"
             " one is enough"
         ) from None
-    except KafkaError as error:
-        if connection.final_cause(error) is None:
-            raise
-        raise Failure(connection.refusal_message(settings, error)) from None
     finally:
         # close() waits for records that Kafka may never take; if that takes too long, it leaves the
         # thread that sends them running.
@@ -251,10 +227,7 @@ class Publisher:
     def publish(self, snapshot: Snapshot) -> None:
         """Publish the snapshot unless it or a newer one is published already; raises KafkaError."""
         if snapshot.last_updated > self.last_updated:
-            started = time.monotonic()
-            records = [to_record(station, snapshot.last_updated) for station in snapshot.stations]
-            self.next_offset = self._publish_in_time(self.settings.raw_topic, records)
-            seconds = time.monotonic() - started
+            seconds = self.write(snapshot)
             log.info(
                 "Published %d stations of the snapshot of %s (%.0f s old) in %.2f s",
                 len(snapshot.stations),
@@ -262,9 +235,6 @@ class Publisher:
                 time.time() - snapshot.last_updated,
                 seconds,
             )
-            producer_metrics.published(snapshot, seconds)
-            self.last_updated = snapshot.last_updated
-            self.logged = {snapshot.last_updated}
         elif snapshot.last_updated not in self.logged:
             log.info(
                 "The feed's snapshot of %s is no newer than that of %s, which is published already",
@@ -272,6 +242,17 @@ class Publisher:
                 local_time(self.last_updated),
             )
             self.logged.add(snapshot.last_updated)
+
+    def write(self, snapshot: Snapshot) -> float:
+        """Publish the snapshot, and return the seconds that it took; raises KafkaError."""
+        started = time.monotonic()
+        records = [to_record(station, snapshot.last_updated) for station in snapshot.stations]
+        self.next_offset = self._publish_in_time(self.settings.raw_topic, records)
+        seconds = time.monotonic() - started
+        producer_metrics.published(snapshot, seconds)
+        self.last_updated = snapshot.last_updated
+        self.logged = {snapshot.last_updated}
+        return seconds
 
     def publish_stations(self, records: Sequence[Record]) -> None:
         """Publish records to the station topic in one transaction; raises KafkaError."""

@@ -3,6 +3,7 @@
 Log lines go to stderr. An error is one line, and Ctrl-C or SIGTERM leaves no traceback.
 """
 
+import argparse
 import json
 import logging
 import os
@@ -53,6 +54,17 @@ def masked(url: str) -> str:
 def local_time(epoch_seconds: float) -> str:
     """The time on this machine's clock, to the second."""
     return datetime.fromtimestamp(epoch_seconds).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def moment(text: str) -> int:
+    """The time (epoch seconds) that an option gives, by this machine's clock unless it has an
+    offset; raises ArgumentTypeError.
+    """
+    try:
+        return int(datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text)).timestamp())
+    except (ValueError, OverflowError, OSError):
+        reason = f"{text!r} is not a time, such as '2026-11-01 08:00', 2026-11-01T08:00+01:00"
+        raise argparse.ArgumentTypeError(f"{reason} or 2026-11-01") from None
 
 
 def run(main: Callable[[], None]) -> NoReturn:

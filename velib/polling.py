@@ -1,0 +1,74 @@
+"""Asks the feed for its snapshots: once, for ever, and for a recording while Kafka is away."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event
+
+from config import Settings
+from velib import producer_metrics
+from velib.api import FeedError
+from velib.background import in_thread
+from velib.errors import Failure
+from velib.feed import Backoff, Feed, Snapshot
+from velib.last_poll import LastPoll
+from velib.recording import Recording
+
+QUIET_START = 5.0  # seconds that Kafka has to answer before the feed is polled without it
+
+
+def read_once(feed: Feed) -> list[Snapshot]:
+    """The snapshot that the feed has now; raises Failure if it has none."""
+    try:
+        return [feed.snapshot()]
+    except FeedError as error:
+        raise Failure(str(error)) from None
+
+
+def poll(feed: Feed, poll_seconds: float, note: Callable[[LastPoll], None]) -> Iterator[Snapshot]:
+    """Read the feed for ever; yields the snapshot of every poll, whether it is new or not.
+
+    Calls `note` after each poll, when the caller is done with its snapshot.
+
+    After a new snapshot the next poll comes `poll_seconds` later, else a twelfth of that, so that a
+    snapshot is read soon after the feed has it. The first one may already be old, so it does not
+    start the poll period.
+    """
+    backoff = Backoff(poll_seconds / 12)
+    newest = 0
+    while True:
+        started, polled_at, problem = time.monotonic(), time.time(), ""
+        try:
+            snapshot = feed.snapshot()
+        except FeedError as error:
+            problem = str(error)
+            producer_metrics.poll_failed(error.kind)
+            pause = backoff.failed(error)
+        else:
+            backoff.recovered()
+            yield snapshot
+            is_new = 0 < newest < snapshot.last_updated
+            pause = poll_seconds if is_new else poll_seconds / 12
+            newest = max(newest, snapshot.last_updated)
+        note(LastPoll(polled_at, polled_at + pause, problem))
+        time.sleep(max(0.0, started + pause - time.monotonic()))
+
+
+@contextmanager
+def record_meanwhile(settings: Settings, recording: Recording | None) -> Iterator[None]:
+    """If there is a recording, have a thread poll for it while the caller waits for Kafka."""
+    kafka_answers = Event()
+
+    def record() -> None:
+        if recording is None or kafka_answers.wait(QUIET_START):
+            return
+        for snapshot in poll(Feed(settings), settings.poll_seconds, lambda last_poll: None):
+            recording.keep(snapshot)
+            if kafka_answers.is_set():
+                return
+
+    in_thread(record)
+    try:
+        yield
+    finally:
+        kafka_answers.set()
