@@ -7,15 +7,20 @@ import sys
 import time
 from typing import Any
 
+import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
-import consumer
 from local.broker import free_port
 from tests import PROJECT
-from tests.expected import total
+from tests.expected import Total, total
 from tests.pipeline import Pipeline, Script, wait_until
-from velib import topics
+from velib import topics, totals
+from velib.cli import local_time
+from velib.reader import Deadline, Reader
 
+HEADER = (
+    "postal_code,last_updated,stations,num_bikes_available,mechanical,ebike,num_docks_available"
+)
 NOW = int(time.time())
 WEEK = 7 * 24 * 3600
 
@@ -29,7 +34,10 @@ OLD = [
     total("75016", NOW - WEEK),
     total("75016", NOW, bikes=7),
 ]
-RECENT = [total("75011", NOW - consumer.RECENT + n, bikes=n) for n in range(consumer.RECENT)]
+RECENT = [total("75011", NOW - totals.RECENT + n, bikes=n) for n in range(totals.RECENT)]
+HEADER = (
+    "postal_code,last_updated,stations,num_bikes_available,mechanical,ebike,num_docks_available"
+)
 RECENT += [total("75016", NOW - 120, bikes=3)]  # a job that was reset counts old snapshots again
 
 
@@ -114,17 +122,17 @@ def test_the_timeout_ends_the_consumer_while_it_waits_for_kafka(pipeline: Pipeli
 
 def test_the_timeout_ends_the_consumer_while_the_past_is_being_read(pipeline: Pipeline) -> None:
     pipeline.write_totals(*RECENT)
-    never = consumer.Deadline(None)
-    with consumer.Reader(pipeline.settings, pipeline.settings.final_topic, never) as reader:
+    never = Deadline(None)
+    with Reader(pipeline.settings, pipeline.settings.final_topic, never) as reader:
         records = reader.read(reader.beginnings)
         next(records)
-        reader.deadline = consumer.Deadline(1)
+        reader.deadline = Deadline(1)
         wait_until(reader.deadline.has_passed, "the deadline")
         assert len(list(records)) < 5_000 < len(RECENT)  # one poll brings as many at most
         # Record by record it takes longer than this. The latest total of a part is not printed.
         reader.consumer.config["max_poll_records"] = 1
-        reader.deadline = consumer.Deadline(300)
-        assert list(consumer.latest_then_new(reader)) == []
+        reader.deadline = Deadline(300)
+        assert list(totals.latest_then_new(reader)) == []
     script = pipeline.start("consumer.py", "--timeout-ms", "1")
     assert script.end() == 0
     assert script.printed() == []
@@ -152,21 +160,123 @@ def test_the_consumer_goes_on_where_it_was_when_kafka_is_back(pipeline: Pipeline
     assert endless.log().count("answers again") == 1
 
 
-def test_a_reader_of_stdout_may_leave(pipeline: Pipeline) -> None:
-    # More than a pipe holds: the consumer is still printing when `head` has ended.
-    pipeline.write_totals(*RECENT)
-    environment = os.environ | pipeline.environment | pipeline.user("consumer.py")
-    command = (
-        f"set -o pipefail; {sys.executable} {PROJECT}/consumer.py --from-beginning | head -n 1"
-    )
-    done = subprocess.run(
-        ["bash", "-c", command],
-        env=environment,
+def in_a_shell(pipeline: Pipeline, command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command line with a pipe, in which CONSUMER stands for consumer.py."""
+    consumer = f"{sys.executable} {PROJECT}/consumer.py"
+    return subprocess.run(
+        ["bash", "-c", "set -o pipefail; " + command.replace("CONSUMER", consumer)],
+        env=os.environ | pipeline.environment | pipeline.user("consumer.py"),
         cwd=pipeline.folder,
         capture_output=True,
         text=True,
         timeout=60,
     )
+
+
+@pytest.mark.parametrize("form", ["", "--json", "--csv"])
+def test_a_reader_of_stdout_may_leave(pipeline: Pipeline, form: str) -> None:
+    # More than a pipe holds: the consumer is still printing when `head` has ended.
+    pipeline.write_totals(*RECENT)
+    done = in_a_shell(pipeline, f"CONSUMER --from-beginning {form} | head -n 3")
     assert done.returncode == 0
-    assert len(done.stdout.splitlines()) == 1
+    assert len(done.stdout.splitlines()) == 3
     assert done.stderr == ""
+
+
+def test_a_reader_that_leaves_is_noticed_while_no_total_comes(pipeline: Pipeline) -> None:
+    pipeline.write_totals(total("75016", NOW))
+    done = in_a_shell(pipeline, "CONSUMER --csv | head -n 2")
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [HEADER, f"75016,{NOW},1,5,5,0,9"]
+    assert done.stderr == ""
+
+
+def test_all_lines_are_in_a_file_when_the_consumer_is_stopped(pipeline: Pipeline) -> None:
+    pipeline.write_totals(*RECENT)
+    script = pipeline.start("consumer.py", "--from-beginning", "--csv")
+    wait_until(lambda: len(script.printed()) > 1_000, "some lines")
+    assert script.stop() == 0
+    printed = script.printed()
+    assert printed[0] == HEADER
+    as_csv = [",".join(str(one[column]) for column in HEADER.split(",")) for one in RECENT]
+    assert printed[1:] == as_csv[: len(printed) - 1]  # none is cut off or left out
+    assert script.out.read_text().endswith("\n")
+
+
+def test_a_full_disk_is_one_line(pipeline: Pipeline) -> None:
+    pipeline.write_totals(*RECENT[:100])
+    done = in_a_shell(pipeline, "CONSUMER --from-beginning --timeout-ms 2000 > /dev/full")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("The output cannot be written: No space left on device")
+
+
+HOUR = 3600
+PAST = NOW - 10 * HOUR
+
+
+def write_at(pipeline: Pipeline, written_at: int, *totals: Total) -> None:
+    """Put totals into the final topic as if it were written then (epoch seconds)."""
+    topics.ensure(pipeline.settings)
+    with KafkaProducer(**pipeline.client) as producer:
+        for one in totals:
+            producer.send(
+                pipeline.settings.final_topic,
+                key=one["postal_code"].encode(),
+                value=json.dumps(one).encode(),
+                timestamp_ms=written_at * 1000,
+            )
+
+
+def of_span(since: int, until: int | None = None) -> list[str]:
+    """The options for a span."""
+    options = ["--since", local_time(since)]
+    return options if until is None else [*options, "--until", local_time(until)]
+
+
+def test_a_span_that_is_over_has_the_last_word_of_each_total_in_order(pipeline: Pipeline) -> None:
+    wanted = [total(code, PAST + 60 * n, bikes=n) for n in range(3) for code in ("75011", "93200")]
+    partial = total("93200", PAST + 60, bikes=100)
+    write_at(pipeline, PAST - 3 * HOUR, total("75011", PAST + 60, bikes=99))  # written too early
+    write_at(pipeline, PAST + 30, *wanted[:2], total("75011", PAST - 1), partial)
+    write_at(pipeline, PAST + 200, *reversed(wanted[2:]), total("75011", PAST + 180))
+    script = pipeline.start("consumer.py", "--json", *of_span(PAST, PAST + 180))
+    assert script.end() == 0
+    assert printed_totals(script) == wanted
+    one = pipeline.start(
+        "consumer.py", "--csv", "--postal-code", "93200", *of_span(PAST, PAST + 180)
+    )
+    assert one.end() == 0
+    assert one.printed() == [
+        HEADER,
+        *[f"93200,{PAST + 60 * n},1,{n},{n},0,9" for n in range(3)],
+    ]
+
+
+def test_what_was_written_before_a_span_is_not_read(pipeline: Pipeline) -> None:
+    topics.ensure(pipeline.settings)
+    write_at(pipeline, PAST - 2 * HOUR, *[total("75011", PAST - 2 * HOUR, bikes=n) for n in (1, 2)])
+    write_at(pipeline, PAST, total("75011", PAST))
+    never = Deadline(None)
+    with Reader(pipeline.settings, pipeline.settings.final_topic, never) as reader:
+        (offset,) = reader.offsets_at(PAST - HOUR).values()
+        assert offset == 2
+        assert reader.offsets_at(PAST + 1) == reader.ends
+
+
+def test_totals_of_a_replay_are_found_by_their_snapshots(pipeline: Pipeline) -> None:
+    long_ago = 1732004538
+    pipeline.write_totals(total("75016", long_ago), total("75016", long_ago + 60))  # written now
+    script = pipeline.start("consumer.py", "--json", *of_span(long_ago, long_ago + 60))
+    assert script.end() == 0
+    assert printed_totals(script) == [total("75016", long_ago)]
+
+
+def test_a_span_without_an_end_goes_on_with_new_totals(pipeline: Pipeline) -> None:
+    write_at(pipeline, PAST, total("75011", PAST - 60), total("75011", PAST))
+    script = pipeline.start("consumer.py", "--json", *of_span(PAST))
+    wait_until(lambda: len(script.printed()) == 1, "the total that is there")
+    pipeline.write_totals(total("75011", PAST - 60, bikes=8), total("75011", PAST + 60))
+    wait_until(lambda: len(script.printed()) == 2, "the new total")
+    assert printed_totals(script) == [total("75011", PAST), total("75011", PAST + 60)]
+    assert script.stop() == 0

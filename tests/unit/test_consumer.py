@@ -8,8 +8,9 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 import consumer
 from tests.pipeline import wait_until
-from velib import records
+from velib import records, totals
 from velib.areas import areas
+from velib.reader import Deadline
 
 TOTAL = {
     "postal_code": "75016",
@@ -78,7 +79,7 @@ def test_a_record_without_a_value_is_not_logged(caplog: pytest.LogCaptureFixture
 
 def test_an_exact_repeat_is_recognised_and_a_changed_total_is_none() -> None:
     changed = VALUE.replace(b"412", b"413")
-    repeats = consumer.Repeats()
+    repeats = totals.Repeats()
     assert [repeats.has(value) for value in (VALUE, VALUE, changed, VALUE)] == [
         False,
         True,
@@ -88,11 +89,11 @@ def test_an_exact_repeat_is_recognised_and_a_changed_total_is_none() -> None:
 
 
 def test_the_memory_for_repeats_is_bounded() -> None:
-    repeats = consumer.Repeats()
-    for number in range(consumer.MAX_REMEMBERED + 1):
+    repeats = totals.Repeats()
+    for number in range(totals.MAX_REMEMBERED + 1):
         repeats.has(b"%d" % number)
-    assert len(repeats.hashes) == consumer.MAX_REMEMBERED
-    assert repeats.has(b"%d" % consumer.MAX_REMEMBERED)
+    assert len(repeats.hashes) == totals.MAX_REMEMBERED
+    assert repeats.has(b"%d" % totals.MAX_REMEMBERED)
     assert not repeats.has(b"0")
 
 
@@ -109,16 +110,16 @@ def test_the_latest_total_has_the_greatest_time_then_the_greatest_offset() -> No
         total("93200", 60, 103),
         record(b"not a total", 104),
     ]
-    later = consumer.later_totals(end_of_topic, latest)
+    later = totals.later_totals(end_of_topic, latest)
     assert [one.offset for one in later] == [101, 103]  # 75016 comes before 93200
     older_records = [
         total("75016", 240, 1),  # later than the one at the end of the topic
         total("93200", 60, 2),  # as late as the one at the end of the topic, which replaced it
         total("94120", 0, 3),
     ]
-    later = consumer.later_totals(older_records, latest)
+    later = totals.later_totals(older_records, latest)
     assert [one.offset for one in later] == [1, 3]
-    assert consumer.later_totals(end_of_topic + older_records, latest) == []
+    assert totals.later_totals(end_of_topic + older_records, latest) == []
 
 
 def test_a_dead_letter_is_text_whatever_its_bytes_are() -> None:
@@ -152,7 +153,7 @@ def test_a_record_that_is_no_dead_letter_is_shown_all_the_same() -> None:
 
 
 def test_the_deadline_passes_unless_a_message_renews_it() -> None:
-    deadline = consumer.Deadline(500)
+    deadline = Deadline(500)
     assert 0 < deadline.seconds_left() <= 0.5
     wait_until(deadline.has_passed, "the deadline")
     assert deadline.seconds_left() == 0
@@ -160,8 +161,15 @@ def test_the_deadline_passes_unless_a_message_renews_it() -> None:
     assert not deadline.has_passed()
 
 
+def test_a_deadline_at_a_fixed_time_is_not_renewed() -> None:
+    deadline = Deadline(60_000, end=time.time() + 0.2)
+    wait_until(deadline.has_passed, "the deadline")
+    deadline.renew()
+    assert deadline.has_passed()
+
+
 def test_without_a_timeout_there_is_no_deadline() -> None:
-    assert consumer.Deadline(None).seconds_left() == float("inf")
+    assert Deadline(None).seconds_left() == float("inf")
 
 
 @pytest.mark.parametrize(
@@ -176,6 +184,15 @@ def test_without_a_timeout_there_is_no_deadline() -> None:
         ["--max-messages", "0"],
         ["--timeout-ms", "soon"],
         ["--dead-letters", "--postal-code", "75016"],
+        ["--csv", "--json"],
+        ["--csv", "--table"],
+        ["--csv", "--dead-letters"],
+        ["--since", "yesterday"],
+        ["--since", "2026-11-01", "--table"],
+        ["--until", "2026-11-01", "--dead-letters"],
+        ["--since", "2026-11-01", "--from-beginning"],
+        ["--since", "2026-11-02", "--until", "2026-11-01"],
+        ["--since", "2026-11-02", "--until", "2026-11-02"],
     ],
 )
 def test_a_bad_option_ends_with_status_2(

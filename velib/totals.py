@@ -1,0 +1,118 @@
+"""What a reader of totals wants of the final topic: the latest first, or those of a span."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from velib.errors import Failure
+from velib.reader import Reader
+from velib.records import parse_total
+from velib.topics import CLOCK_TOLERANCE
+
+RECENT = 20_000  # offsets of each partition that are read first: four hours of the whole network
+MAX_REMEMBERED = 30_000  # totals; a job that was killed seldom writes more of them again
+MAX_TIME = 2**63  # epoch seconds
+GRACE = 300.0  # seconds after the end of a span in which its last totals are still waited for
+
+
+class Span(NamedTuple):
+    """The snapshots from `since` up to, but without, `until` (epoch seconds)."""
+
+    since: int = -1
+    until: int = MAX_TIME
+
+    @staticmethod
+    def between(since: int | None, until: int | None) -> "Span":
+        """Without `since` or `until` the span has no such end."""
+        return Span(-1 if since is None else since, MAX_TIME if until is None else until)
+
+    def has(self, last_updated: int) -> bool:
+        return self.since <= last_updated < self.until
+
+    def is_empty(self) -> bool:
+        return self.since >= self.until
+
+    def is_over(self) -> bool:
+        """Whether all of its snapshots are in the past, by this machine's clock."""
+        return self.until <= time.time()
+
+    def last_arrival(self) -> float:
+        """When no more totals of the span are expected (epoch seconds); never, if it is over."""
+        return float("inf") if self.is_over() else self.until + GRACE
+
+
+EVERYTHING = Span()
+
+
+def of_span(reader: Reader, span: Span) -> Iterator[bytes]:
+    """The values of the records with a span's totals, among others; older records are not read.
+
+    A total is never written before its snapshot's time, apart from the clocks. If the span is over,
+    each total comes once, as the topic has it last, by snapshot and postal code; else all records
+    come as they are stored, with each new one. Raises Failure if the deadline passes before a span
+    that is over is read.
+    """
+    starts = reader.offsets_at(span.since - CLOCK_TOLERANCE)
+    if span.is_over():
+        yield from _last_words(reader, reader.read(starts, reader.ends), span)
+    else:
+        yield from (record.value for record in reader.read(starts))
+
+
+def _last_words(reader: Reader, records: Iterable[Any], span: Span) -> Iterator[bytes]:
+    """The last value of each total of a span, by snapshot and postal code."""
+    last: dict[tuple[int, str], bytes] = {}
+    for record in records:
+        reader.deadline.renew()
+        total = parse_total(record.value)
+        if total is not None and span.has(total["last_updated"]):
+            last[total["last_updated"], total["postal_code"]] = record.value
+    if reader.deadline.has_passed():
+        raise Failure("Kafka did not send all totals of the span in time: none are shown")
+    yield from (last[key] for key in sorted(last))
+
+
+def latest_then_new(reader: Reader) -> Iterator[bytes]:
+    """The value of every postal code's latest total, then that of each new record."""
+    recent = {partition: max(0, end - RECENT) for partition, end in reader.ends.items()}
+    latest: dict[str, tuple[int, int]] = {}
+    for starts, ends in ((recent, reader.ends), (reader.beginnings, recent)):
+        later = later_totals(reader.read(starts, ends), latest)
+        if reader.deadline.has_passed():
+            return  # before all records were read: the rest may have later totals
+        yield from (record.value for record in later)
+    yield from (record.value for record in reader.read(reader.ends))
+
+
+def later_totals(records: Iterable[Any], latest: dict[str, tuple[int, int]]) -> list[Any]:
+    """The record of each postal code's latest total, if later than `latest` says, by postal code.
+
+    `latest` has the `last_updated` and the offset of every latest total, and is updated.
+    Of totals with the same `last_updated`, the one with the greatest offset is the latest.
+    """
+    later = {}
+    for record in records:
+        total = parse_total(record.value)
+        if total is None:
+            continue
+        postal_code, version = total["postal_code"], (total["last_updated"], record.offset)
+        if postal_code not in latest or version > latest[postal_code]:
+            latest[postal_code], later[postal_code] = version, record
+    return [later[postal_code] for postal_code in sorted(later)]
+
+
+class Repeats:
+    """Recognises a total that was there already: a killed job writes its last ones again."""
+
+    def __init__(self) -> None:
+        self.hashes: OrderedDict[int, None] = OrderedDict()
+
+    def has(self, value: bytes) -> bool:
+        """Whether `value` is one of the last MAX_REMEMBERED values, to which it is then added."""
+        if hash(value) in self.hashes:
+            return True
+        self.hashes[hash(value)] = None
+        if len(self.hashes) > MAX_REMEMBERED:
+            self.hashes.popitem(last=False)
+        return False
