@@ -34,7 +34,7 @@ class Size:
 
 FULL = Size(
     turns=5,
-    warm_up=100,
+    warm_up=150,
     measured=50,
     snapshots=3_334,
     few_snapshots=334,
