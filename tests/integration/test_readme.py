@@ -76,6 +76,7 @@ def test_the_table_of_options_has_every_script() -> None:
         "dashboard.py",
         "python -m local.broker",
         "python -m local.simulator",
+        "python -m local.spark_cluster",
     }
 
 
