@@ -1,9 +1,47 @@
-"""The cluster demo in a small form."""
+"""What is different on clusters: a raw topic of several partitions, and parts that are killed."""
 
+import json
 import subprocess
 import sys
+import time
 
-from tests import PROJECT
+from kafka import KafkaAdminClient
+
+from local.simulator import make_network, station_status
+from tests import PROJECT, expected
+from tests.pipeline import Pipeline
+from velib import topics
+
+PARTITIONS = 3  # of the raw topic
+STATIONS = 40
+
+
+def test_the_last_total_of_a_snapshot_that_comes_in_pieces_is_right(pipeline: Pipeline) -> None:
+    raw_topic = {"num_partitions": PARTITIONS, "replication_factor": 1}
+    with KafkaAdminClient(**pipeline.client) as admin:
+        admin.create_topics({pipeline.settings.raw_topic: raw_topic})
+    topics.ensure(pipeline.settings)
+    pipeline.environment["VELIB_STATIONS"] = "all"
+    feed = station_status(make_network(STATIONS, 1), int(time.time()), 1)
+    records = [
+        (
+            station["stationCode"].encode(),
+            json.dumps(station | {"last_updated": feed["lastUpdatedOther"]}).encode(),
+        )
+        for station in feed["data"]["stations"]
+    ]
+
+    pipeline.write(pipeline.settings.raw_topic, *records[::2])
+    first = pipeline.start("spark.py", "--available-now", VELIB_SHUFFLE_PARTITIONS="2")
+    assert first.end() == 0
+    part = feed | {"data": {"stations": feed["data"]["stations"][::2]}}
+    assert pipeline.totals() == expected.totals(part)
+
+    pipeline.write(pipeline.settings.raw_topic, *records[1::2])
+    second = pipeline.start("spark.py", "--available-now")
+    assert second.end() == 0
+    assert pipeline.totals() == expected.totals(feed)
+    assert "stays in the 2 shuffle partitions" in second.log()
 
 
 def test_totals_are_right_on_clusters_whose_parts_are_killed() -> None:

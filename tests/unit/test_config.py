@@ -55,6 +55,8 @@ def test_defaults_are_those_of_the_readme() -> None:
         ("VELIB_WATERMARK", "10", "'10 minutes'"),
         ("VELIB_WATERMARK", "ten minutes", "'10 minutes'"),
         ("VELIB_SPARK_MASTER", "here", "a Spark master"),
+        ("VELIB_SHUFFLE_PARTITIONS", "0", "a whole number from 1 to 10000"),
+        ("VELIB_SHUFFLE_PARTITIONS", "many", "a whole number from 1 to 10000"),
         ("VELIB_SPARK_MASTER", "local[0]", "local[N] with N from 1"),
         ("VELIB_SPARK_MASTER", "local[2, 0]", "a Spark master"),
         ("VELIB_SPARK_MASTER", "local[all]", "a Spark master"),
