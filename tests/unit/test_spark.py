@@ -33,6 +33,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         monkeypatch.chdir(tmp_path_factory.mktemp("spark"))
         settings = config.load().model_copy(update={"spark_master": "local[2]"})
         with engine.session(settings) as session:
+            engine.set_shuffle_partitions(session, settings, raw_partitions=1, kept=None)
             yield session
 
 
@@ -511,3 +512,18 @@ def test_the_connector_is_that_of_this_spark() -> None:
     import pyspark
 
     assert f"org.apache.spark:spark-sql-kafka-0-10_2.13:{pyspark.__version__}" == engine.CONNECTOR
+
+
+@pytest.mark.parametrize(
+    ("setting", "kept", "number"),
+    [(None, None, "1"), (5, None, "5"), (5, 2, "2"), (None, 200, "200")],
+)
+def test_a_checkpoint_keeps_the_number_of_shuffle_partitions_that_it_began_with(
+    spark: SparkSession, setting: int | None, kept: int | None, number: str
+) -> None:
+    settings = config.load().model_copy(update={"shuffle_partitions": setting})
+    try:
+        engine.set_shuffle_partitions(spark, settings, raw_partitions=6, kept=kept)
+        assert spark.conf.get("spark.sql.shuffle.partitions") == number
+    finally:
+        spark.conf.set("spark.sql.shuffle.partitions", "1")
