@@ -27,6 +27,7 @@ HOST = "127.0.0.1"
 START_TIMEOUT = 60  # seconds
 STOP_TIMEOUT = 30  # seconds
 WATCH_INTERVAL = 1.0  # seconds between two looks at the processes
+MIN_LIFE = 10.0  # seconds: a worker that ends sooner would end again
 
 
 def main() -> None:
@@ -78,6 +79,7 @@ class Cluster:
         self.page = f"http://{HOST}:{self.page_port}"
         self.commands: dict[str, list[str]] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.started: dict[str, float] = {}
 
     def start_master(self) -> None:
         """Start the master, and wait until it serves; raises Failure."""
@@ -85,7 +87,7 @@ class Cluster:
             raise Failure(f"Port {self.port} is in use: name another --port")
         ports = ["--port", str(self.port), "--webui-port", str(self.page_port)]
         self._start("master", "master.Master", ports)
-        self._wait_until(lambda: connection.listens(f"{HOST}:{self.port}"), "master")
+        self._wait_until(lambda: connection.listens(f"{HOST}:{self.port}"))
 
     def start_worker(self, number: int, cores: int, memory: str) -> None:
         """Start a worker, which joins the master."""
@@ -95,18 +97,19 @@ class Cluster:
 
     def wait_for_workers(self) -> None:
         """Return when all workers have joined the master; raises Failure."""
-        for name in self.processes.keys() - {"master"}:
-            self._wait_until(lambda: self._alive_workers() >= len(self.processes) - 1, name)
+        self._wait_until(lambda: self._alive_workers() >= len(self.processes) - 1)
 
     def watch(self) -> None:
-        """Start workers again when they end; raises Failure when the master does."""
+        """Start workers again when they end; raises Failure when the master ends, or a worker
+        that has hardly begun.
+        """
         while True:
             for name, process in self.processes.items():
                 if process.poll() is None:
                     continue
                 where = f"see {self.directory / name}.log"
-                if name == "master":
-                    raise Failure(f"The master ended (status {process.returncode}): {where}")
+                if name == "master" or time.monotonic() - self.started[name] < MIN_LIFE:
+                    raise Failure(f"The {name} ended (status {process.returncode}): {where}")
                 log.warning("The %s ended and is started again: %s", name, where)
                 self._run(name)
             time.sleep(WATCH_INTERVAL)
@@ -135,10 +138,13 @@ class Cluster:
 
     def _run(self, name: str) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
+        # A master whose port is taken must not choose the next one: nobody would find it there.
+        options = {"SPARK_LOCAL_IP": HOST, "SPARK_DAEMON_JAVA_OPTS": "-Dspark.port.maxRetries=0"}
+        self.started[name] = time.monotonic()
         with (self.directory / f"{name}.log").open("ab") as output:
             self.processes[name] = subprocess.Popen(
                 self.commands[name],
-                env=os.environ | java.LOCALE | {"SPARK_LOCAL_IP": HOST},
+                env=os.environ | java.LOCALE | options,
                 stdout=output,
                 stderr=output,
             )
@@ -151,12 +157,14 @@ class Cluster:
             return 0
         return int(state["aliveworkers"])
 
-    def _wait_until(self, condition: Callable[[], bool], name: str) -> None:
+    def _wait_until(self, condition: Callable[[], bool]) -> None:
         """Return when the condition is true; raises Failure if a process has ended meanwhile."""
         deadline = time.monotonic() + START_TIMEOUT
         while not condition():
-            if self.processes[name].poll() is not None or time.monotonic() > deadline:
-                raise Failure(f"The {name} does not start: see {self.directory / name}.log")
+            ended = [name for name, process in self.processes.items() if process.poll() is not None]
+            if ended or time.monotonic() > deadline:
+                names = " and ".join(ended or self.processes)
+                raise Failure(f"The {names} did not start: see the logs in {self.directory}")
             time.sleep(0.1)
 
 

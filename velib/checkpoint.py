@@ -38,6 +38,13 @@ class Checkpoint:
                 " correct VELIB_CHECKPOINT_DIR"
             ) from None
         self._path = spark._jvm.org.apache.hadoop.fs.Path
+        is_local = str(spark.sparkContext.master).startswith("local")
+        if not is_local and self.files.getScheme() == "file":
+            log.warning(
+                "The checkpoint %s is a local folder: every machine of the cluster must have the"
+                " same folder there, or VELIB_CHECKPOINT_DIR must name an object store",
+                settings.checkpoint_dir,
+            )
 
     def starting_offsets(self) -> str:
         """Where a query begins to read the raw topic, as Spark takes it; raises KafkaError.
@@ -60,9 +67,9 @@ class Checkpoint:
             raise Failure(mismatch(self.settings, "the topic was made anew"))
 
     def shuffle_partitions(self) -> int | None:
-        """The number of shuffle partitions with which its first batch was run; None if it is new.
+        """The number of shuffle partitions that it began with; None if it is new or damaged.
 
-        Spark writes the options that a state depends on into the second line of each offsets file.
+        Spark repeats the options that a state depends on in the second line of each offsets file.
         """
         if not self._exists("totals/offsets"):
             return None
@@ -72,8 +79,11 @@ class Checkpoint:
         if not batches:
             return None
         text = self._read(f"totals/offsets/{max(batches)}") or ""
-        options = json.loads(text.splitlines()[1])["conf"]
-        return int(options["spark.sql.shuffle.partitions"])
+        try:
+            options = json.loads(text.splitlines()[1])["conf"]
+            return int(options["spark.sql.shuffle.partitions"])
+        except (IndexError, KeyError, ValueError):  # cut off by a power failure: Spark will say it
+            return None
 
     def reset(self) -> None:
         """Remove what Spark and the job keep there, and nothing else: it may be a wrong folder."""

@@ -100,12 +100,11 @@ SUBMITTED_OPTIONS = {
 }
 """For a Spark that `spark-submit` has started, unless its user has chosen otherwise."""
 
-TOLD_BY_THE_JOB = (
+LOGGERS_OF_ENDING_QUERIES = (
     "org.apache.spark.sql.execution.streaming.runtime.MicroBatchExecution",
     "org.apache.spark.sql.execution.datasources.v2.WriteToDataSourceV2Exec",
 )
-"""Spark's loggers of queries that end: hundreds of lines for what velib/supervisor.py says in one.
-"""
+"""Their hundreds of lines say what velib/supervisor.py says in one."""
 
 
 @contextmanager
@@ -145,7 +144,7 @@ def _submitted_session(options: dict[str, str]) -> SparkSession:
     spark = SparkSession.builder.appName("velib-projet").config(map={**options}).getOrCreate()
     assert spark._jvm is not None
     log4j = spark._jvm.org.apache.logging.log4j
-    for logger in TOLD_BY_THE_JOB:
+    for logger in LOGGERS_OF_ENDING_QUERIES:
         log4j.core.config.Configurator.setLevel(logger, log4j.Level.OFF)
     return spark
 
@@ -153,23 +152,26 @@ def _submitted_session(options: dict[str, str]) -> SparkSession:
 def set_shuffle_partitions(
     spark: SparkSession, settings: Settings, raw_partitions: int, kept: int | None
 ) -> None:
-    """Say into how many parts Spark divides the state; each is a task in every batch.
+    """Set into how many parts Spark divides the state; each is a task in every batch.
 
-    VELIB_SHUFFLE_PARTITIONS says it. Without it there is one part in a process of this machine; on
-    a cluster there is one for three partitions of the raw topic, as summing takes a third of the
-    time of parsing. Spark's own 200 would take seconds in every batch. A checkpoint keeps the
-    number that it began with: `kept`, None for a new one.
+    Without VELIB_SHUFFLE_PARTITIONS, or the option of `spark-submit`, that is one part in a process
+    of this machine. On a cluster it is one for three partitions of the raw topic, as summing takes
+    a third of the time of parsing. Spark's own 200 would take seconds in every batch. A checkpoint
+    keeps the number that it began with: `kept`, None for a new one.
     """
+    name = "spark.sql.shuffle.partitions"
     is_local = str(spark.sparkContext.master).startswith("local")
-    number = settings.shuffle_partitions or (1 if is_local else max(1, raw_partitions // 3))
+    default = 1 if is_local else max(1, raw_partitions // 3)
+    of_submit = spark.sparkContext.getConf().get(name)
+    number = settings.shuffle_partitions or int(of_submit or default)
     if kept not in (None, number):
         log.info(
-            "The state stays in the %d shuffle partitions that its checkpoint began with, instead"
-            " of %d (VELIB_SHUFFLE_PARTITIONS): they change with --reset-checkpoint",
+            "The state stays in the %d shuffle partitions that its checkpoint began with;"
+            " after --reset-checkpoint it would have %d",
             kept,
             number,
         )
-    spark.conf.set("spark.sql.shuffle.partitions", str(kept or number))
+    spark.conf.set(name, str(kept or number))
 
 
 def _own_session(settings: Settings, options: dict[str, str]) -> SparkSession:
