@@ -9,10 +9,13 @@ when the clocks change. A file appears whole: it is written under another name a
 import gzip
 import os
 import re
+import tempfile
 import time
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from threading import Lock
+from uuid import uuid4
 
 from velib.cli import log
 from velib.errors import Failure
@@ -22,6 +25,7 @@ NAME_FORMAT = "%Y%m%dT%H%M%SZ.json.gz"
 NAME = re.compile(r"\d{8}T\d{6}Z\.json\.gz")
 ESTIMATE_AFTER = 10  # snapshots after which a log line says what a day takes
 DAY = 24 * 3600  # seconds
+LEFT_OVER_AFTER = 3600  # seconds: a younger hidden file may be one that another producer writes
 
 
 def file_name(last_updated: int) -> str:
@@ -57,10 +61,10 @@ class Recording:
         self.newest = 0
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for left_over in self.folder.glob("*/.*.json.gz.tmp"):
-                left_over.unlink(missing_ok=True)
-            _write_in_one_step(self.folder / "test", b"can this folder be written?")
-            (self.folder / "test").unlink()
+            for hidden_file in self.folder.glob("*/.*.json.gz.tmp"):
+                _remove_if_left_over(hidden_file)
+            with tempfile.TemporaryFile(dir=self.folder) as file:
+                file.write(b"can this folder be written?")
         except OSError as error:
             raise Failure(f"Nothing can be recorded in {folder}: {error.strerror}") from None
 
@@ -71,7 +75,7 @@ class Recording:
             try:
                 if path.exists():
                     return
-                path.parent.mkdir(exist_ok=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
                 body = gzip.compress(snapshot.body, mtime=snapshot.last_updated)
                 _write_in_one_step(path, body)
                 self._succeeded(snapshot, len(body))
@@ -83,7 +87,8 @@ class Recording:
         if self.failing_since is None:
             self.failing_since = time.monotonic()
             log.warning(
-                "Snapshots are not recorded in %s, only published: %s. Trying again with each poll",
+                "Snapshots are not recorded in %s, only published: %s."
+                " Each poll tries to record the newest one; those before it stay missing",
                 self.folder,
                 error.strerror,
             )
@@ -122,9 +127,15 @@ def _megabytes_a_day(kept: list[tuple[int, int]]) -> float:
     return sum(size for _, size in kept) / len(kept) * DAY / period / 1e6
 
 
+def _remove_if_left_over(hidden_file: Path) -> None:
+    with suppress(FileNotFoundError):  # another producer has just renamed it
+        if time.time() - hidden_file.stat().st_mtime > LEFT_OVER_AFTER:
+            hidden_file.unlink()
+
+
 def _write_in_one_step(path: Path, content: bytes) -> None:
     """Make a file that is whole even if the machine stops now; raises OSError."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{uuid4().hex}.{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)

@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import os
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -62,11 +64,32 @@ def test_what_a_killed_producer_left_half_written_is_removed_at_the_next_start(
 ) -> None:
     Recording(tmp_path).keep(snapshot(MORNING))
     left_over = tmp_path / "2024-11-19" / ".20241119T082318Z.json.gz.tmp"
-    left_over.write_bytes(b"\x1f\x8b")
+    another_producers = tmp_path / "2024-11-19" / ".20241119T082418Z.json.gz.tmp"
+    for hidden_file, minutes in ((left_over, 61), (another_producers, 59)):
+        hidden_file.write_bytes(b"\x1f\x8b")
+        os.utime(hidden_file, (time.time() - 60 * minutes,) * 2)
     mine = tmp_path / "2024-11-19" / "notes.txt"
     mine.write_text("mine")
     Recording(tmp_path)
-    assert files(tmp_path) == ["2024-11-19/20241119T082218Z.json.gz", "2024-11-19/notes.txt"]
+    assert files(tmp_path) == [
+        "2024-11-19/.20241119T082418Z.json.gz.tmp",
+        "2024-11-19/20241119T082218Z.json.gz",
+        "2024-11-19/notes.txt",
+    ]
+
+
+def test_the_test_whether_a_folder_can_be_written_leaves_its_files_alone(tmp_path: Path) -> None:
+    (tmp_path / "test").write_text("mine")
+    Recording(tmp_path)
+    assert files(tmp_path) == ["test"]
+    assert (tmp_path / "test").read_text() == "mine"
+
+
+def test_a_folder_that_has_gone_is_made_again(tmp_path: Path) -> None:
+    kept = Recording(tmp_path / "history")
+    (tmp_path / "history").rmdir()
+    kept.keep(snapshot(MORNING))
+    assert files(tmp_path) == ["history/2024-11-19/20241119T082218Z.json.gz"]
 
 
 def test_a_folder_that_cannot_be_written_is_one_line_at_the_start(tmp_path: Path) -> None:
@@ -92,7 +115,7 @@ def test_a_failure_is_warned_of_once_and_recording_goes_on_when_it_has_passed(
     warning, resumed = caplog.messages
     assert warning == (
         f"Snapshots are not recorded in {tmp_path}, only published: File exists."
-        " Trying again with each poll"
+        " Each poll tries to record the newest one; those before it stay missing"
     )
     assert resumed == "Snapshots are recorded again after 0 s: 1 are missing"
     assert files(tmp_path) == [
