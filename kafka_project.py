@@ -119,13 +119,19 @@ def polling(settings: Settings, arguments: argparse.Namespace) -> Callable[[], N
     information = StationInformation(settings)
     information_timeout = None if arguments.once else INFORMATION_TIMEOUT
     last_poll_note = LastPollNote(settings)
+    has_published = False
 
     def publish() -> None:
+        nonlocal has_published
         if arguments.standby:
+            # A standby asks the feed only if it was the publisher when Kafka went away.
+            with record_meanwhile(settings, recording if has_published else None):
+                topics.ensure(settings)
             stand_by(settings, last_poll_note.producer)
         with ExitStack() as stack:
             with record_meanwhile(settings, None if arguments.once else recording):
                 publisher = stack.enter_context(connect(settings, last_poll_note))
+            has_published = True
             polls = poll(feed, settings.poll_seconds, publisher.note)
             for snapshot in read_once(feed) if arguments.once else polls:
                 feed_watch.warn(snapshot)

@@ -1,4 +1,4 @@
-"""Asks the feed for its snapshots: once, for ever, and for a recording while Kafka is away."""
+"""Asks the feed for its snapshots: once, again and again, or for a recording without Kafka."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -25,10 +25,16 @@ def read_once(feed: Feed) -> list[Snapshot]:
         raise Failure(str(error)) from None
 
 
-def poll(feed: Feed, poll_seconds: float, note: Callable[[LastPoll], None]) -> Iterator[Snapshot]:
-    """Read the feed for ever; yields the snapshot of every poll, whether it is new or not.
+def poll(
+    feed: Feed,
+    poll_seconds: float,
+    note: Callable[[LastPoll], None],
+    wait: Callable[[float], bool | None] = time.sleep,
+) -> Iterator[Snapshot]:
+    """Read the feed; yields the snapshot of every poll, whether it is new or not.
 
-    Calls `note` after each poll, when the caller is done with its snapshot.
+    Calls `note` after each poll, when the caller is done with its snapshot, and then `wait` with
+    the seconds until the next poll. If that returns true, as an Event does that is set, it ends.
 
     After a new snapshot the next poll comes `poll_seconds` later, else a twelfth of that, so that a
     snapshot is read soon after the feed has it. The first one may already be old, so it does not
@@ -51,7 +57,8 @@ def poll(feed: Feed, poll_seconds: float, note: Callable[[LastPoll], None]) -> I
             pause = poll_seconds if is_new else poll_seconds / 12
             newest = max(newest, snapshot.last_updated)
         note(LastPoll(polled_at, polled_at + pause, problem))
-        time.sleep(max(0.0, started + pause - time.monotonic()))
+        if wait(max(0.0, started + pause - time.monotonic())):
+            return
 
 
 @contextmanager
@@ -62,10 +69,9 @@ def record_meanwhile(settings: Settings, recording: Recording | None) -> Iterato
     def record() -> None:
         if recording is None or kafka_answers.wait(QUIET_START):
             return
-        for snapshot in poll(Feed(settings), settings.poll_seconds, lambda last_poll: None):
+        feed, note_nothing = Feed(settings), lambda last_poll: None
+        for snapshot in poll(feed, settings.poll_seconds, note_nothing, kafka_answers.wait):
             recording.keep(snapshot)
-            if kafka_answers.is_set():
-                return
 
     in_thread(record)
     try:

@@ -47,6 +47,21 @@ def test_snapshots_are_recorded_while_kafka_is_away(pipeline: Pipeline) -> None:
     assert producer.stop() == 0
 
 
+def test_a_standby_records_while_kafka_is_away_once_it_has_published(pipeline: Pipeline) -> None:
+    pipeline.use(f"localhost:{free_port()}")
+    broker = pipeline.start_broker()
+    api, folder = pipeline.serve_api(), pipeline.folder / "history"
+    api.put(feed(NOW - 60, station()))
+    producer = pipeline.start("kafka_project.py", "--standby", "--record", "history")
+    producer.wait_for("Published 1 stations")
+    broker.kill()
+    for count in (2, 3):
+        api.put(feed(NOW - 60 + count, station()))
+        wait_until(lambda count=count: len(recorded(folder)) == count, f"{count} snapshots")
+    assert "connecting again" in producer.log()
+    assert producer.stop() == 0
+
+
 def test_a_full_disk_stops_the_recording_but_not_the_publishing(pipeline: Pipeline) -> None:
     """A limit on the size of files refuses the recording's, as a full disk does."""
     api, folder = pipeline.serve_api(), pipeline.folder / "history"

@@ -122,6 +122,19 @@ def test_polling_goes_on_after_failures_as_late_as_the_server_asks(
     assert back.startswith("The feed is back after ")
 
 
+def test_polling_for_a_recording_ends_when_kafka_answers_also_if_the_feed_fails(
+    server: Server,
+) -> None:
+    server.answers = itertools.repeat((404, 0))
+    kafka_answers = threading.Event()
+    threading.Timer(1, kafka_answers.set).start()
+    snapshots = poll(server.feed, 3_600, server.notes.append, kafka_answers.wait)
+    started = time.monotonic()
+    assert list(snapshots) == []
+    assert time.monotonic() - started < 30
+    assert len(server.notes) == 1
+
+
 def test_a_standby_is_no_producer_of_one_snapshot(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
