@@ -154,7 +154,7 @@ def replaying(settings: Settings, arguments: argparse.Namespace) -> Callable[[],
         # Before it connects: a new producer ends the one that may be publishing there.
         if not replay.is_complete(settings.raw_topic, topics.newest_snapshot(settings)):
             with connect(settings, LastPollNote(settings)) as publisher:
-                replay.publish_after(publisher.last_updated, publisher.write)
+                replay.publish_after(topics.newest_snapshot(settings), publisher.write)
 
     return publish
 
@@ -184,7 +184,8 @@ def connect(settings: Settings, last_poll_note: LastPollNote) -> Iterator["Publi
     try:
         _init_transactions(producer)
         with last_poll_note.renewed():
-            yield Publisher(settings, producer, last_poll_note, topics.newest_snapshot(settings))
+            newest = topics.newest_own_snapshot(settings)
+            yield Publisher(settings, producer, last_poll_note, newest)
     except (ProducerFencedError, InvalidProducerEpochError):
         raise Fenced(
             f"Another kafka_project.py publishes to {settings.raw_topic} now, so this one stops:"

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
@@ -169,31 +169,53 @@ def first_whole_snapshot(settings: Settings) -> dict[int, int]:
         return {p.partition: offset for p, offset in starts.items()}
 
 
-def newest_snapshot(settings: Settings) -> int:
+def newest_own_snapshot(settings: Settings) -> int:
     """The newest snapshot of this producer in the raw topic (epoch seconds), 0 if it has none.
 
     Raises KafkaError. Records that name no producer count for the one without an id of its own.
     """
     own = dict(producer_headers(settings)).get(PRODUCER_HEADER)
+    return _newest(settings, 2_000, lambda record: dict(record.headers).get(PRODUCER_HEADER) == own)
+
+
+def newest_snapshot(settings: Settings) -> int:
+    """The newest snapshot at the end of the raw topic (epoch seconds), 0 if it has none.
+
+    Raises KafkaError. Whoever has published it counts: the end is long enough for the last
+    snapshots of several producers.
+    """
+    return _newest(settings, 20_000, lambda record: True)
+
+
+def _newest(settings: Settings, look_back: int, is_wanted: Callable[[Any], bool]) -> int:
     with connection.committed_consumer(settings) as consumer:
-        all_partitions = partitions(consumer, settings.raw_topic)
-        return max((_last_snapshot(consumer, p, own) for p in all_partitions), default=0)
+        return max(
+            (
+                _last_snapshot(consumer, partition, look_back, is_wanted)
+                for partition in partitions(consumer, settings.raw_topic)
+            ),
+            default=0,
+        )
 
 
-def _last_snapshot(consumer: KafkaConsumer, partition: TopicPartition, own: bytes | None) -> int:
-    """The newest snapshot at the end of a partition whose header names `own`, 0 if there is none.
+def _last_snapshot(
+    consumer: KafkaConsumer,
+    partition: TopicPartition,
+    look_back: int,
+    is_wanted: Callable[[Any], bool],
+) -> int:
+    """The newest snapshot of the wanted records in the last offsets of a partition, 0 if none.
 
     Looks back further and further: the last offsets may be transaction markers, aborted records, or
-    records that are not the producer's.
+    records that are not wanted.
     """
     beginning = consumer.beginning_offsets([partition])[partition]
     end = consumer.end_offsets([partition])[partition]
-    newest, start, look_back = 0, end, 2_000
+    newest, start = 0, end
     while newest == 0 and start > beginning:
         start = max(beginning, end - look_back)
         records = _records(consumer, partition, start, end)
-        own_records = (r for r in records if dict(r.headers).get(PRODUCER_HEADER) == own)
-        newest = max(map(snapshot_of, own_records), default=0)
+        newest = max(map(snapshot_of, filter(is_wanted, records)), default=0)
         look_back *= 4
     return newest
 
