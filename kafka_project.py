@@ -58,6 +58,7 @@ from velib.station_information import StationInformation
 RECONNECT_PAUSE = 5  # seconds after an error of Kafka
 TRANSACTION_TIMEOUT = 20  # seconds from the first record of a snapshot to the end of its commit
 SLOW_TRANSACTION = 5  # seconds after which a log line says that Kafka does not answer
+MIN_SPEED = 0.01  # of a replay that is slower than the snapshots came
 INFORMATION_TIMEOUT = 0.5  # seconds that a poll waits for the positions of the stations
 
 Record = tuple[bytes | None, bytes]
@@ -101,12 +102,15 @@ def _parse_arguments() -> argparse.Namespace:
         parser.error("--replay does not go with --record, --once or --standby")
     if not arguments.replay and any(value is not None for value in how_to_replay):
         parser.error("--speed, --from and --to go with --replay")
+    if None not in (arguments.start, arguments.end) and arguments.start >= arguments.end:
+        parser.error("--from has to be before --to")
     return arguments
 
 
 def _speed(text: str) -> float:
-    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
+    is_number = re.fullmatch(r"[0-9]+(\.[0-9]+)?", text)
+    if not is_number or 0 < float(text) < MIN_SPEED:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither 0 nor a number from {MIN_SPEED}")
     return float(text)
 
 

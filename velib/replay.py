@@ -21,6 +21,7 @@ from velib.errors import Failure
 from velib.feed import Snapshot
 
 MAX_TIME = 2**63  # epoch seconds
+MAX_SLEEP = 3600.0  # seconds: Python refuses to sleep for centuries
 LOG_INTERVAL = 30.0  # seconds between two lines where there is no terminal for a bar
 COUNTS = "{task.completed:,.0f}/{task.total:,.0f} snapshots, {task.fields[state]}"
 
@@ -35,7 +36,7 @@ class Replay:
         speed: how often faster than it was; 0 is as fast as possible.
         """
         self.speed = speed
-        self.recorded = recorded.find(path, start or 0, end or MAX_TIME)
+        self.recorded = recorded.find(path, start or 0, MAX_TIME if end is None else end)
         self.oldest, self.newest = self.recorded[0].last_updated, self.recorded[-1].last_updated
         log.info(
             "%d recorded snapshots, of %s to %s",
@@ -102,8 +103,9 @@ class Replay:
 
     def _wait(self, started: float, recorded_seconds: int) -> None:
         """Wait until it is so long after the start as it was then, or less by the speed."""
-        if self.speed:
-            time.sleep(max(0.0, started + recorded_seconds / self.speed - time.monotonic()))
+        due = started + recorded_seconds / self.speed if self.speed else 0.0
+        while (seconds := due - time.monotonic()) > 0:
+            time.sleep(min(seconds, MAX_SLEEP))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.expected import feed, station
 from velib import cli, recorded
 from velib.errors import Failure
 from velib.feed import Snapshot, parse
+from velib.git_history import GitHistory
 from velib.recording import Recording
 from velib.replay import Replay
 
@@ -72,6 +74,8 @@ def test_a_span_begins_with_from_and_ends_before_to(tmp_path: Path) -> None:
     assert times(tmp_path, MORNING + 60, MORNING + 180) == [MORNING + 60, MORNING + 120]
     with pytest.raises(Failure, match="none of the 4 snapshots below"):
         Replay(tmp_path, MORNING + 181, None, 0)
+    with pytest.raises(Failure, match="none of the 4 snapshots below"):
+        Replay(tmp_path, None, 0, 0)
 
 
 def test_without_a_snapshot_it_is_one_line(tmp_path: Path) -> None:
@@ -91,6 +95,10 @@ BROKEN = {
     "no-stations.json": json.dumps(feed(MORNING + 180)).encode(),
     "no-time.json": json.dumps({"data": {"stations": [station()]}}).encode(),
     "other.json": json.dumps(feed(MORNING + 240, {"stationCode": "1", "lat": 48.8})).encode(),
+    "of-the-year-10000.json": answer(253_402_300_800),
+    "in-milliseconds.json": answer(MORNING * 1000),
+    "tomorrow.json": answer(int(time.time()) + 86_400),
+    "99991231T235959Z.json.gz": gzip.compress(answer(MORNING)),
     "20241119T082918Z.json.gz": gzip.compress(answer(MORNING)),  # the name says 08:29:18
 }
 
@@ -105,6 +113,46 @@ def test_a_broken_file_is_named_and_skipped(
     named = {line.split(" is skipped: ")[0]: line for line in caplog.messages}
     assert named.keys() == {str(tmp_path / name) for name in BROKEN}
     assert len(caplog.messages) == len(BROKEN)
+
+
+def test_a_time_that_the_first_bytes_cut_off_is_looked_for_in_the_whole_file(
+    tmp_path: Path,
+) -> None:
+    for cut in range(12):
+        body = answer(MORNING + cut)
+        digits_end = body.index(b"lastUpdatedOther") + len(b'lastUpdatedOther": 1732004538')
+        (tmp_path / f"{cut}").write_bytes(b" " * (recorded.HEAD - digits_end + cut) + body)
+    assert times(tmp_path) == [MORNING + cut for cut in range(12)]
+
+
+def test_what_is_no_regular_file_is_named_and_skipped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record(tmp_path / "history", 0)
+    os.mkfifo(tmp_path / "history" / "pipe")
+    (tmp_path / "history" / "dangling").symlink_to(tmp_path / "missing")
+    record(tmp_path / "elsewhere", 1)
+    (tmp_path / "history" / "link").symlink_to(tmp_path / "elsewhere")
+    assert times(tmp_path / "history") == [MORNING]
+    assert {line.split(": ")[0] for line in caplog.messages} == {
+        f"{tmp_path}/history/{name} is skipped" for name in ("pipe", "dangling", "link")
+    }
+    assert times(tmp_path / "history" / "link") == [MORNING + 60]
+
+
+def test_a_file_that_was_removed_meanwhile_is_skipped_and_a_folder_stops_the_replay(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record(tmp_path, 0, 1, 1_440)
+    replay = Replay(tmp_path, None, None, 0)
+    (tmp_path / "2024-11-19" / "20241119T082318Z.json.gz").unlink()
+    (tmp_path / "2024-11-20").rename(tmp_path / "elsewhere")
+    snapshots: list[Snapshot] = []
+    with pytest.raises(Failure, match=r"20241120T.* cannot be read: No such file or directory\."):
+        replay.publish_after(0, snapshots.append)
+    assert [one.last_updated for one in snapshots] == [MORNING]
+    (line,) = caplog.messages
+    assert line.endswith("20241119T082318Z.json.gz is skipped: it has been removed")
 
 
 def test_a_copy_of_a_snapshot_is_not_published_twice(tmp_path: Path) -> None:
@@ -134,7 +182,7 @@ def scrape(repository: Path, name: str, minutes: list[int]) -> None:
 
 @pytest.mark.parametrize("name", ["station_status.json", "paris é/station_status.json.gz"])
 def test_each_version_in_the_history_of_a_git_scraped_archive_is_a_snapshot(
-    tmp_path: Path, name: str
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     scrape(tmp_path / "archive", name, [2, 0, 1, 3])
     git(tmp_path, "clone", "-q", "--bare", "archive", "bare")
@@ -142,6 +190,7 @@ def test_each_version_in_the_history_of_a_git_scraped_archive_is_a_snapshot(
     assert times(tmp_path / "archive") == expected
     assert times(tmp_path / "archive" / Path(name).parent) == expected
     assert times(tmp_path / "bare") == expected
+    assert caplog.messages == []
 
 
 def test_a_broken_version_is_named_by_its_commit(
@@ -154,6 +203,25 @@ def test_a_broken_version_is_named_by_its_commit(
     assert times(tmp_path / "archive") == [MORNING, MORNING + 60]
     (line,) = caplog.messages
     assert line.startswith("station_status.json in ")
+
+
+def test_a_git_that_ends_on_the_way_stops_the_replay(tmp_path: Path) -> None:
+    scrape(tmp_path / "archive", "station_status.json", [0, 1])
+    (tmp_path / "archive" / "station_status.json").unlink()
+    replay = Replay(tmp_path / "archive", None, None, 0)
+    (history,) = {id(one.source): one.source for one in replay.recorded}.values()
+    assert isinstance(history, GitHistory) and history.process is not None
+    history.process.kill()
+    history.process.wait()
+    with pytest.raises(Failure, match=r"^station_status.json in .* cannot be read: "):
+        published(replay)
+
+
+def test_a_repository_that_git_cannot_read_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "objects").mkdir()
+    (tmp_path / "HEAD").write_text("nothing")
+    with pytest.raises(Failure, match=r"git cannot read .*: fatal: not a git repository"):
+        Replay(tmp_path, None, None, 0)
 
 
 def test_a_repository_with_a_file_for_each_snapshot_is_read_as_files(tmp_path: Path) -> None:
@@ -221,6 +289,8 @@ def test_the_pace_is_that_of_the_recording_or_faster(tmp_path: Path) -> None:
         ["--to", "2026-11-01 08:00"],
         ["--replay", "x", "--speed", "fast"],
         ["--replay", "x", "--speed", "-1"],
+        ["--replay", "x", "--speed", "0.0000001"],
+        ["--replay", "x", "--from", "2026-11-01 08:00", "--to", "2026-11-01 08:00"],
         ["--replay", "x", "--from", "yesterday"],
     ],
 )
