@@ -43,10 +43,10 @@ class GitHistory:
 
     def names(self) -> Iterator[str]:
         """`FILE in COMMIT BLOB` of each version; raises Failure if git does."""
-        command = ("log", "--all", "--format=%h", "--raw", "--no-abbrev", "--no-renames")
+        command = ["log", "--all", "--format=%h", "--raw", "--no-abbrev", "--no-renames"]
         seen: set[bytes] = set()
         commit = ""
-        command += ("--diff-filter=AM", "--", f":(glob)**/{FILES}")
+        command += ["--diff-filter=AM", "--", f":(glob)**/{FILES}"]
         with tempfile.TemporaryFile() as errors, self._git(*command, stderr=errors) as git:
             assert git.stdout is not None
             for line in git.stdout:

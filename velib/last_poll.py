@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from math import inf
 from threading import Event, Lock, Thread
 from typing import Any
 from uuid import uuid4
@@ -27,6 +28,7 @@ from velib.records import YEAR_9999
 
 TIMEOUT = 3000  # milliseconds that Kafka has to answer
 RENEWAL = 10.0  # seconds between two signs of life
+MAX_DELAY = 90.0  # seconds that a poll may be overdue: it has 30 s, each of two transactions 20 s
 MAX_ERROR = 300  # characters: Kafka takes 4096 bytes of metadata, and JSON may take 12 for each
 
 
@@ -115,8 +117,9 @@ def _is_time(value: Any) -> bool:
 class LastPollNote:
     """Keeps the note up to date over one connection. Whatever fails here stops no poll.
 
-    While it is `renewed`, the note changes all the time, also between two polls. Once another
-    producer has taken over, the note is left to that one.
+    While it is `renewed`, the note changes all the time, also between two polls, unless the next
+    poll is overdue: a producer that hangs is not to keep a standby waiting. Once another producer
+    has taken over, the note is left to that one.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -127,6 +130,7 @@ class LastPollNote:
         self.producer = uuid4().hex
         """Tells this producer from all others."""
 
+        self.renewed_until = inf  # on the monotonic clock; a replay does not poll
         self.is_ours = False
         self.failures = 0  # in a row
         self.lock = Lock()
@@ -134,7 +138,7 @@ class LastPollNote:
     @contextmanager
     def renewed(self) -> Iterator[None]:
         """Take the note over and renew it from another thread; note the end, unless by an error."""
-        self.is_ours, ended = False, Event()
+        self.is_ours, self.renewed_until, ended = False, inf, Event()
         Thread(target=self._renew, args=(ended,), daemon=True).start()
         try:
             yield
@@ -148,7 +152,9 @@ class LastPollNote:
 
     def write(self, last_poll: LastPoll, offset: int) -> None:
         """Replace the note, or log once that it cannot be replaced."""
+        pause = last_poll.next_poll_at - time.time()
         with self.lock:
+            self.renewed_until = time.monotonic() + pause + MAX_DELAY
             self.last_poll, self.offset = last_poll, offset
             self._replace(self.producer)
 
@@ -157,7 +163,8 @@ class LastPollNote:
             with self.lock:
                 if ended.is_set():
                     return
-                self._replace(self.producer)
+                if time.monotonic() < self.renewed_until:
+                    self._replace(self.producer)
             ended.wait(RENEWAL)
 
     def _replace(self, renewed_by: str) -> None:

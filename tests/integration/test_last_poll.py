@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+import pytest
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
 from kafka.errors import CoordinatorNotAvailableError
@@ -10,8 +11,8 @@ from kafka.errors import CoordinatorNotAvailableError
 from local.security import DASHBOARD, PRODUCER
 from tests.expected import feed, station
 from tests.pipeline import Pipeline, wait_until
-from velib import connection, last_poll
-from velib.last_poll import LastPoll
+from velib import connection, last_poll, topics
+from velib.last_poll import LastPoll, LastPollNote
 
 
 def _note(pipeline: Pipeline, condition: Callable[[LastPoll], bool], what: str) -> LastPoll:
@@ -60,6 +61,31 @@ def test_the_note_tells_when_the_feed_was_asked_and_what_came_of_it(pipeline: Pi
     assert kept.polled_at >= good.polled_at
     assert wait_until(lambda: time.time() > kept.next_poll_at, "the next poll is due")
     assert _note(pipeline, lambda note: True, "the same note") == kept
+
+
+def test_a_producer_whose_next_poll_is_overdue_gives_no_sign_of_life(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = pipeline.settings
+    topics.ensure(settings)
+    monkeypatch.setattr(last_poll, "RENEWAL", 0.1)
+    note = LastPollNote(settings)
+    with last_poll.client(settings) as admin, note.renewed():
+
+        def is_renewed() -> bool:
+            before = last_poll.read_text(admin, settings)
+            time.sleep(2)  # twenty renewals
+            return last_poll.read_text(admin, settings) != before
+
+        wait_until(lambda: last_poll.read_text(admin, settings), "the first note")
+        assert is_renewed()
+        now = time.time()
+        note.write(LastPoll(now - 90, now - 30, ""), 0)
+        assert is_renewed(), "the producer is late, but may still be publishing"
+        note.write(LastPoll(now - 1000, now - 940, ""), 0)
+        assert not is_renewed()
+        note.write(LastPoll(now, now + 60, ""), 0)
+        assert is_renewed()
 
 
 def test_a_note_that_kafka_refuses_stops_no_snapshot_and_is_one_line(pipeline: Pipeline) -> None:
