@@ -7,7 +7,7 @@
     python consumer.py --from-beginning       every total, the oldest first
     python consumer.py --csv                  comma-separated values, with a header
     python consumer.py --since "2026-11-01 08:00" --until "2026-11-01 09:00"
-                                              the totals of these snapshots, then stop
+                                              the totals of these snapshots, each once, then stop
     python consumer.py --dead-letters         the records that could not be counted, and why
     python consumer.py --timeout-ms 5000      end after five seconds without a message
 
@@ -44,12 +44,15 @@ def main(table_class: type[LiveTable] = LiveTable) -> None:
     """Print the totals, or show them in a table of this class: the demo has one of its own."""
     options = _options()
     settings = config.load()
-    deadline = Deadline(options.timeout_ms, options.span.last_arrival())
+    deadline = Deadline(options.timeout_ms)
     topic = settings.dead_letter_topic if options.dead_letters else settings.final_topic
     reader = Reader(settings, topic, deadline)
     with _output(options, reader, table_class) as show:
         if not topics.ensure(settings, deadline.seconds_left()):
             return
+        if options.span.has_end():
+            options.span.wait_until_written()
+            deadline.renew()
         with reader:
             messages = dead_letters if options.dead_letters else totals
             for count, message in enumerate(messages(reader, options), start=1):

@@ -23,22 +23,17 @@ Offsets = dict[TopicPartition, int]
 
 
 class Deadline:
-    """When reading ends: some time after the start or the last message, or at a fixed time."""
+    """When reading ends: some time after the start or the last message; never if None is given."""
 
-    def __init__(self, timeout_ms: int | None, end: float = float("inf")) -> None:
-        """timeout_ms: after the start or the last message; None: however long that is ago.
-
-        end: epoch seconds.
-        """
+    def __init__(self, timeout_ms: int | None) -> None:
         self.timeout = float("inf") if timeout_ms is None else timeout_ms / 1000
-        self.end = end
         self.renew()
 
     def renew(self) -> None:
         self.time = time.monotonic() + self.timeout
 
     def seconds_left(self) -> float:
-        return max(0.0, min(self.time - time.monotonic(), self.end - time.time()))
+        return max(0.0, self.time - time.monotonic())
 
     def has_passed(self) -> bool:
         return self.seconds_left() == 0

@@ -1,10 +1,12 @@
 """What a reader of totals wants of the final topic: the latest first, or those of a span."""
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from velib.cli import local_time, log
 from velib.errors import Failure
 from velib.reader import Reader
 from velib.records import parse_total
@@ -12,20 +14,20 @@ from velib.topics import CLOCK_TOLERANCE
 
 RECENT = 20_000  # offsets of each partition that are read first: four hours of the whole network
 MAX_REMEMBERED = 30_000  # totals; a job that was killed seldom writes more of them again
-MAX_TIME = 2**63  # epoch seconds
-GRACE = 300.0  # seconds after the end of a span in which its last totals are still waited for
+GRACE = 300  # seconds after the end of a span until all of its totals are in the topic
+MAX_SLEEP = 60.0  # seconds; a machine that was suspended, or its clock set, is noticed by then
 
 
 class Span(NamedTuple):
     """The snapshots from `since` up to, but without, `until` (epoch seconds)."""
 
     since: int = -1
-    until: int = MAX_TIME
+    until: float = math.inf
 
     @staticmethod
     def between(since: int | None, until: int | None) -> "Span":
         """Without `since` or `until` the span has no such end."""
-        return Span(-1 if since is None else since, MAX_TIME if until is None else until)
+        return Span(-1 if since is None else since, math.inf if until is None else until)
 
     def has(self, last_updated: int) -> bool:
         return self.since <= last_updated < self.until
@@ -33,13 +35,19 @@ class Span(NamedTuple):
     def is_empty(self) -> bool:
         return self.since >= self.until
 
-    def is_over(self) -> bool:
-        """Whether all of its snapshots are in the past, by this machine's clock."""
-        return self.until <= time.time()
+    def has_end(self) -> bool:
+        return self.until < math.inf
 
-    def last_arrival(self) -> float:
-        """When no more totals of the span are expected (epoch seconds); never, if it is over."""
-        return float("inf") if self.is_over() else self.until + GRACE
+    def wait_until_written(self) -> None:
+        """Sleep until all totals of a span that has an end are in the topic, by our clock.
+
+        A newer total does not tell: the job writes those of a batch in any order.
+        """
+        written_at, end = self.until + GRACE, local_time(self.until)
+        if time.time() < written_at:
+            log.info("Waiting for the totals before %s until it is five minutes ago", end)
+        while (seconds_left := written_at - time.time()) > 0:
+            time.sleep(min(seconds_left, MAX_SLEEP))
 
 
 EVERYTHING = Span()
@@ -48,13 +56,13 @@ EVERYTHING = Span()
 def of_span(reader: Reader, span: Span) -> Iterator[bytes]:
     """The values of the records with a span's totals, among others; older records are not read.
 
-    A total is never written before its snapshot's time, apart from the clocks. If the span is over,
-    each total comes once, as the topic has it last, by snapshot and postal code; else all records
-    come as they are stored, with each new one. Raises Failure if the deadline passes before a span
-    that is over is read.
+    A total is never written before its snapshot's time, apart from the clocks. If the span has an
+    end, each total comes once, as the topic has it last, by snapshot and postal code; else all
+    records come as they are stored, with each new one. Raises Failure if the deadline passes before
+    a span with an end is read.
     """
     starts = reader.offsets_at(span.since - CLOCK_TOLERANCE)
-    if span.is_over():
+    if span.has_end():
         yield from _last_words(reader, reader.read(starts, reader.ends), span)
     else:
         yield from (record.value for record in reader.read(starts))
@@ -63,13 +71,20 @@ def of_span(reader: Reader, span: Span) -> Iterator[bytes]:
 def _last_words(reader: Reader, records: Iterable[Any], span: Span) -> Iterator[bytes]:
     """The last value of each total of a span, by snapshot and postal code."""
     last: dict[tuple[int, str], bytes] = {}
+    newest = span.since
     for record in records:
         reader.deadline.renew()
         total = parse_total(record.value)
-        if total is not None and span.has(total["last_updated"]):
+        if total is None:
+            continue
+        newest = max(newest, total["last_updated"])
+        if span.has(total["last_updated"]):
             last[total["last_updated"], total["postal_code"]] = record.value
     if reader.deadline.has_passed():
         raise Failure("Kafka did not send all totals of the span in time: none are shown")
+    if newest < span.until - GRACE:
+        reason = "the job may lag behind, or the feed stood still"
+        log.warning("There are no totals after %s: %s", local_time(newest), reason)
     yield from (last[key] for key in sorted(last))
 
 

@@ -272,6 +272,28 @@ def test_totals_of_a_replay_are_found_by_their_snapshots(pipeline: Pipeline) -> 
     assert printed_totals(script) == [total("75016", long_ago)]
 
 
+def test_a_span_that_has_just_ended_waits_for_its_last_totals(pipeline: Pipeline) -> None:
+    until = int(time.time()) - totals.GRACE + 10
+    span = [total(code, until - 60) for code in ("75011", "93200")]
+    pipeline.write_totals(span[1])
+    script = pipeline.start("consumer.py", "--json", *of_span(until - 60, until))
+    script.wait_for("Waiting for the totals before")
+    pipeline.write_totals(total("75011", until), span[0])
+    assert script.end() == 0
+    assert printed_totals(script) == span
+    assert time.time() >= until + totals.GRACE
+    assert "There are no totals" not in script.log()
+
+
+def test_a_span_whose_last_totals_are_not_there_is_a_warning(pipeline: Pipeline) -> None:
+    write_at(pipeline, PAST, total("75011", PAST))
+    script = pipeline.start("consumer.py", "--json", *of_span(PAST, PAST + HOUR))
+    assert script.end() == 0
+    assert printed_totals(script) == [total("75011", PAST)]
+    (line,) = script.log().splitlines()
+    assert f"There are no totals after {local_time(PAST)}: the job may lag behind" in line
+
+
 def test_a_span_without_an_end_goes_on_with_new_totals(pipeline: Pipeline) -> None:
     write_at(pipeline, PAST, total("75011", PAST - 60), total("75011", PAST))
     script = pipeline.start("consumer.py", "--json", *of_span(PAST))

@@ -11,6 +11,7 @@ from tests.pipeline import wait_until
 from velib import records, totals
 from velib.areas import areas
 from velib.reader import Deadline
+from velib.totals import Span
 
 TOTAL = {
     "postal_code": "75016",
@@ -161,11 +162,16 @@ def test_the_deadline_passes_unless_a_message_renews_it() -> None:
     assert not deadline.has_passed()
 
 
-def test_a_deadline_at_a_fixed_time_is_not_renewed() -> None:
-    deadline = Deadline(60_000, end=time.time() + 0.2)
-    wait_until(deadline.has_passed, "the deadline")
-    deadline.renew()
-    assert deadline.has_passed()
+def test_a_span_is_read_when_its_last_totals_have_had_time_to_be_written(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    last_totals_written_at = time.time() + 0.5
+    Span(until=last_totals_written_at - totals.GRACE).wait_until_written()
+    assert time.time() >= last_totals_written_at
+    assert len(caplog.messages) == 1
+    Span(until=time.time() - totals.GRACE).wait_until_written()
+    assert len(caplog.messages) == 1
 
 
 def test_without_a_timeout_there_is_no_deadline() -> None:
