@@ -28,11 +28,12 @@ import config
 from velib import cli, table, topics
 from velib.areas import NAMES
 from velib.cli import local_time
+from velib.errors import Failure
 from velib.output import Lines
 from velib.reader import Deadline, Reader
 from velib.records import COUNTS, POSTAL_CODE, parse_dead_letter, parse_total
 from velib.table import LiveTable
-from velib.totals import EVERYTHING, Repeats, Span, latest_then_new, of_span
+from velib.totals import EVERYTHING, NOT_WHOLE, Repeats, Span, latest_then_new, of_span
 
 MAX_SHOWN = 60  # characters of a dead letter's value in the text form
 CSV_COLUMNS = ("postal_code", "last_updated", *COUNTS)
@@ -49,6 +50,8 @@ def main(table_class: type[LiveTable] = LiveTable) -> None:
     reader = Reader(settings, topic, deadline)
     with _output(options, reader, table_class) as show:
         if not topics.ensure(settings, deadline.seconds_left()):
+            if options.span.has_end():
+                raise Failure(NOT_WHOLE)
             return
         if options.span.has_end():
             options.span.wait_until_written()
@@ -72,12 +75,11 @@ def _output(
         with live_table.shown():
             yield lambda message: live_table.add(message.fields)
         return
-    with Lines() as lines:
+    with Lines(",".join(CSV_COLUMNS) if options.csv else None) as lines:
         reader.before_poll = lines.flush
         if options.json:
             yield lambda message: lines.show(message.json)
         elif options.csv:
-            lines.show(",".join(CSV_COLUMNS))
             yield lambda message: lines.show(as_csv(message.fields))
         else:
             to_text = dead_letter_as_text if options.dead_letters else as_text

@@ -13,23 +13,39 @@ STOPPING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
 class Lines:
-    """Prints lines on stdout: a terminal, a file or a pipe. At its end all of them are written."""
+    """Prints lines on stdout: a terminal, a file or a pipe. At its end all of them are written.
 
-    def __init__(self) -> None:
+    A header comes with the first line, or at the end if there is none. If the script fails before,
+    nothing is printed: a header alone says that there are no lines.
+    """
+
+    def __init__(self, header: str | None = None) -> None:
+        self.header = header
         self.file = sys.stdout.fileno()
         self.pending = bytearray()
 
     def __enter__(self) -> "Lines":
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, exception: type[BaseException] | None, *_: object) -> None:
+        if exception is None:
+            self._show_header()
         self.flush()
 
     def show(self, line: str) -> None:
         """Print a line, with the next `flush` at the latest."""
-        self.pending += f"{printable(line)}\n".encode(sys.stdout.encoding, "replace")
+        self._show_header()
+        self._add(line)
         if len(self.pending) > MAX_PENDING:
             self.flush()
+
+    def _show_header(self) -> None:
+        if self.header is not None:
+            self._add(self.header)
+            self.header = None
+
+    def _add(self, line: str) -> None:
+        self.pending += f"{printable(line)}\n".encode(sys.stdout.encoding, "replace")
 
     def flush(self) -> None:
         """Write all lines. Raises BrokenPipeError if the reader has gone, also if there is nothing

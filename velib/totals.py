@@ -16,6 +16,7 @@ RECENT = 20_000  # offsets of each partition that are read first: four hours of 
 MAX_REMEMBERED = 30_000  # totals; a job that was killed seldom writes more of them again
 GRACE = 300  # seconds after the end of a span until all of its totals are in the topic
 MAX_SLEEP = 60.0  # seconds; a machine that was suspended, or its clock set, is noticed by then
+NOT_WHOLE = "Kafka did not send all totals of the span in time: none are shown"
 
 
 class Span(NamedTuple):
@@ -81,7 +82,7 @@ def _last_words(reader: Reader, records: Iterable[Any], span: Span) -> Iterator[
         if span.has(total["last_updated"]):
             last[total["last_updated"], total["postal_code"]] = record.value
     if reader.deadline.has_passed():
-        raise Failure("Kafka did not send all totals of the span in time: none are shown")
+        raise Failure(NOT_WHOLE)
     if newest < span.until - GRACE:
         reason = "the job may lag behind, or the feed stood still"
         log.warning("There are no totals after %s: %s", local_time(newest), reason)

@@ -294,6 +294,21 @@ def test_a_span_whose_last_totals_are_not_there_is_a_warning(pipeline: Pipeline)
     assert f"There are no totals after {local_time(PAST)}: the job may lag behind" in line
 
 
+def test_a_span_that_cannot_be_read_is_an_error_and_one_without_totals_is_a_header(
+    pipeline: Pipeline,
+) -> None:
+    options = ["--csv", "--timeout-ms", "3000", *of_span(PAST, PAST + HOUR)]
+    nothing = f"localhost:{free_port()}"
+    unread = pipeline.start("consumer.py", *options, KAFKA_BOOTSTRAP_SERVERS=nothing)
+    assert unread.end() == 1
+    assert unread.printed() == []
+    assert unread.log().splitlines()[-1].endswith(totals.NOT_WHOLE)
+    pipeline.write_totals(total("75011", PAST + HOUR))
+    empty = pipeline.start("consumer.py", *options)
+    assert empty.end() == 0
+    assert empty.printed() == [HEADER]
+
+
 def test_a_span_without_an_end_goes_on_with_new_totals(pipeline: Pipeline) -> None:
     write_at(pipeline, PAST, total("75011", PAST - 60), total("75011", PAST))
     script = pipeline.start("consumer.py", "--json", *of_span(PAST))
