@@ -33,7 +33,7 @@ from velib.output import Lines
 from velib.reader import Deadline, Reader
 from velib.records import COUNTS, POSTAL_CODE, parse_dead_letter, parse_total
 from velib.table import LiveTable
-from velib.totals import EVERYTHING, NOT_WHOLE, Repeats, Span, latest_then_new, of_span
+from velib.totals import EVERYTHING, NOT_WHOLE, Repeats, Span, Wanted, latest_then_new, of_span
 
 MAX_SHOWN = 60  # characters of a dead letter's value in the text form
 CSV_COLUMNS = ("postal_code", "last_updated", *COUNTS)
@@ -95,22 +95,20 @@ class Message(NamedTuple):
 
 def totals(reader: Reader, options: argparse.Namespace) -> Iterator[Message]:
     """Each total of the chosen postal codes and of the span, but no exact repeat."""
-    chosen, span = options.postal_code, options.span
+    wanted = Wanted(options.span, options.postal_code)
     repeats = Repeats()
-    for value in _values(reader, options):
+    for value in _values(reader, options, wanted):
         total = parse_total(value)
-        if total is None or (chosen and total["postal_code"] not in chosen):
-            continue
-        if span.has(total["last_updated"]) and not repeats.has(value):
+        if total is not None and wanted.has(total) and not repeats.has(value):
             yield Message(total, json=BETWEEN_TOKENS.sub(" ", value.decode()))
 
 
-def _values(reader: Reader, options: argparse.Namespace) -> Iterator[bytes]:
+def _values(reader: Reader, options: argparse.Namespace, wanted: Wanted) -> Iterator[bytes]:
     """The values of the records in which the totals are, in the order of the options."""
     if options.from_beginning:
         return (record.value for record in reader.read(reader.beginnings))
     if options.span != EVERYTHING:
-        return of_span(reader, options.span)
+        return of_span(reader, wanted)
     return latest_then_new(reader)
 
 
@@ -172,6 +170,7 @@ def _options() -> argparse.Namespace:
         type=_postal_code,
         metavar="CODE",
         action="append",
+        default=[],
         help="print this one only (may be repeated)",
     )
     options = parser.parse_args()

@@ -1,9 +1,10 @@
 """What a reader of totals wants of the final topic: the latest first, or those of a span."""
 
 import math
+import sys
 import time
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections import OrderedDict, defaultdict
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from velib.cli import local_time, log
@@ -54,7 +55,18 @@ class Span(NamedTuple):
 EVERYTHING = Span()
 
 
-def of_span(reader: Reader, span: Span) -> Iterator[bytes]:
+class Wanted(NamedTuple):
+    """The totals of a span and of these postal codes; of all, if there are none."""
+
+    span: Span
+    postal_codes: Collection[str] = ()
+
+    def has(self, total: dict[str, Any]) -> bool:
+        is_chosen = not self.postal_codes or total["postal_code"] in self.postal_codes
+        return is_chosen and self.span.has(total["last_updated"])
+
+
+def of_span(reader: Reader, wanted: Wanted) -> Iterator[bytes]:
     """The values of the records with a span's totals, among others; older records are not read.
 
     A total is never written before its snapshot's time, apart from the clocks. If the span has an
@@ -62,31 +74,35 @@ def of_span(reader: Reader, span: Span) -> Iterator[bytes]:
     records come as they are stored, with each new one. Raises Failure if the deadline passes before
     a span with an end is read.
     """
-    starts = reader.offsets_at(span.since - CLOCK_TOLERANCE)
-    if span.has_end():
-        yield from _last_words(reader, reader.read(starts, reader.ends), span)
+    starts = reader.offsets_at(wanted.span.since - CLOCK_TOLERANCE)
+    if wanted.span.has_end():
+        yield from _last_words(reader, reader.read(starts, reader.ends), wanted)
     else:
         yield from (record.value for record in reader.read(starts))
 
 
-def _last_words(reader: Reader, records: Iterable[Any], span: Span) -> Iterator[bytes]:
-    """The last value of each total of a span, by snapshot and postal code."""
-    last: dict[tuple[int, str], bytes] = {}
-    newest = span.since
+def _last_words(reader: Reader, records: Iterable[Any], wanted: Wanted) -> Iterator[bytes]:
+    """The last value of each wanted total, by snapshot and postal code.
+
+    All of them are in memory, as the topic may have any snapshot last.
+    """
+    last: dict[int, dict[str, bytes]] = defaultdict(dict)
+    newest = wanted.span.since
     for record in records:
         reader.deadline.renew()
         total = parse_total(record.value)
         if total is None:
             continue
         newest = max(newest, total["last_updated"])
-        if span.has(total["last_updated"]):
-            last[total["last_updated"], total["postal_code"]] = record.value
+        if wanted.has(total):
+            last[total["last_updated"]][sys.intern(total["postal_code"])] = record.value
     if reader.deadline.has_passed():
         raise Failure(NOT_WHOLE)
-    if newest < span.until - GRACE:
+    if newest < wanted.span.until - GRACE:
         reason = "the job may lag behind, or the feed stood still"
         log.warning("There are no totals after %s: %s", local_time(newest), reason)
-    yield from (last[key] for key in sorted(last))
+    for _, snapshot in sorted(last.items()):
+        yield from (snapshot[postal_code] for postal_code in sorted(snapshot))
 
 
 def latest_then_new(reader: Reader) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from tests.pipeline import wait_until
 from velib import records, totals
 from velib.areas import areas
 from velib.reader import Deadline
-from velib.totals import Span
+from velib.totals import Span, Wanted
 
 TOTAL = {
     "postal_code": "75016",
@@ -172,6 +172,14 @@ def test_a_span_is_read_when_its_last_totals_have_had_time_to_be_written(
     assert len(caplog.messages) == 1
     Span(until=time.time() - totals.GRACE).wait_until_written()
     assert len(caplog.messages) == 1
+
+
+def test_the_totals_of_a_span_are_those_of_the_chosen_postal_codes_and_snapshots() -> None:
+    span = Span.between(60, 180)
+    some = [{"postal_code": "75016", "last_updated": time} for time in (59, 60, 179, 180)]
+    assert [Wanted(span).has(total) for total in some] == [False, True, True, False]
+    assert Wanted(span, ["75011", "75016"]).has(some[1])
+    assert not Wanted(span, ["75011"]).has(some[1])
 
 
 def test_without_a_timeout_there_is_no_deadline() -> None:
