@@ -19,7 +19,7 @@ def parse_total(value: bytes | None) -> dict[str, Any] | None:
     if value is None:
         return None
     try:
-        total = json.loads(value)
+        total = json.loads(value.decode())  # of bytes, it would take UTF-16 as well
         numbers = [total[name] for name in NUMBERS]
         has_numbers = all(type(n) is int and abs(n) < MAX_NUMBER for n in numbers)
         has_postal_code = POSTAL_CODE.fullmatch(total["postal_code"])

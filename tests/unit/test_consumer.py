@@ -59,6 +59,8 @@ def test_every_postal_code_of_the_network_has_a_name() -> None:
         b"[" * 100_000,
         b'{"postal_code": "75016"}',
         VALUE.replace(b"412", b'"412"'),
+        VALUE.decode().encode("utf-16"),
+        VALUE.decode().encode("utf-16-be"),
         VALUE.replace(b"412", b"true"),
         VALUE.replace(b"75016", b"\\u001b[2J"),
         VALUE.replace(b"1732004538", b"99999999999999999999"),
