@@ -8,25 +8,23 @@ second reader looks through the older totals for postal codes that have no later
 import time
 from threading import Thread
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer
 from kafka.errors import KafkaError
 
 from config import Settings
-from velib import connection, last_poll, topics
+from velib import connection, last_poll, topics, totals
 from velib.cli import log
 from velib.errors import Failure
 from velib.last_poll import LastPoll
 from velib.live import DAY, MAX_DEAD_LETTERS, Live
+from velib.topics import Offsets
 
-RECENT_TOTALS = 20_000  # offsets, read whatever their age: four hours of the whole network
 MAX_TOTALS = 200_000  # offsets of a day at most
 RECENT_STATIONS = 5_000  # offsets of the raw topic: three snapshots of the network
 POLL_MS = 200
 TIMEOUT_MS = 3_000  # for an answer of Kafka to a check
 CHECK_SECONDS = 2.0  # between two checks of what no record tells
 RETRY_SECONDS = 1.0
-
-Offsets = dict[TopicPartition, int]
 
 
 class Follower(Thread):
@@ -76,7 +74,7 @@ class Follower(Thread):
         """The offset from which each partition of the four topics is read."""
         settings, now = self.settings, time.time()
         return (
-            start_offsets(consumer, settings.final_topic, now - DAY, RECENT_TOTALS, MAX_TOTALS)
+            start_offsets(consumer, settings.final_topic, now - DAY, totals.RECENT, MAX_TOTALS)
             | start_offsets(consumer, settings.raw_topic, now, RECENT_STATIONS, RECENT_STATIONS)
             | start_offsets(consumer, settings.dead_letter_topic, now - DAY, 0, MAX_DEAD_LETTERS)
             | dict.fromkeys(topics.partitions(consumer, settings.station_topic), 0)
@@ -143,13 +141,6 @@ def start_offsets(
 
     It lies from `at_least` to `at_most` offsets before the end.
     """
-    partitions = topics.partitions(consumer, topic)
-    ends = consumer.end_offsets(partitions)
-    by_time = consumer.offsets_for_times(dict.fromkeys(partitions, int(since * 1000)))
-
-    def start(partition: TopicPartition) -> int:
-        end: int = ends[partition]
-        first: int = by_time[partition].offset if by_time.get(partition) else end
-        return max(0, end - at_most, min(first, end - at_least))
-
-    return {partition: start(partition) for partition in partitions}
+    ends: Offsets = consumer.end_offsets(topics.partitions(consumer, topic))
+    firsts = topics.offsets_at(consumer, ends, since)
+    return {p: max(0, end - at_most, min(firsts[p], end - at_least)) for p, end in ends.items()}

@@ -12,14 +12,13 @@ from config import Settings
 from velib import connection, topics
 from velib.cli import log
 from velib.errors import Failure
+from velib.topics import Offsets
 
 MAX_OFFSET = 2**63 - 1  # an offset has 64 bits
 POLL_MS = 500
 OFFSETS_MS = 5_000  # for Kafka to tell where the partitions end, or where a time is
 RETRY_SECONDS = 1.0
 CHECK_SECONDS = 5.0  # between two checks whether Kafka is there, while no record comes
-
-Offsets = dict[TopicPartition, int]
 
 
 class Deadline:
@@ -73,11 +72,9 @@ class Reader:
         """The offset of each partition's first record that was written at that time (epoch seconds)
         or later, its end if there is none; nothing if the deadline passes.
         """
-        times = dict.fromkeys(self.ends, max(0, int(written_at * 1000)))
         while not self.deadline.has_passed():
             with self._waiting_out_failures():
-                found = self.consumer.offsets_for_times(times, OFFSETS_MS)
-                return {p: found[p].offset if found.get(p) else end for p, end in self.ends.items()}
+                return topics.offsets_at(self.consumer, self.ends, written_at, OFFSETS_MS)
         return {}
 
     def read(self, starts: Offsets, ends: Offsets | None = None) -> Iterator[Any]:

@@ -89,7 +89,7 @@ def _warn_of_folder(error: OSError) -> None:
     log.warning("%s is skipped: %s", error.filename, error.strerror)
 
 
-def find(path: Path, start: int, end: int) -> list[Recorded]:
+def find(path: Path, start: int, end: float) -> list[Recorded]:
     """The snapshots below a path from the time `start` up to, but without, `end`, by their time.
 
     What has no time is named in a warning. Raises Failure if there is nothing, or if something

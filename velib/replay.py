@@ -4,6 +4,7 @@ What is published already is known from the topic alone, so a replay that was st
 """
 
 import logging
+import math
 import sys
 import time
 from bisect import bisect_right
@@ -20,7 +21,6 @@ from velib.cli import local_time, log
 from velib.errors import Failure
 from velib.feed import Snapshot
 
-MAX_TIME = 2**63  # epoch seconds
 MAX_SLEEP = 3600.0  # seconds: Python refuses to sleep for centuries
 LOG_INTERVAL = 30.0  # seconds between two lines where there is no terminal for a bar
 COUNTS = "{task.completed:,.0f}/{task.total:,.0f} snapshots, {task.fields[state]}"
@@ -36,7 +36,7 @@ class Replay:
         speed: how often faster than it was; 0 is as fast as possible.
         """
         self.speed = speed
-        self.recorded = recorded.find(path, start or 0, MAX_TIME if end is None else end)
+        self.recorded = recorded.find(path, start or 0, math.inf if end is None else end)
         self.oldest, self.newest = self.recorded[0].last_updated, self.recorded[-1].last_updated
         log.info(
             "%d recorded snapshots, of %s to %s",

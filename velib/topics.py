@@ -18,6 +18,8 @@ DAY_MS = 24 * 3600 * 1000
 PRODUCER_HEADER = "producer"
 CLOCK_TOLERANCE = 3600  # seconds that a snapshot may be ahead of the clock that it is compared with
 
+Offsets = dict[TopicPartition, int]
+
 
 def ensure(settings: Settings, timeout: float = float("inf")) -> bool:
     """Wait for Kafka and make the topics that are missing; False if that took `timeout` seconds.
@@ -118,6 +120,17 @@ def identity(settings: Settings) -> str:
 def partitions(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:
     """The partitions of a topic, none if there is no such topic."""
     return [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
+
+
+def offsets_at(
+    consumer: KafkaConsumer, ends: Offsets, written_at: float, timeout_ms: int | None = None
+) -> Offsets:
+    """The offset of each partition's first record that was written at that time (epoch seconds) or
+    later, that of `ends` if there is none. Raises KafkaError.
+    """
+    times = dict.fromkeys(ends, max(0, int(written_at * 1000)))
+    found = consumer.offsets_for_times(times, timeout_ms)
+    return {p: found[p].offset if found.get(p) else end for p, end in ends.items()}
 
 
 def partition_count(settings: Settings) -> int:

@@ -13,7 +13,7 @@ from velib.reader import Reader
 from velib.records import parse_total
 from velib.topics import CLOCK_TOLERANCE
 
-RECENT = 20_000  # offsets of each partition that are read first: four hours of the whole network
+RECENT = 20_000  # offsets of a partition, read whatever their age: four hours of the network
 MAX_REMEMBERED = 30_000  # totals; a job that was killed seldom writes more of them again
 GRACE = 300  # seconds after the end of a span until all of its totals are in the topic
 MAX_SLEEP = 60.0  # seconds; a machine that was suspended, or its clock set, is noticed by then
