@@ -41,9 +41,14 @@ def write() -> None:
     tables = {name.replace("-", "_"): table for name, table in all_tables(results).items()}
     template = Template(TEMPLATE.read_text(encoding="utf-8"))
     missing = dict.fromkeys(re.findall(r"\$(\w+)", template.template), "(not measured)")
-    page = template.substitute(missing | tables)
-    PAGE.write_text(page, encoding="utf-8")
     plots.draw({name: section["runs"] for name, section in results.items()})
+    page = template.substitute(missing | tables)
+    PAGE.write_text(re.sub(r"!\[.*\]\((.*)\)\n\n", _image_if_drawn, page), encoding="utf-8")
+
+
+def _image_if_drawn(image: re.Match[str]) -> str:
+    """The line of a plot; nothing if its section has not been measured."""
+    return image[0] if (PAGE.parent / image[1]).exists() else ""
 
 
 def show(results: Results) -> None:
