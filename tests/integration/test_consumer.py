@@ -35,9 +35,6 @@ OLD = [
     total("75016", NOW, bikes=7),
 ]
 RECENT = [total("75011", NOW - totals.RECENT + n, bikes=n) for n in range(totals.RECENT)]
-HEADER = (
-    "postal_code,last_updated,stations,num_bikes_available,mechanical,ebike,num_docks_available"
-)
 RECENT += [total("75016", NOW - 120, bikes=3)]  # a job that was reset counts old snapshots again
 
 
