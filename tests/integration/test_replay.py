@@ -116,7 +116,7 @@ def test_a_replay_into_a_topic_with_newer_snapshots_is_refused_and_disturbs_nobo
 
 def test_a_terminal_has_a_bar_and_the_warnings_above_it(pipeline: Pipeline) -> None:
     record(pipeline, 100)
-    (pipeline.folder / "history" / "broken.json").write_text('{"lastUpdatedOther": 1732004539')
+    (pipeline.folder / "history" / "broken.json").write_text('{"lastUpdatedOther": 1732004539,')
     environment = pipeline.environment | pipeline.user("kafka_project.py")
     script = f"{sys.executable} {PROJECT}/kafka_project.py"
     command = f"{script} --replay history --speed 600; echo status $?"
