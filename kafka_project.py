@@ -23,7 +23,6 @@ The names and positions of the stations go to `velib-projet-stations`, when they
 
 import argparse
 import json
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
@@ -51,14 +50,13 @@ from velib.feed_watch import FeedWatch, MissingStations
 from velib.last_poll import LastPoll, LastPollNote
 from velib.polling import poll, read_once, record_meanwhile
 from velib.recording import Recording
-from velib.replay import Replay
+from velib.replay import Replay, parse_speed
 from velib.standby import stand_by
 from velib.station_information import StationInformation
 
 RECONNECT_PAUSE = 5  # seconds after an error of Kafka
 TRANSACTION_TIMEOUT = 20  # seconds from the first record of a snapshot to the end of its commit
 SLOW_TRANSACTION = 5  # seconds after which a log line says that Kafka does not answer
-MIN_SPEED = 0.01  # of a replay that is slower than the snapshots came
 INFORMATION_TIMEOUT = 0.5  # seconds that a poll waits for the positions of the stations
 
 Record = tuple[bytes | None, bytes]
@@ -91,7 +89,12 @@ def _parse_arguments() -> argparse.Namespace:
     add("--standby", action="store_true", help="take over when another producer is gone")
     add("--record", type=Path, metavar="DIR", help="also keep every snapshot in a file, as it came")
     add("--replay", type=Path, metavar="PATH", help="publish the snapshots recorded there instead")
-    add("--speed", type=_speed, metavar="N", help="N times as fast as it was, 0: without waiting")
+    add(
+        "--speed",
+        type=parse_speed,
+        metavar="N",
+        help="N times as fast as it was, 0: without waiting",
+    )
     add("--from", dest="start", type=cli.moment, metavar="T", help="only from T: 2026-11-01 08:00")
     add("--to", dest="end", type=cli.moment, metavar="T", help="only snapshots before T")
     arguments = parser.parse_args()
@@ -105,13 +108,6 @@ def _parse_arguments() -> argparse.Namespace:
     if None not in (arguments.start, arguments.end) and arguments.start >= arguments.end:
         parser.error("--from has to be before --to")
     return arguments
-
-
-def _speed(text: str) -> float:
-    is_number = re.fullmatch(r"[0-9]+(\.[0-9]+)?", text)
-    if not is_number or 0 < float(text) < MIN_SPEED:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither 0 nor a number from {MIN_SPEED}")
-    return float(text)
 
 
 def polling(settings: Settings, arguments: argparse.Namespace) -> Callable[[], None]:

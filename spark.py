@@ -199,9 +199,7 @@ def main() -> None:
         def start_queries() -> Iterator[StreamingQuery]:
             topics.refuse_compaction(settings)
             checkpoint.check()
-            engine.set_shuffle_partitions(
-                spark, settings, topics.partition_count(settings), checkpoint.shuffle_partitions()
-            )
+            engine.set_shuffle_partitions(spark, settings, checkpoint.shuffle_partitions())
             return start(spark, settings, checkpoint.starting_offsets(), arguments.available_now)
 
         supervisor.keep_running(spark, settings, start_queries, one_by_one=arguments.available_now)

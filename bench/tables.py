@@ -97,18 +97,23 @@ def latency(runs: Runs) -> str:
     )
 
 
-def peers_cost(runs: Runs) -> str:
+MEMORY = ("memory, MB", "memory_mb", "{:,.0f}")
+CPU = ("CPU seconds a snapshot", "cpu_per_snapshot", "{:.3f}")
+
+
+def of_figures(first: str, runs: Runs, names: Iterable[str], *columns: tuple[str, str, str]) -> str:
+    """A table with a row for each name; a column has a heading, a figure and its format."""
     return table(
-        "| memory, MB | CPU seconds a snapshot",
+        " | ".join([first, *[heading for heading, _, _ in columns]]).lstrip(),
         (
-            [
-                bold(name),
-                spread(runs[name], "memory_mb", "{:,.0f}"),
-                spread(runs[name], "cpu_per_snapshot", "{:.3f}"),
-            ]
-            for name in by_median(runs, "cpu_per_snapshot")
+            [bold(name), *[spread(runs[name], figure, form) for _, figure, form in columns]]
+            for name in names
         ),
     )
+
+
+def peers_cost(runs: Runs) -> str:
+    return of_figures("", runs, by_median(runs, "cpu_per_snapshot"), MEMORY, CPU)
 
 
 def catch_up(runs: Runs) -> str:
@@ -153,34 +158,24 @@ def cost(runs: Runs) -> str:
 
 
 def growth_latency(runs: Runs) -> str:
-    return table(
-        "a snapshot has | p50, s | p99, s | memory, MB | CPU seconds a snapshot",
-        (
-            [
-                name,
-                spread(runs[name], "p50", "{:.2f}"),
-                spread(runs[name], "p99", "{:.2f}"),
-                spread(runs[name], "memory_mb", "{:,.0f}"),
-                spread(runs[name], "cpu_per_snapshot", "{:.2f}"),
-            ]
-            for name in runs
-            if name.endswith("stations")
-        ),
+    return of_figures(
+        "a snapshot has",
+        runs,
+        (name for name in runs if name.endswith("stations")),
+        ("p50, s", "p50", "{:.2f}"),
+        ("p99, s", "p99", "{:.2f}"),
+        MEMORY,
+        ("CPU seconds a snapshot", "cpu_per_snapshot", "{:.2f}"),
     )
 
 
 def growth_catch_up(runs: Runs) -> str:
-    return table(
-        "catch-up with | records/s | memory, MB",
-        (
-            [
-                name,
-                spread(runs[name], "records_per_second", "{:,.0f}"),
-                spread(runs[name], "memory_mb", "{:,.0f}"),
-            ]
-            for name in runs
-            if name.startswith("cores")
-        ),
+    return of_figures(
+        "catch-up with",
+        runs,
+        (name for name in runs if name.startswith("cores")),
+        ("records/s", "records_per_second", "{:,.0f}"),
+        MEMORY,
     )
 
 

@@ -29,12 +29,12 @@ from kafka.errors import KafkaError
 import config
 from local import jars
 from local.security import ADMIN, Security, grant
+from local.stopping import stop
 from velib import class_data, cli, connection, java
 from velib.cli import log
 from velib.errors import Failure
 
 START_TIMEOUT = 60  # seconds
-STOP_TIMEOUT = 30  # seconds
 WATCH_INTERVAL = 1.0  # seconds between two looks at the nodes
 MIN_FREE = 16 * 1024 * 1024  # bytes; with less on its disk Kafka cannot write, and ends
 
@@ -297,7 +297,7 @@ def _serve(
         log.info("Kafka serves on %s, its records are in %s", servers, directory)
         _watch(command, nodes, running, lock)
     finally:
-        _stop(list(running.values()))
+        stop("Kafka", running.values())  # it closes its log: the next start needs no recovery
 
 
 def _start(command: list[str], node: Node, lock: int) -> subprocess.Popen[bytes]:
@@ -366,19 +366,6 @@ def _cause_of_end(node: Node) -> str:
     if errors:
         return f"{errors[-1]} (more in {kafka_log})"
     return f"See {kafka_log} and {node.directory / 'kafka.out'}"
-
-
-def _stop(running: list[subprocess.Popen[bytes]]) -> None:
-    """Have Kafka close its log segments, so that the next start needs no recovery."""
-    for kafka in running:
-        kafka.terminate()
-    for kafka in running:
-        try:
-            kafka.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            log.warning("Kafka did not stop within %d s and is killed", STOP_TIMEOUT)
-            kafka.kill()
-            kafka.wait()
 
 
 if __name__ == "__main__":

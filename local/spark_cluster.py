@@ -19,13 +19,13 @@ import findspark
 import requests
 
 from local.broker import free_port
+from local.stopping import stop
 from velib import cli, connection, java
 from velib.cli import log
 from velib.errors import Failure
 
 HOST = "127.0.0.1"
 START_TIMEOUT = 60  # seconds
-STOP_TIMEOUT = 30  # seconds
 WATCH_INTERVAL = 1.0  # seconds between two looks at the processes
 MIN_LIFE = 10.0  # seconds: a worker that ends sooner would end again
 
@@ -43,7 +43,7 @@ def main() -> None:
         log.info("Spark's master is %s, its page is %s", cluster.master, cluster.page)
         cluster.watch()
     finally:
-        cluster.stop()
+        stop("Spark", cluster.processes.values())  # the workers end what they run for the job
 
 
 def _parse_arguments() -> argparse.Namespace:
@@ -113,18 +113,6 @@ class Cluster:
                 log.warning("The %s ended and is started again: %s", name, where)
                 self._run(name)
             time.sleep(WATCH_INTERVAL)
-
-    def stop(self) -> None:
-        """End all processes; the workers end what they run for the job."""
-        for process in self.processes.values():
-            process.terminate()
-        for name, process in self.processes.items():
-            try:
-                process.wait(STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                log.warning("The %s does not stop and is killed", name)
-                process.kill()
-                process.wait()
 
     def _start(self, name: str, class_name: str, arguments: list[str]) -> None:
         spark_class = Path(findspark.find(), "bin", "spark-class")

@@ -14,6 +14,11 @@ EXCEPTIONS = {
 
 Total = dict[str, Any]
 
+CSV_HEADER = (
+    "postal_code,last_updated,stations,num_bikes_available,mechanical,ebike,num_docks_available"
+)
+"""The first line of `consumer.py --csv`."""
+
 
 def postal_code(station_code: str) -> str | None:
     """The rule of the README, character by character; None if the code has no postal code."""

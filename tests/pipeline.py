@@ -87,6 +87,10 @@ class Script:
         """The lines on stdout until now."""
         return self.out.read_text().splitlines()
 
+    def printed_totals(self) -> list[Total]:
+        """The totals that a consumer has printed with --json until now."""
+        return [json.loads(line) for line in self.printed()]
+
     def log(self) -> str:
         """The text on stderr until now."""
         return self.err.read_text()

@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 from config import Settings
 from velib import topics
 from velib.cli import log
+from velib.engine import is_local
 from velib.errors import Failure
 
 QUERIES = ("totals", "dead-letters")
@@ -38,8 +39,7 @@ class Checkpoint:
                 " correct VELIB_CHECKPOINT_DIR"
             ) from None
         self._path = spark._jvm.org.apache.hadoop.fs.Path
-        is_local = str(spark.sparkContext.master).startswith("local")
-        if not is_local and self.files.getScheme() == "file":
+        if not is_local(spark) and self.files.getScheme() == "file":
             log.warning(
                 "The checkpoint %s is a local folder: every machine of the cluster must have the"
                 " same folder there, or VELIB_CHECKPOINT_DIR must name an object store",

@@ -22,7 +22,7 @@ from pyspark.sql import SparkSession
 
 import config
 from config import Settings
-from velib import cache, class_data, java, maven, start_failure
+from velib import cache, class_data, java, maven, start_failure, topics
 from velib.cli import log
 from velib.errors import Failure
 
@@ -149,21 +149,24 @@ def _submitted_session(options: dict[str, str]) -> SparkSession:
     return spark
 
 
-def set_shuffle_partitions(
-    spark: SparkSession, settings: Settings, raw_partitions: int, kept: int | None
-) -> None:
+def is_local(spark: SparkSession) -> bool:
+    """Whether Spark runs in one process on this machine."""
+    return str(spark.sparkContext.master).startswith("local")
+
+
+def set_shuffle_partitions(spark: SparkSession, settings: Settings, kept: int | None) -> None:
     """Set into how many parts Spark divides the state; each is a task in every batch.
 
     Without VELIB_SHUFFLE_PARTITIONS, or the option of `spark-submit`, that is one part in a process
     of this machine. On a cluster it is one for three partitions of the raw topic, as summing takes
     a third of the time of parsing. Spark's own 200 would take seconds in every batch. A checkpoint
-    keeps the number that it began with: `kept`, None for a new one.
+    keeps the number that it began with: `kept`, None for a new one. Raises KafkaError.
     """
     name = "spark.sql.shuffle.partitions"
-    is_local = str(spark.sparkContext.master).startswith("local")
-    default = 1 if is_local else max(1, raw_partitions // 3)
     of_submit = spark.sparkContext.getConf().get(name)
-    number = settings.shuffle_partitions or int(of_submit or default)
+    number = settings.shuffle_partitions or int(of_submit or 0)
+    if not number:
+        number = 1 if is_local(spark) else max(1, topics.partition_count(settings) // 3)
     if kept not in (None, number):
         log.info(
             "The state stays in the %d shuffle partitions that its checkpoint began with;"

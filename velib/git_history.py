@@ -1,6 +1,5 @@
 """Reads a git-scraped archive: a repository in which each commit overwrites station_status.json."""
 
-import gzip
 import io
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from velib.errors import Failure
+from velib.recording import unpacked
 
 FILES = "*station_status*.json*"
 """The files whose versions are snapshots, as a pathspec of git."""
@@ -67,10 +67,7 @@ class GitHistory:
 
     def read(self, name: str, size: int) -> bytes:
         """The first bytes of a version; raises OSError, EOFError or zlib.error."""
-        body = self._blob(name.rpartition(" ")[2])
-        if body.startswith(b"\x1f\x8b"):
-            return gzip.GzipFile(fileobj=io.BytesIO(body)).read(size)
-        return body[:size]
+        return unpacked(io.BytesIO(self._blob(name.rpartition(" ")[2])), size)
 
     def _blob(self, blob: str) -> bytes:
         """A blob, from one process of git that serves all of them."""

@@ -11,19 +11,18 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol
 
 from velib.api import MAX_ANSWER_BYTES, FeedError
 from velib.cli import local_time, log
 from velib.errors import Failure
 from velib.feed import Snapshot, parse
 from velib.git_history import GitHistory
-from velib.recording import time_of
+from velib.recording import time_of, unpacked
 from velib.topics import CLOCK_TOLERANCE
 
 HEAD = 4096  # bytes of a file in which its time is looked for first: it is mostly the first field
 LOG_INTERVAL = 10.0  # seconds between two lines while many files are looked at
-GZIP = b"\x1f\x8b"  # how a gzipped file begins
 TIME = re.compile(rb'"lastUpdatedOther"\s*:\s*([0-9]{1,20})[^0-9]')
 BAD_CONTENT = (EOFError, zlib.error, gzip.BadGzipFile, FeedError)
 
@@ -79,10 +78,7 @@ class Files:
         if path.parent.is_dir() and not path.exists():
             raise FeedError("it has been removed", "malformed")
         with path.open("rb") as file:
-            is_gzipped = file.read(len(GZIP)) == GZIP
-            file.seek(0)
-            content = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if is_gzipped else file
-            return content.read(size)
+            return unpacked(file, size)
 
 
 def _warn_of_folder(error: OSError) -> None:

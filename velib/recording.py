@@ -15,6 +15,7 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from threading import Lock
+from typing import BinaryIO, cast
 from uuid import uuid4
 
 from velib.cli import log
@@ -22,6 +23,7 @@ from velib.errors import Failure
 from velib.feed import Snapshot
 
 NAME_FORMAT = "%Y%m%dT%H%M%SZ.json.gz"
+GZIP = b"\x1f\x8b"  # how a gzipped file begins
 NAME = re.compile(r"\d{8}T\d{6}Z\.json\.gz")
 ESTIMATE_AFTER = 10  # snapshots after which a log line says what a day takes
 DAY = 24 * 3600  # seconds
@@ -43,6 +45,14 @@ def time_of(name: str) -> int | None:
     except ValueError:  # such as the 31st of November
         return None
     return int(moment.replace(tzinfo=timezone.utc).timestamp())
+
+
+def unpacked(file: BinaryIO, size: int) -> bytes:
+    """The first bytes of a file or, if it is gzipped, of what is in it; raises what gzip raises."""
+    is_gzipped = file.read(len(GZIP)) == GZIP
+    file.seek(0)
+    content = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if is_gzipped else file
+    return content.read(size)
 
 
 class Recording:

@@ -3,8 +3,10 @@
 What is published already is known from the topic alone, so a replay that was stopped goes on.
 """
 
+import argparse
 import logging
 import math
+import re
 import sys
 import time
 from bisect import bisect_right
@@ -21,9 +23,18 @@ from velib.cli import local_time, log
 from velib.errors import Failure
 from velib.feed import Snapshot
 
+MIN_SPEED = 0.01  # slower than the snapshots came, but not for ever
 MAX_SLEEP = 3600.0  # seconds: Python refuses to sleep for centuries
 LOG_INTERVAL = 30.0  # seconds between two lines where there is no terminal for a bar
 COUNTS = "{task.completed:,.0f}/{task.total:,.0f} snapshots, {task.fields[state]}"
+
+
+def parse_speed(text: str) -> float:
+    """The speed that an option gives; raises ArgumentTypeError."""
+    is_number = re.fullmatch(r"[0-9]+(\.[0-9]+)?", text)
+    if not is_number or 0 < float(text) < MIN_SPEED:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither 0 nor a number from {MIN_SPEED}")
+    return float(text)
 
 
 class Replay:

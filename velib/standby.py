@@ -2,12 +2,9 @@
 
 import time
 
-from kafka.errors import KafkaError
-
 from config import Settings
-from velib import connection, last_poll, topics
+from velib import last_poll
 from velib.cli import log
-from velib.errors import Failure
 
 TAKEOVER = 30.0  # seconds without a sign of life; a producer gives one every 10 s
 LOOK_INTERVAL = 3.0  # seconds between two looks at the note of the last poll
@@ -20,10 +17,8 @@ def stand_by(settings: Settings, producer: str) -> None:
     how long it has not: the clocks of two machines may differ. If the note is that of `producer`,
     which is this one, none has taken over since.
 
-    Raises Failure if Kafka refuses for good, KafkaError for an error after which another attempt
-    may succeed: while Kafka is away the other producer cannot give a sign of life.
+    Raises KafkaError: while Kafka is away the other producer cannot give a sign of life.
     """
-    topics.ensure(settings)
     note = _note(settings)
     if last_poll.writer(note) in ("", producer):
         return
@@ -49,11 +44,6 @@ def stand_by(settings: Settings, producer: str) -> None:
 
 
 def _note(settings: Settings) -> str:
-    """The note as it is now, read by a new client; raises Failure, KafkaError."""
-    try:
-        with last_poll.client(settings) as admin:
-            return last_poll.read_text(admin, settings)
-    except KafkaError as error:
-        if connection.final_cause(error) is None:
-            raise
-        raise Failure(connection.refusal_message(settings, error)) from None
+    """The note as it is now, read by a new client; raises KafkaError."""
+    with last_poll.client(settings) as admin:
+        return last_poll.read_text(admin, settings)

@@ -12,21 +12,13 @@ from kafka import KafkaAdminClient, KafkaProducer
 
 from local.broker import free_port
 from tests import PROJECT
-from tests.expected import Total, total
-from tests.pipeline import Pipeline, Script, wait_until
+from tests.expected import CSV_HEADER, total
+from tests.pipeline import Pipeline, wait_until
 from velib import topics, totals
-from velib.cli import local_time
 from velib.reader import Deadline, Reader
 
-HEADER = (
-    "postal_code,last_updated,stations,num_bikes_available,mechanical,ebike,num_docks_available"
-)
 NOW = int(time.time())
 WEEK = 7 * 24 * 3600
-
-
-def printed_totals(script: Script) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in script.printed()]
 
 
 OLD = [
@@ -48,9 +40,9 @@ def test_the_end_of_the_topic_is_printed_first_then_older_totals_then_new_ones(
     wait_until(lambda: len(script.printed()) >= 4, "the latest totals")
     new = [total("75012", NOW + 60), total("75012", NOW + 60, bikes=6)]
     pipeline.write_totals(new[0], OLD[0], new[0], new[1])  # with two exact repeats
-    wait_until(lambda: new[1] in printed_totals(script), "the new totals")
+    wait_until(lambda: new[1] in script.printed_totals(), "the new totals")
     expected = [RECENT[-2], RECENT[-1], OLD[2], OLD[0], *new]
-    assert printed_totals(script) == expected
+    assert script.printed_totals() == expected
     assert script.log().count("Not a total") == 1
 
 
@@ -69,10 +61,10 @@ def test_all_partitions_of_a_topic_are_read(pipeline: Pipeline) -> None:
 
     write_to_each_partition(latest)
     script = pipeline.start("consumer.py", "--json")
-    wait_until(lambda: printed_totals(script) == latest, "the latest totals")
+    wait_until(lambda: script.printed_totals() == latest, "the latest totals")
     write_to_each_partition(new)
     wait_until(lambda: len(script.printed()) == 6, "the new totals")
-    assert sorted(printed_totals(script)[3:], key=lambda one: one["postal_code"]) == new
+    assert sorted(script.printed_totals()[3:], key=lambda one: one["postal_code"]) == new
 
 
 def test_a_value_that_is_no_total_is_logged_and_not_printed(pipeline: Pipeline) -> None:
@@ -81,7 +73,7 @@ def test_a_value_that_is_no_total_is_logged_and_not_printed(pipeline: Pipeline) 
     pipeline.write_totals(total("75016", NOW))
     script = pipeline.start("consumer.py", "--json", "--from-beginning", "--max-messages", "1")
     assert script.end() == 0
-    assert printed_totals(script) == [total("75016", NOW)]
+    assert script.printed_totals() == [total("75016", NOW)]
     (line,) = script.log().splitlines()
     assert line.endswith("Not a total, so ignored: b'\\x1b[2J'")
 
@@ -152,7 +144,7 @@ def test_the_consumer_goes_on_where_it_was_when_kafka_is_back(pipeline: Pipeline
     endless.wait_for("Kafka answers again")
     pipeline.write_totals(total("75016", NOW, 10))
     wait_until(lambda: len(endless.printed()) > 10, "the new total")
-    assert printed_totals(endless) == [total("75016", NOW, bikes) for bikes in range(11)]
+    assert endless.printed_totals() == [total("75016", NOW, bikes) for bikes in range(11)]
     assert endless.log().count("does not answer") == 1
     assert endless.log().count("answers again") == 1
 
@@ -184,7 +176,7 @@ def test_a_reader_that_leaves_is_noticed_while_no_total_comes(pipeline: Pipeline
     pipeline.write_totals(total("75016", NOW))
     done = in_a_shell(pipeline, "CONSUMER --csv | head -n 2")
     assert done.returncode == 0
-    assert done.stdout.splitlines() == [HEADER, f"75016,{NOW},1,5,5,0,9"]
+    assert done.stdout.splitlines() == [CSV_HEADER, f"75016,{NOW},1,5,5,0,9"]
     assert done.stderr == ""
 
 
@@ -194,8 +186,8 @@ def test_all_lines_are_in_a_file_when_the_consumer_is_stopped(pipeline: Pipeline
     wait_until(lambda: len(script.printed()) > 1_000, "some lines")
     assert script.stop() == 0
     printed = script.printed()
-    assert printed[0] == HEADER
-    as_csv = [",".join(str(one[column]) for column in HEADER.split(",")) for one in RECENT]
+    assert printed[0] == CSV_HEADER
+    as_csv = [",".join(str(one[column]) for column in CSV_HEADER.split(",")) for one in RECENT]
     assert printed[1:] == as_csv[: len(printed) - 1]  # none is cut off or left out
     assert script.out.read_text().endswith("\n")
 
@@ -206,111 +198,3 @@ def test_a_full_disk_is_one_line(pipeline: Pipeline) -> None:
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.endswith("The output cannot be written: No space left on device")
-
-
-HOUR = 3600
-PAST = NOW - 10 * HOUR
-
-
-def write_at(pipeline: Pipeline, written_at: int, *totals: Total) -> None:
-    """Put totals into the final topic as if it were written then (epoch seconds)."""
-    topics.ensure(pipeline.settings)
-    with KafkaProducer(**pipeline.client) as producer:
-        for one in totals:
-            producer.send(
-                pipeline.settings.final_topic,
-                key=one["postal_code"].encode(),
-                value=json.dumps(one).encode(),
-                timestamp_ms=written_at * 1000,
-            )
-
-
-def of_span(since: int, until: int | None = None) -> list[str]:
-    """The options for a span."""
-    options = ["--since", local_time(since)]
-    return options if until is None else [*options, "--until", local_time(until)]
-
-
-def test_a_span_that_is_over_has_the_last_word_of_each_total_in_order(pipeline: Pipeline) -> None:
-    wanted = [total(code, PAST + 60 * n, bikes=n) for n in range(3) for code in ("75011", "93200")]
-    partial = total("93200", PAST + 60, bikes=100)
-    write_at(pipeline, PAST - 3 * HOUR, total("75011", PAST + 60, bikes=99))  # written too early
-    write_at(pipeline, PAST + 30, *wanted[:2], total("75011", PAST - 1), partial)
-    write_at(pipeline, PAST + 200, *reversed(wanted[2:]), total("75011", PAST + 180))
-    script = pipeline.start("consumer.py", "--json", *of_span(PAST, PAST + 180))
-    assert script.end() == 0
-    assert printed_totals(script) == wanted
-    one = pipeline.start(
-        "consumer.py", "--csv", "--postal-code", "93200", *of_span(PAST, PAST + 180)
-    )
-    assert one.end() == 0
-    assert one.printed() == [
-        HEADER,
-        *[f"93200,{PAST + 60 * n},1,{n},{n},0,9" for n in range(3)],
-    ]
-
-
-def test_what_was_written_before_a_span_is_not_read(pipeline: Pipeline) -> None:
-    topics.ensure(pipeline.settings)
-    write_at(pipeline, PAST - 2 * HOUR, *[total("75011", PAST - 2 * HOUR, bikes=n) for n in (1, 2)])
-    write_at(pipeline, PAST, total("75011", PAST))
-    never = Deadline(None)
-    with Reader(pipeline.settings, pipeline.settings.final_topic, never) as reader:
-        (offset,) = reader.offsets_at(PAST - HOUR).values()
-        assert offset == 2
-        assert reader.offsets_at(PAST + 1) == reader.ends
-
-
-def test_totals_of_a_replay_are_found_by_their_snapshots(pipeline: Pipeline) -> None:
-    long_ago = 1732004538
-    pipeline.write_totals(total("75016", long_ago), total("75016", long_ago + 60))  # written now
-    script = pipeline.start("consumer.py", "--json", *of_span(long_ago, long_ago + 60))
-    assert script.end() == 0
-    assert printed_totals(script) == [total("75016", long_ago)]
-
-
-def test_a_span_that_has_just_ended_waits_for_its_last_totals(pipeline: Pipeline) -> None:
-    until = int(time.time()) - totals.GRACE + 10
-    span = [total(code, until - 60) for code in ("75011", "93200")]
-    pipeline.write_totals(span[1])
-    script = pipeline.start("consumer.py", "--json", *of_span(until - 60, until))
-    script.wait_for("Waiting for the totals before")
-    pipeline.write_totals(total("75011", until), span[0])
-    assert script.end() == 0
-    assert printed_totals(script) == span
-    assert time.time() >= until + totals.GRACE
-    assert "There are no totals" not in script.log()
-
-
-def test_a_span_whose_last_totals_are_not_there_is_a_warning(pipeline: Pipeline) -> None:
-    write_at(pipeline, PAST, total("75011", PAST))
-    script = pipeline.start("consumer.py", "--json", *of_span(PAST, PAST + HOUR))
-    assert script.end() == 0
-    assert printed_totals(script) == [total("75011", PAST)]
-    (line,) = script.log().splitlines()
-    assert f"There are no totals after {local_time(PAST)}: the job may lag behind" in line
-
-
-def test_a_span_that_cannot_be_read_is_an_error_and_one_without_totals_is_a_header(
-    pipeline: Pipeline,
-) -> None:
-    options = ["--csv", "--timeout-ms", "3000", *of_span(PAST, PAST + HOUR)]
-    nothing = f"localhost:{free_port()}"
-    unread = pipeline.start("consumer.py", *options, KAFKA_BOOTSTRAP_SERVERS=nothing)
-    assert unread.end() == 1
-    assert unread.printed() == []
-    assert unread.log().splitlines()[-1].endswith(totals.NOT_WHOLE)
-    pipeline.write_totals(total("75011", PAST + HOUR))
-    empty = pipeline.start("consumer.py", *options)
-    assert empty.end() == 0
-    assert empty.printed() == [HEADER]
-
-
-def test_a_span_without_an_end_goes_on_with_new_totals(pipeline: Pipeline) -> None:
-    write_at(pipeline, PAST, total("75011", PAST - 60), total("75011", PAST))
-    script = pipeline.start("consumer.py", "--json", *of_span(PAST))
-    wait_until(lambda: len(script.printed()) == 1, "the total that is there")
-    pipeline.write_totals(total("75011", PAST - 60, bikes=8), total("75011", PAST + 60))
-    wait_until(lambda: len(script.printed()) == 2, "the new total")
-    assert printed_totals(script) == [total("75011", PAST), total("75011", PAST + 60)]
-    assert script.stop() == 0

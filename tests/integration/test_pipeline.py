@@ -45,7 +45,7 @@ def test_totals_equal_the_plain_sums_whatever_script_starts_first(
     assert totals == expected_totals
     if is_everything:
         assert len({postal_code for postal_code, _ in totals}) == 89
-    printed = [json.loads(line) for line in consumer.printed()]
+    printed = consumer.printed_totals()
     assert all(totals[total["postal_code"], total["last_updated"]] == total for total in printed)
 
 

@@ -33,7 +33,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         monkeypatch.chdir(tmp_path_factory.mktemp("spark"))
         settings = config.load().model_copy(update={"spark_master": "local[2]"})
         with engine.session(settings) as session:
-            engine.set_shuffle_partitions(session, settings, raw_partitions=1, kept=None)
+            engine.set_shuffle_partitions(session, settings, kept=None)
             yield session
 
 
@@ -523,7 +523,7 @@ def test_a_checkpoint_keeps_the_number_of_shuffle_partitions_that_it_began_with(
 ) -> None:
     settings = config.load().model_copy(update={"shuffle_partitions": setting})
     try:
-        engine.set_shuffle_partitions(spark, settings, raw_partitions=6, kept=kept)
+        engine.set_shuffle_partitions(spark, settings, kept=kept)
         assert spark.conf.get("spark.sql.shuffle.partitions") == number
     finally:
         spark.conf.set("spark.sql.shuffle.partitions", "1")
