@@ -20,7 +20,6 @@ FEW = (CLASSROOM, QUIX)
 disadvantage, as they are no faster over more.
 """
 
-GROWTH_TURNS = 3
 FEW_SNAPSHOTS = 5, 12  # of larger networks: before the measured ones, and measured
 
 
@@ -96,7 +95,6 @@ def cost(bench: Bench) -> list[Task]:
 def growth(bench: Bench) -> list[Task]:
     """The job alone: with larger networks, with more cores, with more partitions."""
     size = bench.size
-    turns = min(GROWTH_TURNS, size.turns)
     count = size.growth_snapshots
 
     def larger(stations: int) -> Task:
@@ -123,9 +121,9 @@ def growth(bench: Bench) -> list[Task]:
         )
 
     return [
-        *[larger(stations) for _ in range(turns) for stations in size.stations],
+        *[larger(stations) for _ in range(size.turns) for stations in size.stations],
         *[filling(bench, count, partitions) for partitions in sorted({p for _, p in size.scales})],
-        *[scaled(*scale) for _ in range(turns) for scale in size.scales],
+        *[scaled(*scale) for _ in range(size.turns) for scale in size.scales],
     ]
 
 
