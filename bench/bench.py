@@ -6,6 +6,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from bench.contenders import CLASSROOM, COPY, Contender
 from bench.fill import Totals, fill
 from bench.machine import machine
 from bench.measure import Figures, Place
@@ -30,6 +31,7 @@ class Size:
     scales: tuple[tuple[int, int], ...]
     """Cores and partitions."""
     cost_seconds: int
+    left_out: tuple[Contender, ...] = ()
 
 
 FULL = Size(
@@ -51,8 +53,9 @@ QUICK = Size(
     few_snapshots=40,
     growth_snapshots=40,
     stations=(15_000,),
-    scales=((2, 6),),
+    scales=(),
     cost_seconds=6,
+    left_out=(COPY, CLASSROOM),
 )
 
 PERIOD = 0.3  # seconds between two snapshots

@@ -153,8 +153,12 @@ def publish(place: Place, stations: int, count: int) -> Figures:
 
 
 def present(contenders: list[Contender], bench: Bench) -> list[Contender]:
-    """Those whose packages can be had here."""
-    return [c for c in contenders if not (c.packages and bench.no_peers)]
+    """Those that a run of this size has, and whose packages can be had here."""
+    return [
+        c
+        for c in contenders
+        if c not in bench.size.left_out and not (c.packages and bench.no_peers)
+    ]
 
 
 ALL: dict[str, Callable[[Bench], list[Task]]] = {

@@ -77,12 +77,12 @@ def by_median(runs: Runs, name: str, reverse: bool = False) -> list[str]:
 
 def latency(runs: Runs) -> str:
     def ratio(name: str) -> str:
-        if not (valid(runs[name]) and valid(runs.get(COPY.name, []))):
+        if not has(runs, name, DEFAULT_COPY.name):
             return ""
-        return f"{median(runs[name], 'p50') / median(runs[COPY.name], 'p50'):.1f}"
+        return f"{median(runs[name], 'p50') / median(runs[DEFAULT_COPY.name], 'p50'):.2f}"
 
     return table(
-        "| p50, s | p99, s | times Spark's copying | start to first total, s | runs",
+        "| p50, s | p99, s | times copying with Spark's defaults | start to first total, s | runs",
         (
             [
                 bold(name),
