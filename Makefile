@@ -14,7 +14,7 @@ help:
 	@echo 'make setup  only what the others need: .venv, Spark'\''s Kafka connector, Kafka'
 	@echo 'make test   unit and integration tests'
 	@echo 'make check  ruff and mypy'
-	@echo 'make bench  this pipeline against what else could be used; over an hour (QUICK=1: three minutes)'
+	@echo 'make bench  this pipeline against what else could be used; over two hours (QUICK=1: three minutes)'
 	@echo 'make chaos  break everything at random for five minutes, and compare every total (MINUTES=30 SEED=7 NODES=3)'
 	@echo 'make cluster-demo   three nodes of Kafka, a Spark cluster, all killed: are the totals right?'
 	@echo 'make soak   two days of snapshots in a few minutes: does anything grow?'

@@ -56,7 +56,8 @@ from velib.station_information import StationInformation
 
 RECONNECT_PAUSE = 5  # seconds after an error of Kafka
 TRANSACTION_TIMEOUT = 20  # seconds from the first record of a snapshot to the end of its commit
-SLOW_TRANSACTION = 5  # seconds after which a log line says that Kafka does not answer
+SLOW_TRANSACTION = 5  # seconds after which a log line says that Kafka does not answer, and
+SLOW_PACE = 10_000  # records a second: a transaction of many takes as long by itself
 INFORMATION_TIMEOUT = 0.5  # seconds that a poll waits for the positions of the stations
 
 Record = tuple[bytes | None, bytes]
@@ -280,9 +281,10 @@ class Publisher:
         """
         begun = time.time()
         transaction = in_thread(lambda: self._publish_in_transaction(topic, records))
-        if not futures.wait([transaction], SLOW_TRANSACTION).done:
+        patience = min(SLOW_TRANSACTION + len(records) / SLOW_PACE, TRANSACTION_TIMEOUT)
+        if not futures.wait([transaction], patience).done:
             log.warning(connection.no_answer_message(self.settings))
-        if not futures.wait([transaction], TRANSACTION_TIMEOUT - SLOW_TRANSACTION).done:
+        if not futures.wait([transaction], TRANSACTION_TIMEOUT - patience).done:
             raise KafkaTimeoutError(f"no answer for {TRANSACTION_TIMEOUT} s")
         try:
             return transaction.result()

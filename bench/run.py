@@ -1,6 +1,6 @@
 """Measures this pipeline against what a user would pick instead, all on one machine.
 
-    make bench                               everything: over an hour on two cores
+    make bench                               everything: over two hours on two cores
     make bench QUICK=1                       everything, small, in about three minutes
     python -m bench.run [--quick] [SECTION …]   some sections: latency, catch-up, cost, growth,
                                                 publishing
