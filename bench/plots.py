@@ -58,6 +58,8 @@ def _growth(runs: Runs, file: Path) -> None:
         x_title="stations of a snapshot",
         logarithmic=True,
         xrange=(1_000, 200_000),
+        x_labels=[stations for stations, _ in points],
+        truncate_label=-1,
         truncate_legend=-1,
         legend_at_bottom=True,
         js=(),
