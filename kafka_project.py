@@ -56,8 +56,8 @@ from velib.station_information import StationInformation
 
 RECONNECT_PAUSE = 5  # seconds after an error of Kafka
 TRANSACTION_TIMEOUT = 20  # seconds from the first record of a snapshot to the end of its commit
-SLOW_TRANSACTION = 5  # seconds after which a log line says that Kafka does not answer, and
-SLOW_PACE = 10_000  # records a second: a transaction of many takes as long by itself
+SLOW_TRANSACTION = 5  # seconds after which a log line says that Kafka does not answer: so many
+SLOW_PACE = 10_000  # more as its records take at this number a second
 INFORMATION_TIMEOUT = 0.5  # seconds that a poll waits for the positions of the stations
 
 Record = tuple[bytes | None, bytes]

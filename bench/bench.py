@@ -32,6 +32,7 @@ class Size:
     """Cores and partitions."""
     cost_seconds: int
     left_out: tuple[Contender, ...] = ()
+    """Those that are not measured, to save time."""
 
 
 FULL = Size(

@@ -13,7 +13,7 @@ from typing import Any
 from bench import plots
 from bench.contenders import FOLDER, PROJECT
 from bench.measure import Figures
-from bench.tables import Results, all_tables
+from bench.tables import NOT_MEASURED, Results, all_tables
 from velib import cli
 from velib.errors import Failure
 
@@ -40,7 +40,7 @@ def write() -> None:
     results = json.loads(RESULTS.read_text())
     tables = {name.replace("-", "_"): table for name, table in all_tables(results).items()}
     template = Template(TEMPLATE.read_text(encoding="utf-8"))
-    missing = dict.fromkeys(re.findall(r"\$(\w+)", template.template), "(not measured)")
+    missing = dict.fromkeys(re.findall(r"\$(\w+)", template.template), NOT_MEASURED)
     plots.draw({name: section["runs"] for name, section in results.items()})
     page = template.substitute(missing | tables)
     PAGE.write_text(re.sub(r"!\[.*\]\((.*)\)\n\n", _image_if_drawn, page), encoding="utf-8")

@@ -1,7 +1,8 @@
 """Measures this pipeline against what a user would pick instead, all on one machine.
 
     make bench                               everything: over two hours on two cores
-    make bench QUICK=1                       everything, small, in about three minutes
+    make bench QUICK=1                       all sections, small, in about three minutes, without
+                                             two contenders and the catch-up by cores
     python -m bench.run [--quick] [SECTION …]   some sections: latency, catch-up, cost, growth,
                                                 publishing
 
@@ -87,7 +88,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench.run", description="Measure the pipeline and its peers."
     )
-    parser.add_argument("--quick", action="store_true", help="all of it small; prints the tables")
+    parser.add_argument("--quick", action="store_true", help="all of them small; prints the tables")
     parser.add_argument(
         "sections", nargs="*", metavar="SECTION", help=f"of {', '.join(sections.ALL)} (all)"
     )

@@ -7,6 +7,8 @@ from typing import Any
 from bench.contenders import CONFLUENT, COPY, DEFAULT_COPY, FLINK, JOB, KAFKA_PYTHON, QUIX
 from bench.measure import Figures
 
+NOT_MEASURED = "(not measured)"
+
 Results = dict[str, dict[str, Any]]
 """For each section its `date`, its `machine` and its `runs`."""
 
@@ -35,6 +37,8 @@ def all_tables(results: Results) -> dict[str, str]:
 
 def table(header: str, rows: Iterable[Iterable[str]]) -> str:
     """A table in Markdown; the columns of the header are separated by bars."""
+    if not (rows := list(rows)):
+        return NOT_MEASURED
     rule = "|".join(" --- " for _ in header.split("|"))
     lines = [f"| {header} |", f"|{rule}|"]
     return "\n".join([*lines, *[f"| {' | '.join(row)} |" for row in rows]])
