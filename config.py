@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from velib.cli import masked
 from velib.errors import BadSetting
+from velib.runtime import masked
 
 ALL = "all"
 

@@ -40,19 +40,21 @@ from kafka.errors import (
 
 import config
 from config import Settings
-from velib import cli, connection, producer_metrics, topics
-from velib.api import MAX_ANSWER_BYTES
+from velib import runtime
 from velib.background import in_thread
-from velib.cli import local_time, log
 from velib.errors import Failure
-from velib.feed import Feed, Snapshot
-from velib.feed_watch import FeedWatch, MissingStations
+from velib.feed.api import MAX_ANSWER_BYTES
+from velib.feed.snapshot import Feed, Snapshot
+from velib.feed.watch import FeedWatch, MissingStations
+from velib.kafka import clients, topics
 from velib.last_poll import LastPoll, LastPollNote
-from velib.polling import poll, read_once, record_meanwhile
-from velib.recording import Recording
-from velib.replay import Replay, parse_speed
+from velib.producer import metrics
+from velib.producer.polling import poll, read_once, record_meanwhile
+from velib.producer.positions import StationInformation
+from velib.producer.recording import Recording
+from velib.producer.replay import Replay, parse_speed
+from velib.runtime import local_time, log
 from velib.standby import stand_by
-from velib.station_information import StationInformation
 
 RECONNECT_PAUSE = 5  # seconds after an error of Kafka
 TRANSACTION_TIMEOUT = 20  # seconds from the first record of a snapshot to the end of its commit
@@ -66,15 +68,15 @@ Record = tuple[bytes | None, bytes]
 def main() -> None:
     arguments = _parse_arguments()
     settings = config.load()
-    producer_metrics.serve(settings.metrics_port)
+    metrics.serve(settings.metrics_port)
     publish = replaying(settings, arguments) if arguments.replay else polling(settings, arguments)
     while True:
         try:
             publish()
             return
         except KafkaError as error:  # the next publisher finds in the topic what was committed
-            if connection.final_cause(error):
-                raise Failure(connection.refusal_message(settings, error)) from None
+            if clients.final_cause(error):
+                raise Failure(clients.refusal_message(settings, error)) from None
             log.warning("Kafka failed (%s): connecting again in %d s", error, RECONNECT_PAUSE)
         except Fenced:
             if not arguments.standby:
@@ -96,8 +98,14 @@ def _parse_arguments() -> argparse.Namespace:
         metavar="N",
         help="N times as fast as it was, 0: without waiting",
     )
-    add("--from", dest="start", type=cli.moment, metavar="T", help="only from T: 2026-11-01 08:00")
-    add("--to", dest="end", type=cli.moment, metavar="T", help="only snapshots before T")
+    add(
+        "--from",
+        dest="start",
+        type=runtime.moment,
+        metavar="T",
+        help="only from T: 2026-11-01 08:00",
+    )
+    add("--to", dest="end", type=runtime.moment, metavar="T", help="only snapshots before T")
     arguments = parser.parse_args()
     how_to_replay = (arguments.speed, arguments.start, arguments.end)
     if arguments.once and arguments.standby:
@@ -173,7 +181,7 @@ def connect(settings: Settings, last_poll_note: LastPollNote) -> Iterator["Publi
     topics.ensure(settings)
     topics.refuse_compaction(settings)
     producer = KafkaProducer(
-        **connection.kafka_python_options(settings),
+        **clients.kafka_python_options(settings),
         transactional_id=topics.transactional_id(settings),
         transaction_timeout_ms=TRANSACTION_TIMEOUT * 1000,
         max_block_ms=TRANSACTION_TIMEOUT * 1000,
@@ -228,7 +236,7 @@ class Publisher:
         self.next_offset = 0  # after the last record of the last snapshot
         # The snapshots since the last published one that have a log line: many polls see the same.
         self.logged: set[int] = set()
-        producer_metrics.newest_is(last_updated)
+        metrics.newest_is(last_updated)
         if last_updated:
             log.info("Going on after the snapshot of %s", local_time(last_updated))
 
@@ -257,7 +265,7 @@ class Publisher:
         records = [to_record(station, snapshot.last_updated) for station in snapshot.stations]
         self.next_offset = self._publish_in_time(self.settings.raw_topic, records)
         seconds = time.monotonic() - started
-        producer_metrics.published(snapshot, seconds)
+        metrics.published(snapshot, seconds)
         self.last_updated = snapshot.last_updated
         self.logged = {snapshot.last_updated}
         return seconds
@@ -283,7 +291,7 @@ class Publisher:
         transaction = in_thread(lambda: self._publish_in_transaction(topic, records))
         patience = min(SLOW_TRANSACTION + len(records) / SLOW_PACE, TRANSACTION_TIMEOUT)
         if not futures.wait([transaction], patience).done:
-            log.warning(connection.no_answer_message(self.settings))
+            log.warning(clients.no_answer_message(self.settings))
         if not futures.wait([transaction], TRANSACTION_TIMEOUT - patience).done:
             raise KafkaTimeoutError(f"no answer for {TRANSACTION_TIMEOUT} s")
         try:
@@ -320,4 +328,4 @@ def to_record(station: Any, last_updated: int) -> Record:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run(main)

@@ -18,7 +18,7 @@ from bench.fill import Publisher, Totals, make_raw_topic, snapshots
 from bench.processes import running
 from config import Settings
 from tests.expected import totals
-from velib import topics
+from velib.kafka import topics
 
 MAX_WARM_UP = 60.0  # seconds
 TIMEOUT = 1_200.0  # seconds that a contender has to catch up

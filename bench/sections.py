@@ -12,7 +12,7 @@ from bench.bench import PERIOD, Bench, Task
 from bench.contenders import CATCH_UP, CLASSROOM, JOB, LIVE, QUIX, Contender
 from bench.fill import RECORDS, STATIONS, snapshots
 from bench.measure import Figures, Place, catch_up, live
-from velib.feed import Snapshot
+from velib.feed.snapshot import Snapshot
 from velib.last_poll import LastPollNote
 
 FEW = (CLASSROOM, QUIX)

@@ -24,9 +24,10 @@ from typing import IO, Any
 
 import config
 from local.broker import free_port
-from velib import cli, table
-from velib.cli import log
+from velib import runtime
 from velib.errors import Failure
+from velib.runtime import log
+from velib.totals import table
 
 LOGS = Path(".velib/logs")
 DEMO = Path(".velib/demo")
@@ -235,4 +236,4 @@ def _wait(name: str, process: subprocess.Popen[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run(main)

@@ -25,9 +25,10 @@ from kafka.errors import KafkaError
 from pydantic import SecretStr
 
 from config import Settings
-from velib import connection, last_poll, topics
+from velib import last_poll
 from velib.errors import Failure
 from velib.java import LOCALE
+from velib.kafka import clients, topics
 
 ADMIN, PRODUCER, JOB, CONSUMER = "velib-admin", "velib-producer", "velib-spark", "velib-consumer"
 DASHBOARD = "velib-dashboard"
@@ -155,7 +156,7 @@ class Security:
             )
             for user in SCRIPTS.values()
         ]
-        with KafkaAdminClient(**connection.kafka_python_options(admin)) as client:
+        with KafkaAdminClient(**clients.kafka_python_options(admin)) as client:
             failures = client.alter_user_scram_credentials(users)
         for user, failure in failures.items():
             if failure is not None:
@@ -226,7 +227,7 @@ def grant(admin: Settings, settings: Settings) -> None:
     `admin` are the settings with which the administrator reaches Kafka.
     """
     allow = ACLPermissionType.ALLOW
-    with KafkaAdminClient(**connection.kafka_python_options(admin)) as client:
+    with KafkaAdminClient(**clients.kafka_python_options(admin)) as client:
         client.create_acls(
             [
                 ACL(f"User:{user}", "*", operation, allow, ResourcePattern(resource, name))

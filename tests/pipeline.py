@@ -18,7 +18,7 @@ from local.broker import free_port
 from local.security import ADMIN, MECHANISM, SCRIPTS, Security, grant
 from tests import PROJECT
 from tests.expected import Total
-from velib import connection, topics
+from velib.kafka import clients, topics
 
 DEADLINE = 90.0  # seconds; the machine may be slow, and a test that passes does not wait for it
 
@@ -166,7 +166,7 @@ class Pipeline:
         }
         self.security = security
         self.settings = admin.model_copy(update=topics)
-        self.client = connection.kafka_python_options(self.settings)
+        self.client = clients.kafka_python_options(self.settings)
         self.environment |= {f"VELIB_{name.upper()}": value for name, value in topics.items()}
         self.environment["KAFKA_BOOTSTRAP_SERVERS"] = kafka
         if security:
@@ -201,7 +201,7 @@ class Pipeline:
         self.environment["VELIB_API_URL"] = f"http://127.0.0.1:{port}"
         address = (str(port), "--bind", "127.0.0.1", "--directory", str(folder))
         server = self.start("-m", "http.server", *address)
-        wait_until(lambda: connection.listens(f"127.0.0.1:{port}"), "the API is served")
+        wait_until(lambda: clients.listens(f"127.0.0.1:{port}"), "the API is served")
         return Api(folder, server)
 
     def simulate(self, stations: int, period: int = 2, seed: int = 1) -> Script:

@@ -4,7 +4,7 @@ import time
 
 from config import Settings
 from velib import last_poll
-from velib.cli import log
+from velib.runtime import log
 
 TAKEOVER = 30.0  # seconds without a sign of life; a producer gives one every 10 s
 LOOK_INTERVAL = 3.0  # seconds between two looks at the note of the last poll

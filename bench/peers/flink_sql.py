@@ -16,8 +16,8 @@ from pathlib import Path
 from pyflink.table import EnvironmentSettings, TableEnvironment
 
 import config
-from velib import cli
-from velib.areas import postal_code_exceptions
+from velib import runtime
+from velib.totals.areas import postal_code_exceptions
 
 OPTIONS = {
     "table.exec.mini-batch.enabled": "true",
@@ -113,4 +113,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run(main)

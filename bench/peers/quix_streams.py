@@ -16,7 +16,7 @@ from quixstreams import Application
 
 import config
 from bench.peers.sums import CLOSED, Counts, counts, postal_code, total
-from velib import cli
+from velib import runtime
 
 SECOND = 1_000  # milliseconds: snapshots are named by the second, so each has its own window
 LATE = 600 * SECOND  # the grace of the windows is the job's watermark of ten minutes
@@ -77,4 +77,4 @@ def to_total(window: dict[str, Any], key: str, timestamp: int, headers: Any) -> 
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run(main)

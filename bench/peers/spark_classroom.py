@@ -20,7 +20,8 @@ from pyspark.sql import functions as F  # noqa: N812
 
 import config
 from bench.peers.sums import Sums
-from velib import cli, supervisor
+from velib import runtime
+from velib.job import supervisor
 
 SCHEMA = """
     stationCode string, last_updated long, is_installed int, is_renting int,
@@ -64,4 +65,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run(main)

@@ -19,8 +19,8 @@ from local.simulator import make_network
 from tests import expected
 from tests.chaos.feed import FAULTS, YEAR, Feed
 from tests.pipeline import Pipeline, Script
-from velib import connection
-from velib.cli import log
+from velib.kafka import clients
+from velib.runtime import log
 
 STATIONS, PERIOD = 300, 2
 MIN_LIFE = 25.0  # seconds: a process does some work between two kills
@@ -195,5 +195,5 @@ def ports_in_a_row(count: int) -> int:
     while True:
         first = free_port()
         ports = range(first, first + count)
-        if max(ports) < 65536 and not any(connection.listens(f"localhost:{p}") for p in ports):
+        if max(ports) < 65536 and not any(clients.listens(f"localhost:{p}") for p in ports):
             return first

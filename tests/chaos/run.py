@@ -20,9 +20,9 @@ from kafka.errors import KafkaError
 
 from tests.chaos.faults import Chaos, faults
 from tests.chaos.verdict import Reader, Verdict
-from velib import cli
-from velib.cli import log
+from velib import runtime
 from velib.errors import Failure
+from velib.runtime import log
 
 RECOVERY_TIMEOUT = (
     300.0  # seconds after the last fault until everything must be published and summed
@@ -113,4 +113,4 @@ def wait(chaos: Chaos, condition: Callable[[], bool], what: str) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run(main)

@@ -15,7 +15,7 @@ from tests import expected
 from tests.chaos.faults import HOSTILE, Chaos
 from tests.chaos.feed import BAD, Feed
 from tests.pipeline import Pipeline
-from velib import topics
+from velib.kafka import topics
 
 Totals = dict[tuple[str, int], Any]
 """The total of each postal code and snapshot."""

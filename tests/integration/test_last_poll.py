@@ -11,7 +11,8 @@ from kafka.errors import CoordinatorNotAvailableError
 from local.security import DASHBOARD, PRODUCER
 from tests.expected import feed, station
 from tests.pipeline import Pipeline, wait_until
-from velib import connection, last_poll, topics
+from velib import last_poll
+from velib.kafka import clients, topics
 from velib.last_poll import LastPoll, LastPollNote
 
 
@@ -24,7 +25,7 @@ def _note(pipeline: Pipeline, condition: Callable[[LastPoll], bool], what: str) 
     )
 
     def read() -> LastPoll | None:
-        with KafkaAdminClient(**connection.kafka_python_options(settings)) as admin:
+        with KafkaAdminClient(**clients.kafka_python_options(settings)) as admin:
             try:
                 note = last_poll.read(admin, settings)
             except CoordinatorNotAvailableError:  # a new Kafka is making its topic of offsets

@@ -8,8 +8,8 @@ from collections import Counter
 from local.security import grant
 from tests.expected import feed, station
 from tests.pipeline import Api, Pipeline, Script, wait_until
-from velib.cli import local_time
 from velib.last_poll import RENEWAL
+from velib.runtime import local_time
 from velib.standby import TAKEOVER
 
 

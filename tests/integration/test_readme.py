@@ -14,7 +14,7 @@ from local.broker import free_port
 from tests import PROJECT
 from tests.expected import feed, station
 from tests.pipeline import Pipeline, checkout, inherited, wait_until
-from velib.areas import areas
+from velib.totals.areas import areas
 
 
 def _blocks(readme: str, language: str) -> list[str]:

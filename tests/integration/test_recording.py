@@ -10,7 +10,7 @@ from pathlib import Path
 from local.broker import free_port
 from tests.expected import feed, station
 from tests.pipeline import Pipeline, wait_until
-from velib.cli import local_time
+from velib.runtime import local_time
 
 NOW = int(time.time())
 

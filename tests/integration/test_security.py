@@ -25,8 +25,9 @@ from local.broker import free_port
 from local.security import CONSUMER, PRODUCER, SCRIPTS, Security
 from tests.expected import feed, station
 from tests.pipeline import Pipeline, Script
-from velib import java, topics
+from velib import java
 from velib.errors import Failure
+from velib.kafka import topics
 
 ALL = list(SCRIPTS)
 

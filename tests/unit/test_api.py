@@ -9,8 +9,8 @@ import pytest
 from pydantic import SecretStr
 
 from local.broker import free_port
-from velib.api import Api, FeedError, address
-from velib.cli import masked
+from velib.feed.api import Api, FeedError, address
+from velib.runtime import masked
 
 
 class Server:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import PROJECT
-from velib import cli
+from velib import runtime
 
 
 def _start(folder: Path, code: str) -> subprocess.Popen[str]:
@@ -25,12 +25,12 @@ def _start(folder: Path, code: str) -> subprocess.Popen[str]:
 
 
 MAIN = """
-from velib import cli, errors
+from velib import errors, runtime
 
 def main():
     {}
 
-cli.run(main)
+runtime.run(main)
 """
 
 
@@ -57,18 +57,18 @@ def test_the_exit_status_and_the_line_of_each_end(
 
 SLEEPER = """
 import time
-from velib import cli
+from velib import runtime
 
 def main():
     print("ready", flush=True)
     time.sleep(30)
 
-cli.run(main)
+runtime.run(main)
 """
 
 COLLECTED_SLOWLY = """
 import gc, time
-from velib import cli
+from velib import runtime
 
 class Slow:
     def __init__(self):
@@ -83,7 +83,7 @@ def main():
     gc.collect()
     time.sleep(30)
 
-cli.run(main)
+runtime.run(main)
 """
 
 
@@ -102,13 +102,13 @@ def test_a_signal_stops_a_script_also_while_python_collects_an_object(
 
 
 PRINTER = """
-from velib import cli, errors
+from velib import errors, runtime
 
 def main():
     print("L’Île-Saint-Denis")
     raise errors.Failure("L’Île is away")
 
-cli.run(main)
+runtime.run(main)
 """
 
 
@@ -135,5 +135,5 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 
 def test_no_text_can_move_the_terminal() -> None:
-    assert cli.printable("Île-Saint-Denis, 5 €") == "Île-Saint-Denis, 5 €"
-    assert cli.printable("a\x1b[2J\nb") == "a\\u001b[2J\\nb"
+    assert runtime.printable("Île-Saint-Denis, 5 €") == "Île-Saint-Denis, 5 €"
+    assert runtime.printable("a\x1b[2J\nb") == "a\\u001b[2J\\nb"

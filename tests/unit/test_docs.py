@@ -24,7 +24,7 @@ PRINTED = [line for language, text in BLOCKS if language == "" for line in text.
 
 CODE = "".join(
     path.read_text(encoding="utf-8")
-    for path in [*PROJECT.glob("*.py"), *PROJECT.glob("velib/*.py")]
+    for path in [*PROJECT.glob("*.py"), *PROJECT.glob("velib/**/*.py")]
 )
 NOT_IN_THE_CODE = {"dropDuplicates", "kill", "-9", "null"}
 

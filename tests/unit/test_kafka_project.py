@@ -14,10 +14,10 @@ from config import Settings
 from kafka_project import main, to_record
 from tests.expected import feed, station
 from velib.errors import Failure
-from velib.feed import Feed, Snapshot
-from velib.feed_watch import MissingStations
+from velib.feed.snapshot import Feed, Snapshot
+from velib.feed.watch import MissingStations
 from velib.last_poll import LastPoll
-from velib.polling import poll, read_once
+from velib.producer.polling import poll, read_once
 
 NOW = int(time.time())
 POLL_SECONDS = 3.6  # a twelfth of it is 0.3

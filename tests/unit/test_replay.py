@@ -12,12 +12,13 @@ import pytest
 
 import kafka_project
 from tests.expected import feed, station
-from velib import cli, recorded
+from velib import runtime
 from velib.errors import Failure
-from velib.feed import Snapshot, parse
+from velib.feed.snapshot import Snapshot, parse
 from velib.git_history import GitHistory
-from velib.recording import Recording
-from velib.replay import Replay
+from velib.producer import recorded
+from velib.producer.recording import Recording
+from velib.producer.replay import Replay
 
 MORNING = 1732004538  # 2024-11-19 08:22:18 UTC
 
@@ -262,7 +263,7 @@ def test_a_topic_with_other_snapshots_is_refused_and_the_line_says_what_to_do(
     assert "--from" not in str(newer.value)
     with pytest.raises(Failure, match="not among the recorded ones: ") as between:
         replay.is_complete("raw", MORNING + 61)
-    start = cli.moment(str(between.value).split('--from "')[1].split('"')[0])
+    start = runtime.moment(str(between.value).split('--from "')[1].split('"')[0])
     assert not Replay(tmp_path, start, None, 0).is_complete("raw", MORNING + 61)
     assert times(tmp_path, start) == [MORNING + 120]
 

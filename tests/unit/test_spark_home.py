@@ -10,8 +10,8 @@ import pyspark
 import pytest
 
 from tests import PROJECT
-from velib import spark_home
 from velib.errors import BadSetting
+from velib.job import spark_home
 
 OURS = pyspark.__version__
 
