@@ -40,7 +40,7 @@ from kafka.errors import (
 
 import config
 from config import Settings
-from velib import runtime
+from velib import metrics, runtime
 from velib.background import in_thread
 from velib.errors import Failure
 from velib.feed.api import MAX_ANSWER_BYTES
@@ -48,7 +48,7 @@ from velib.feed.snapshot import Feed, Snapshot
 from velib.feed.watch import FeedWatch, MissingStations
 from velib.kafka import clients, topics
 from velib.last_poll import LastPoll, LastPollNote
-from velib.producer import metrics
+from velib.producer import metrics as producer_metrics
 from velib.producer.polling import poll, read_once, record_meanwhile
 from velib.producer.positions import StationInformation
 from velib.producer.recording import Recording
@@ -68,7 +68,7 @@ Record = tuple[bytes | None, bytes]
 def main() -> None:
     arguments = _parse_arguments()
     settings = config.load()
-    metrics.serve(settings.metrics_port)
+    metrics.serve(arguments.metrics_port)
     publish = replaying(settings, arguments) if arguments.replay else polling(settings, arguments)
     while True:
         try:
@@ -106,6 +106,7 @@ def _parse_arguments() -> argparse.Namespace:
         help="only from T: 2026-11-01 08:00",
     )
     add("--to", dest="end", type=runtime.moment, metavar="T", help="only snapshots before T")
+    metrics.add_option(parser)
     arguments = parser.parse_args()
     how_to_replay = (arguments.speed, arguments.start, arguments.end)
     if arguments.once and arguments.standby:
@@ -236,7 +237,7 @@ class Publisher:
         self.next_offset = 0  # after the last record of the last snapshot
         # The snapshots since the last published one that have a log line: many polls see the same.
         self.logged: set[int] = set()
-        metrics.newest_is(last_updated)
+        producer_metrics.newest_is(last_updated)
         if last_updated:
             log.info("Going on after the snapshot of %s", local_time(last_updated))
 
@@ -265,7 +266,7 @@ class Publisher:
         records = [to_record(station, snapshot.last_updated) for station in snapshot.stations]
         self.next_offset = self._publish_in_time(self.settings.raw_topic, records)
         seconds = time.monotonic() - started
-        metrics.published(snapshot, seconds)
+        producer_metrics.published(snapshot, seconds)
         self.last_updated = snapshot.last_updated
         self.logged = {snapshot.last_updated}
         return seconds
@@ -303,12 +304,11 @@ class Publisher:
             raise KafkaTimeoutError(f"the transaction took over {TRANSACTION_TIMEOUT} s") from None
 
     def _publish_in_transaction(self, topic: str, records: Sequence[Record]) -> int:
-        headers = topics.producer_headers(self.settings)
         self.producer.begin_transaction()
         sent = []
         try:
             for key, value in records:
-                sent.append(self.producer.send(topic, key=key, value=value, headers=headers))
+                sent.append(self.producer.send(topic, key=key, value=value))
         finally:
             # send() does not say why an earlier record failed: its result does. flush() fails when
             # it has to split a batch that is too large for the topic.

@@ -17,7 +17,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from velib.errors import BadSetting, Failure
+from config import BadSetting
+from velib.errors import Failure
 
 log = logging.getLogger("velib")
 
@@ -44,11 +45,6 @@ def printable(text: str) -> str:
         if text.isprintable()
         else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
     )
-
-
-def masked(url: str) -> str:
-    """The URL without what may be secret: user information and query string."""
-    return re.sub(r"\?.*", "?***", re.sub(r"^(\w+://)?.*@", r"\1***@", url))
 
 
 def local_time(epoch_seconds: float) -> str:

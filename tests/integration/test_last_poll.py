@@ -19,7 +19,7 @@ from velib.last_poll import LastPoll, LastPollNote
 def _note(pipeline: Pipeline, condition: Callable[[LastPoll], bool], what: str) -> LastPoll:
     """The first note for which the condition holds, read as the dashboard's user."""
     assert pipeline.security is not None
-    servers = pipeline.settings.bootstrap_servers
+    servers = pipeline.settings.kafka.bootstrap_servers
     settings = pipeline.security.settings(servers, DASHBOARD).model_copy(
         update={"raw_topic": pipeline.settings.raw_topic}
     )

@@ -67,8 +67,3 @@ def test_what_is_no_note_is_none(text: str | None) -> None:
 
 def test_the_group_is_named_after_the_raw_topic() -> None:
     assert group(Settings()) == "velib-projet-producer"
-
-
-def test_producers_with_transactional_ids_of_their_own_have_groups_of_their_own() -> None:
-    assert group(Settings(VELIB_TRANSACTIONAL_ID="north")) == "north"
-    assert group(Settings(VELIB_TRANSACTIONAL_ID="")) == "velib-projet-producer"

@@ -15,7 +15,6 @@ from velib.kafka import clients
 from velib.runtime import local_time, log
 
 DAY_MS = 24 * 3600 * 1000
-PRODUCER_HEADER = "producer"
 CLOCK_TOLERANCE = 3600  # seconds that a snapshot may be ahead of the clock that it is compared with
 
 Offsets = dict[TopicPartition, int]
@@ -57,16 +56,7 @@ def configurations(settings: Settings) -> dict[str, dict[str, str]]:
 
 def transactional_id(settings: Settings) -> str:
     """The producer's: a new producer fences the one before it that had the same."""
-    return settings.transactional_id or f"{settings.raw_topic}-producer"
-
-
-def producer_headers(settings: Settings) -> list[tuple[str, bytes]]:
-    """The headers of the producer's raw records: its transactional id, if that is a setting.
-
-    By it each of several producers finds its own records again.
-    """
-    name = settings.transactional_id
-    return [] if name is None else [(PRODUCER_HEADER, name.encode())]
+    return f"{settings.raw_topic}-producer"
 
 
 def _make_missing(admin: KafkaAdminClient, topics: dict[str, dict[str, str]]) -> None:
@@ -185,10 +175,9 @@ def first_whole_snapshot(settings: Settings) -> dict[int, int]:
 def newest_own_snapshot(settings: Settings) -> int:
     """The newest snapshot of this producer in the raw topic (epoch seconds), 0 if it has none.
 
-    Raises KafkaError. Records that name no producer count for the one without an id of its own.
+    Raises KafkaError.
     """
-    own = dict(producer_headers(settings)).get(PRODUCER_HEADER)
-    return _newest(settings, 2_000, lambda record: dict(record.headers).get(PRODUCER_HEADER) == own)
+    return _newest(settings, 2_000, lambda record: True)
 
 
 def newest_snapshot(settings: Settings) -> int:
