@@ -217,4 +217,4 @@ def _at_least_one(text: str) -> int:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run_tool(main)

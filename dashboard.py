@@ -239,4 +239,4 @@ class Page:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run_tool(main)

@@ -41,7 +41,6 @@ from kafka.errors import (
 import config
 from config import Settings
 from velib import metrics, runtime
-from velib.background import in_thread
 from velib.errors import Failure
 from velib.feed.api import MAX_ANSWER_BYTES
 from velib.feed.snapshot import Feed, Snapshot
@@ -53,7 +52,7 @@ from velib.producer.polling import poll, read_once, record_meanwhile
 from velib.producer.positions import StationInformation
 from velib.producer.recording import Recording
 from velib.producer.replay import Replay, parse_speed
-from velib.runtime import local_time, log
+from velib.runtime import in_thread, local_time, log
 from velib.standby import stand_by
 
 RECONNECT_PAUSE = 5  # seconds after an error of Kafka
@@ -328,4 +327,4 @@ def to_record(station: Any, last_updated: int) -> Record:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run_tool(main)

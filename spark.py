@@ -12,6 +12,7 @@ snapshot to `velib-projet-final-data`. What cannot be counted goes to `velib-pro
 
 import argparse
 from collections.abc import Iterator
+from threading import Event
 from typing import Any
 
 from velib.job import session  # isort: skip  (chooses Spark, so it comes before pyspark)
@@ -183,7 +184,7 @@ def start(
     )
 
 
-def main() -> None:
+def main(stop: Event) -> None:
     arguments = parse_arguments()
     settings = config.load()
     java.find()
@@ -204,7 +205,9 @@ def main() -> None:
             session.set_shuffle_partitions(spark, settings, checkpoint.shuffle_partitions())
             return start(spark, settings, checkpoint.starting_offsets(), arguments.available_now)
 
-        supervisor.keep_running(spark, settings, start_queries, one_by_one=arguments.available_now)
+        supervisor.keep_running(
+            spark, settings, start_queries, one_by_one=arguments.available_now, stop=stop
+        )
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -227,4 +230,4 @@ def parse_arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run(main, supervisor.PATIENCE)

@@ -236,4 +236,4 @@ def _wait(name: str, process: subprocess.Popen[str]) -> None:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run_tool(main)

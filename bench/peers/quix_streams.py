@@ -77,4 +77,4 @@ def to_total(window: dict[str, Any], key: str, timestamp: int, headers: Any) -> 
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run_tool(main)

@@ -6,6 +6,7 @@ python -m bench.peers.spark_copy --defaults   with Spark's own
 
 import sys
 from contextlib import AbstractContextManager
+from threading import Event
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -17,7 +18,7 @@ from velib.job import supervisor
 from velib.job.session import spark_session as open_session
 
 
-def main() -> None:
+def main(stop: Event) -> None:
     settings = config.load()
     spark_session: AbstractContextManager[SparkSession]
     if "--defaults" in sys.argv[1:]:
@@ -25,7 +26,6 @@ def main() -> None:
     else:
         spark_session, read = open_session(settings), read_as_the_job
     with spark_session as spark:
-        stop = supervisor.stop_on_signals()
         query = (
             read(spark, settings)
             .select("key", "value")
@@ -45,4 +45,4 @@ def read_as_the_job(spark: SparkSession, settings: config.Settings) -> DataFrame
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run(main, supervisor.PATIENCE)

@@ -174,4 +174,4 @@ def draw(samples: Samples) -> None:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run_tool(main)

@@ -2,12 +2,10 @@
 
 import json
 import re
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from types import FrameType
 
 from kafka.errors import KafkaError
 from py4j.protocol import Py4JError, Py4JNetworkError
@@ -32,6 +30,7 @@ from velib.kafka import clients
 from velib.runtime import log
 
 STOP_TIMEOUT = 30.0  # seconds that the batches in progress have to end
+PATIENCE = 60.0  # seconds that the job has to end after a signal: its batch, then Java
 MAX_BACKOFF = 30.0  # seconds between two starts of queries that failed
 HEALTHY_AFTER = 300.0  # seconds: a failure after so long begins a new row of failures
 MAX_UNKNOWN_FAILURES = 5  # in a row, whose cause is in none of the lists below
@@ -42,14 +41,17 @@ StartQueries = Callable[[], Iterator[StreamingQuery]]
 
 
 def keep_running(
-    spark: SparkSession, settings: Settings, start: StartQueries, one_by_one: bool
+    spark: SparkSession,
+    settings: Settings,
+    start: StartQueries,
+    one_by_one: bool,
+    stop: threading.Event,
 ) -> None:
     """Run the queries that `start` yields, one after another or all at once, until they end.
 
     Starts them again, with growing pauses, when one has failed for a reason that may pass; raises
-    Failure if it will not. Ctrl-C, SIGTERM and SIGHUP stop the queries when their batch is done.
+    Failure if it will not. Once `stop` is set the queries end with their batch.
     """
-    stop = stop_on_signals()
     batches = BatchLog(JobMetrics(spark))
     spark.streams.addListener(batches)
     backoff, unknown_failures = 1.0, 0
@@ -75,21 +77,6 @@ def keep_running(
         log.warning("%s. The queries start again in %.0f s", reason, backoff)
         stop.wait(backoff)
         backoff = min(backoff * 2, MAX_BACKOFF)
-
-
-def stop_on_signals() -> threading.Event:
-    """An event that is set by Ctrl-C, SIGTERM and SIGHUP.
-
-    An exception, which these raise elsewhere, would garble the call to Java that it interrupts.
-    """
-    stop = threading.Event()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, ask)
-    return stop
 
 
 def _run(

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from threading import Event
 
 from config import Settings
-from velib.background import in_thread
 from velib.errors import Failure
 from velib.feed.api import FeedError
 from velib.feed.snapshot import Backoff, Feed, Snapshot
 from velib.last_poll import LastPoll
 from velib.producer import metrics
 from velib.producer.recording import Recording
+from velib.runtime import in_thread
 
 QUIET_START = 5.0  # seconds that Kafka has to answer before the feed is polled without it
 

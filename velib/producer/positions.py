@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from config import Settings
-from velib.background import in_thread
 from velib.feed.api import FeedError
 from velib.feed.snapshot import Feed
 from velib.kafka import topics
-from velib.runtime import log
+from velib.runtime import in_thread, log
 
 INTERVAL = 3600.0  # seconds between two looks at the feed
 RETRY_INTERVAL = 300.0  # seconds after a look that failed
