@@ -29,10 +29,9 @@ from queue import Empty, Full, Queue
 from threading import Event
 
 import config
-from velib import runtime
+from velib import metrics, runtime
 from velib.feed.snapshot import Feed, Snapshot
 from velib.feed.watch import FeedWatch, MissingStations
-from velib.producer import metrics
 from velib.producer.polling import poll, poll_once
 from velib.producer.positions import Positions
 from velib.producer.publisher import Publisher
@@ -44,7 +43,7 @@ from velib.runtime import in_thread, local_time, log
 def main(stop: Event) -> None:
     arguments = parse_arguments()
     settings = config.load()
-    metrics.serve(settings.metrics_port)
+    metrics.serve(arguments.metrics_port)
     publisher = Publisher(settings, stop)
     if arguments.replay:
         replay(publisher, arguments)
@@ -141,6 +140,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--from", dest="start", type=runtime.moment, metavar="T", help="from T: 2026-11-01 08:00")
     add("--to", dest="end", type=runtime.moment, metavar="T", help="only snapshots before T")
+    metrics.add_option(parser)
     arguments = parser.parse_args()
     how_to_replay = (arguments.speed, arguments.start, arguments.end)
     if arguments.replay and (arguments.record or arguments.once):

@@ -24,7 +24,7 @@ from kafka.admin import (
 from kafka.errors import KafkaError
 from pydantic import SecretStr
 
-from config import Settings
+from config import KafkaSettings, Settings
 from velib import last_poll
 from velib.errors import Failure
 from velib.java import LOCALE
@@ -164,15 +164,15 @@ class Security:
 
     def settings(self, servers: str, user: str) -> Settings:
         """The settings with which a user reaches this Kafka; the others are the environment's."""
-        return Settings().model_copy(
-            update={
-                "bootstrap_servers": servers,
-                "security_protocol": "SASL_SSL",
-                "sasl_mechanism": MECHANISM,
-                "sasl_username": user,
-                "sasl_password": SecretStr(self.password(user)),
-                "ssl_cafile": self.ca,
-            }
+        return Settings(
+            kafka=KafkaSettings(
+                bootstrap_servers=servers,
+                security_protocol="SASL_SSL",
+                sasl_mechanism=MECHANISM,
+                sasl_username=user,
+                sasl_password=SecretStr(self.password(user)),
+                ssl_cafile=self.ca,
+            )
         )
 
     def exports(self, servers: str) -> str:

@@ -52,7 +52,7 @@ class Server:
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True).start()
         url = f"http://127.0.0.1:{self.http.server_port}"
-        self.feed = Feed(Settings(VELIB_API_URL=url))
+        self.feed = Feed(Settings(api_url=url))
 
     def poll(self, count: int, *answers: Answer) -> list[int]:
         """The times of the first snapshots that polling these answers yields."""
@@ -120,7 +120,7 @@ def test_once_a_failure_of_the_feed_ends_the_script(server: Server) -> None:
 def _warnings(
     caplog: pytest.LogCaptureFixture, configured: str, *snapshots: list[Any]
 ) -> list[str]:
-    missing_stations = MissingStations(Settings(VELIB_STATIONS=configured))
+    missing_stations = MissingStations(Settings(stations=configured))
     for stations in snapshots:
         missing_stations.warn(Snapshot(NOW, stations))
     return caplog.messages

@@ -1,13 +1,10 @@
 """The producer's metrics, without a producer."""
 
 import math
-import socket
 import time
 
-import pytest
 from prometheus_client import REGISTRY
 
-from velib.errors import Failure
 from velib.feed.snapshot import Snapshot
 from velib.producer import metrics
 
@@ -40,11 +37,3 @@ def test_errors_are_counted_by_kind() -> None:
     metrics.poll_failed("timeout")
     assert _value("poll_errors_total", kind="timeout") == before + 1
     assert _value("poll_errors_total", kind="malformed") >= 0
-
-
-def test_a_port_in_use_is_one_clear_line() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        line = rf"VELIB_METRICS_PORT {port} cannot be used \(Address already in use\): set another"
-        with pytest.raises(Failure, match=line):
-            metrics.serve(port)

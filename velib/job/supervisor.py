@@ -270,7 +270,7 @@ def transient_cause(error: Exception, settings: Settings) -> str | None:
         )
     no_answer = r"TimeoutException|DisconnectException|UnknownTopicOrPartition"
     if isinstance(error, KafkaError) or re.search(no_answer, text):
-        return f"Kafka at {settings.bootstrap_servers} does not answer"
+        return f"Kafka at {settings.kafka.bootstrap_servers} does not answer"
     return None
 
 
