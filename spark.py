@@ -191,10 +191,10 @@ def main(stop: Event) -> None:
     if arguments.reset_checkpoint and not arguments.yes:
         confirm_reset(settings)
     # A user whom Kafka refuses learns it at once. Spark can start before Kafka is there.
-    has_topics = topics.ensure(settings, timeout=0)
+    has_topics = topics.ensure(settings, stop, timeout=0)
     with session.spark_session(settings) as spark:
         if not has_topics:
-            topics.ensure(settings)
+            topics.ensure(settings, stop)
         checkpoint = Checkpoint(spark, settings)
         if arguments.reset_checkpoint:
             checkpoint.reset()

@@ -202,6 +202,7 @@ def rights(settings: Settings) -> list[tuple[str, ResourceType, str, ACLOperatio
         (PRODUCER, topic, stations, write),
         (PRODUCER, topic, stations, read),  # what has changed since
         (PRODUCER, ResourceType.TRANSACTIONAL_ID, topics.transactional_id(settings), write),
+        (PRODUCER, ResourceType.TRANSACTIONAL_ID, topics.positions_id(settings), write),
         (PRODUCER, group, poll_group, read),  # Kafka's word for committing an offset
         (JOB, topic, raw, read),
         (JOB, topic, raw, ACLOperation.DESCRIBE_CONFIGS),

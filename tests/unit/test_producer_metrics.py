@@ -26,9 +26,9 @@ def test_a_published_snapshot_is_counted_and_its_age_grows() -> None:
 
 
 def test_after_a_restart_the_age_is_that_of_the_snapshot_before() -> None:
-    metrics.newest_is(int(time.time()) - 1000)
+    metrics.set_newest_snapshot(int(time.time()) - 1000)
     assert 1000 <= _value("feed_age_seconds") < 1005
-    metrics.newest_is(0)
+    metrics.set_newest_snapshot(0)
     assert not math.isnan(_value("feed_age_seconds"))
 
 

@@ -39,10 +39,10 @@ def published(snapshot: Snapshot, seconds: float) -> None:
     SNAPSHOTS.inc()
     STATIONS.set(len(snapshot.stations))
     DURATION.observe(seconds)
-    newest_is(snapshot.last_updated)
+    set_newest_snapshot(snapshot.last_updated)
 
 
-def newest_is(last_updated: int) -> None:
+def set_newest_snapshot(last_updated: int) -> None:
     """The last published snapshot is the one of this time (epoch seconds); 0 if there is none."""
     if last_updated:
         FEED_AGE.set_function(lambda: time.time() - last_updated)
