@@ -11,7 +11,7 @@ import ssl
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
@@ -35,16 +35,12 @@ def _require(condition: object) -> None:
         raise ValueError
 
 
-def _check_host(url: SplitResult) -> None:
-    _require(url.hostname and url.port != 0)
-    # Raises UnicodeError, a ValueError, if a part between two dots is empty or over 63 letters.
-    _require(len((url.hostname or "").encode("idna")) <= 253)
-
-
 def _check_url(text: str) -> str:
     url = urlsplit(text)
-    _require(url.scheme in ("http", "https") and not re.search(r"\s", text))
-    _check_host(url)
+    _require(url.scheme in ("http", "https") and url.port != 0 and not re.search(r"\s", text))
+    # Raises UnicodeError, a ValueError, if a part between two dots is empty or over 63 letters.
+    host = (url.hostname or "").encode("idna")
+    _require(0 < len(host) <= 253)
     return text
 
 
@@ -52,7 +48,7 @@ def _to_servers(text: str) -> str:
     servers = [server.strip() for server in text.split(",")]
     for server in servers:
         _require(re.fullmatch(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}", server))
-        _check_host(urlsplit(f"//{server}"))
+        _check_url(f"http://{server}")
     return ",".join(servers)
 
 
