@@ -45,7 +45,7 @@ from velib.errors import Failure
 from velib.feed.api import MAX_ANSWER_BYTES
 from velib.feed.snapshot import Feed, Snapshot
 from velib.feed.watch import FeedWatch, MissingStations
-from velib.kafka import clients, topics
+from velib.kafka import clients, membership, topics
 from velib.last_poll import LastPoll, LastPollNote
 from velib.producer import metrics
 from velib.producer.polling import poll, read_once, record_meanwhile
@@ -69,19 +69,20 @@ def main() -> None:
     settings = config.load()
     metrics.serve(settings.metrics_port)
     publish = replaying(settings, arguments) if arguments.replay else polling(settings, arguments)
-    while True:
-        try:
-            publish()
-            return
-        except KafkaError as error:  # the next publisher finds in the topic what was committed
-            if clients.final_cause(error):
-                raise Failure(clients.refusal_message(settings, error)) from None
-            log.warning("Kafka failed (%s): connecting again in %d s", error, RECONNECT_PAUSE)
-        except Fenced:
-            if not arguments.standby:
-                raise
-            log.warning("Another kafka_project.py publishes to %s now", settings.raw_topic)
-        time.sleep(RECONNECT_PAUSE)
+    with membership.joined(settings):
+        while True:
+            try:
+                publish()
+                return
+            except KafkaError as error:  # the next publisher finds in the topic what was committed
+                if clients.final_cause(error):
+                    raise Failure(clients.refusal_message(settings, error)) from None
+                log.warning("Kafka failed (%s): connecting again in %d s", error, RECONNECT_PAUSE)
+            except Fenced:
+                if not arguments.standby:
+                    raise
+                log.warning("Another kafka_project.py publishes to %s now", settings.raw_topic)
+            time.sleep(RECONNECT_PAUSE)
 
 
 def _parse_arguments() -> argparse.Namespace:
