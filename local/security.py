@@ -24,7 +24,7 @@ from kafka.admin import (
 from kafka.errors import KafkaError
 from pydantic import SecretStr
 
-from config import Settings
+from config import KafkaSettings, Settings
 from velib.errors import Failure
 from velib.java import LOCALE
 from velib.kafka import clients, membership, topics
@@ -163,15 +163,15 @@ class Security:
 
     def settings(self, servers: str, user: str) -> Settings:
         """The settings with which a user reaches this Kafka; the others are the environment's."""
-        return Settings().model_copy(
-            update={
-                "bootstrap_servers": servers,
-                "security_protocol": "SASL_SSL",
-                "sasl_mechanism": MECHANISM,
-                "sasl_username": user,
-                "sasl_password": SecretStr(self.password(user)),
-                "ssl_cafile": self.ca,
-            }
+        return Settings(
+            kafka=KafkaSettings(
+                bootstrap_servers=servers,
+                security_protocol="SASL_SSL",
+                sasl_mechanism=MECHANISM,
+                sasl_username=user,
+                sasl_password=SecretStr(self.password(user)),
+                ssl_cafile=self.ca,
+            )
         )
 
     def exports(self, servers: str) -> str:
@@ -201,7 +201,7 @@ def rights(settings: Settings) -> list[tuple[str, ResourceType, str, ACLOperatio
         (PRODUCER, topic, stations, write),
         (PRODUCER, topic, stations, read),  # what has changed since
         (PRODUCER, ResourceType.TRANSACTIONAL_ID, topics.transactional_id(settings), write),
-        (PRODUCER, ResourceType.TRANSACTIONAL_ID, f"{raw}-positions", write),
+        (PRODUCER, ResourceType.TRANSACTIONAL_ID, topics.positions_id(settings), write),
         (PRODUCER, group, producers, read),  # Kafka's word for being a member
         (JOB, topic, raw, read),
         (JOB, topic, raw, ACLOperation.DESCRIBE_CONFIGS),

@@ -19,7 +19,8 @@ from threading import Event, Thread
 from types import FrameType
 from typing import NoReturn, TypeVar
 
-from velib.errors import BadSetting, Failure
+from config import BadSetting
+from velib.errors import Failure
 
 T = TypeVar("T")
 
@@ -47,11 +48,6 @@ def printable(text: str) -> str:
         if text.isprintable()
         else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
     )
-
-
-def masked(url: str) -> str:
-    """The URL without what may be secret: user information and query string."""
-    return re.sub(r"\?.*", "?***", re.sub(r"^(\w+://)?.*@", r"\1***@", url))
 
 
 def local_time(epoch_seconds: float) -> str:

@@ -16,7 +16,7 @@ from velib.kafka import clients, membership
 def seconds_until(pipeline: Pipeline, number: int) -> float:
     """How long it takes until the dashboard's user sees this number of producers."""
     assert pipeline.security is not None
-    servers, raw_topic = pipeline.settings.bootstrap_servers, pipeline.settings.raw_topic
+    servers, raw_topic = pipeline.settings.kafka.bootstrap_servers, pipeline.settings.raw_topic
     settings = pipeline.security.settings(servers, DASHBOARD).model_copy(
         update={"raw_topic": raw_topic}
     )

@@ -108,7 +108,7 @@ def server() -> Iterator[str]:
 
 
 def _feed(url: str) -> Feed:
-    return Feed(Settings(VELIB_API_URL=url))
+    return Feed(Settings(api_url=url))
 
 
 @pytest.mark.parametrize("kind", ["good", "gzip", "chunked", "bom", "only-for-us"])

@@ -25,6 +25,7 @@ def _start(folder: Path, code: str) -> subprocess.Popen[str]:
 
 
 MAIN = """
+import config
 from velib import errors, runtime
 
 def main(stop):
@@ -40,7 +41,7 @@ runtime.run(main)
         ("pass", 0, ""),
         ("raise errors.Failure('It broke')", 1, "ERROR   It broke\n"),
         ("raise errors.JavaMissing('No Java')", 1, "ERROR   No Java\n"),
-        ("raise errors.BadSetting('X is 1: it must be 2')", 2, "X is 1: it must be 2\n"),
+        ("raise config.BadSetting('X is 1: it must be 2')", 2, "X is 1: it must be 2\n"),
         ("raise BrokenPipeError", 0, ""),
         ("raise SystemExit(2)", 2, ""),
     ],

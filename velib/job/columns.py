@@ -85,7 +85,7 @@ def zero_counts() -> Column:
     return F.struct(*[F.lit(0).cast("long").alias(name) for name in COUNTS])
 
 
-def add(left: Column, right: Column) -> Column:
+def add_counts(left: Column, right: Column) -> Column:
     """The sum of two structs of COUNTS."""
     return F.struct(*[(left[name] + right[name]).alias(name) for name in COUNTS])
 
