@@ -10,7 +10,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from concurrent.futures import Future
 from datetime import datetime
@@ -67,6 +67,13 @@ def moment(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{reason} or 2026-11-01") from None
 
 
+def port(text: str) -> int:
+    """The port that an option gives; raises ArgumentTypeError."""
+    if text.isdecimal() and 0 < int(text) < 65536:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text} is not a port: use 1 to 65535")
+
+
 def run(main: Callable[[Event], None], patience: float = PATIENCE) -> NoReturn:
     """Run a script's `main`, then exit with status 0, that of a Failure, or 130 (Ctrl-C).
 
@@ -108,6 +115,15 @@ def run_tool(main: Callable[[], None]) -> NoReturn:
         signal.signal(number, end)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     sys.exit(_status_of(main))
+
+
+def backoff(first: float, longest: float) -> Iterator[float]:
+    """The seconds to wait between attempts: `first`, then twice as long each time, at most
+    `longest`.
+    """
+    while True:
+        yield first
+        first = min(2 * first, longest)
 
 
 def in_thread(call: Callable[[], T]) -> "Future[T]":

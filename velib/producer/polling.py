@@ -9,7 +9,10 @@ from prometheus_client import Counter
 
 from velib.errors import Failure
 from velib.feed.api import ErrorKind, FeedError
-from velib.feed.snapshot import Backoff, Feed, Snapshot
+from velib.feed.snapshot import FailureLog, Feed, Snapshot
+from velib.runtime import backoff
+
+MAX_BACKOFF = 300.0  # seconds between two polls of a feed that fails
 
 POLL_ERRORS = Counter("velib_producer_poll_errors", "Polls without a snapshot, by kind.", ["kind"])
 for kind in get_args(ErrorKind):  # a kind that has not come yet is a zero, not a gap
@@ -31,7 +34,8 @@ def poll(feed: Feed, poll_seconds: float, stop: Event) -> Iterator[Snapshot]:
     snapshot is read soon after the feed has it. The first one may already be old, so it does not
     start the poll period.
     """
-    backoff = Backoff(poll_seconds / 12)
+    failures, short_pause = FailureLog(), poll_seconds / 12
+    delays = backoff(short_pause, MAX_BACKOFF)
     newest = 0
     while not stop.is_set():
         started = time.monotonic()
@@ -39,11 +43,13 @@ def poll(feed: Feed, poll_seconds: float, stop: Event) -> Iterator[Snapshot]:
             snapshot = feed.snapshot()
         except FeedError as error:
             POLL_ERRORS.labels(error.kind).inc()
-            pause = backoff.failed(error)
+            failures.failed(error)
+            pause = max(next(delays), error.retry_after)
         else:
-            backoff.recovered()
+            failures.recovered()
+            delays = backoff(short_pause, MAX_BACKOFF)
             yield snapshot
             is_new = 0 < newest < snapshot.last_updated
-            pause = poll_seconds if is_new else poll_seconds / 12
+            pause = poll_seconds if is_new else short_pause
             newest = max(newest, snapshot.last_updated)
         stop.wait(max(0.0, started + pause - time.monotonic()))
