@@ -82,8 +82,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--port", type=runtime.port, default=8080, help="port (default: %(default)s)"
     )
-    arguments = parser.parse_args()
-    return arguments
+    return parser.parse_args()
 
 
 def check_address(host: str, port: int) -> None:
