@@ -284,16 +284,12 @@ def _check_together(settings: Settings, kafka: KafkaSettings) -> None:
             f"{', '.join(topics)} are {', '.join(map(repr, topics.values()))}:"
             " they must be four different topics"
         )
-    needs: dict[str, list[str]] = {}
     if kafka.security_protocol.startswith("SASL_"):
-        needed = ["sasl_mechanism", "sasl_username", "sasl_password"]
-        needs[f"KAFKA_SECURITY_PROTOCOL={kafka.security_protocol}"] = needed
+        for name in ("sasl_mechanism", "sasl_username", "sasl_password"):
+            _check_is_set(kafka, name, f"KAFKA_SECURITY_PROTOCOL={kafka.security_protocol}")
     if kafka.ssl_certfile or kafka.ssl_keyfile:
-        needs["KAFKA_SSL_CERTFILE"], needs["KAFKA_SSL_KEYFILE"] = ["ssl_keyfile"], ["ssl_certfile"]
-    for variable, names in needs.items():
-        for name in names:
-            if getattr(kafka, name) is None:
-                raise BadSetting(f"KAFKA_{name.upper()} is not set: {variable} needs it")
+        _check_is_set(kafka, "ssl_keyfile", "KAFKA_SSL_CERTFILE")
+        _check_is_set(kafka, "ssl_certfile", "KAFKA_SSL_KEYFILE")
     if kafka.ssl_certfile:
         try:
             ssl.create_default_context().load_cert_chain(kafka.ssl_certfile, kafka.ssl_keyfile)
@@ -302,3 +298,8 @@ def _check_together(settings: Settings, kafka: KafkaSettings) -> None:
                 f"KAFKA_SSL_KEYFILE is {str(kafka.ssl_keyfile)!r}: it must be the key of the"
                 f" certificate in KAFKA_SSL_CERTFILE ({error.reason})"
             ) from None
+
+
+def _check_is_set(kafka: KafkaSettings, name: str, because_of: str) -> None:
+    if getattr(kafka, name) is None:
+        raise BadSetting(f"KAFKA_{name.upper()} is not set: {because_of} needs it")
