@@ -42,7 +42,7 @@ import config
 from config import Settings
 from velib import runtime
 from velib.background import in_thread
-from velib.errors import Failure
+from velib.errors import Failure, describe, is_retriable
 from velib.feed.api import MAX_ANSWER_BYTES
 from velib.feed.snapshot import Feed, Snapshot
 from velib.feed.watch import FeedWatch, MissingStations
@@ -75,8 +75,8 @@ def main() -> None:
             publish()
             return
         except KafkaError as error:  # the next publisher finds in the topic what was committed
-            if clients.final_cause(error):
-                raise Failure(clients.refusal_message(settings, error)) from None
+            if not is_retriable(error):
+                raise Failure(describe(error, settings)) from None
             log.warning("Kafka failed (%s): connecting again in %d s", error, RECONNECT_PAUSE)
         except Fenced:
             if not arguments.standby:

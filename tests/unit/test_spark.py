@@ -506,12 +506,6 @@ def test_a_snapshot_that_cannot_be_counted_does_not_move_the_watermark(spark: Sp
     assert [row.last_updated for row in stations.collect()] == [NOW]
 
 
-def test_the_connector_is_that_of_this_spark() -> None:
-    import pyspark
-
-    assert f"org.apache.spark:spark-sql-kafka-0-10_2.13:{pyspark.__version__}" == session.CONNECTOR
-
-
 @pytest.mark.parametrize(
     ("setting", "kept", "number"),
     [(None, None, "1"), (5, None, "5"), (5, 2, "2"), (None, 200, "200")],

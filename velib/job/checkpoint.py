@@ -12,7 +12,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from config import Settings
-from velib.errors import Failure
+from velib.errors import Failure, mismatch
 from velib.job.session import is_local
 from velib.kafka import topics
 from velib.runtime import log
@@ -107,16 +107,6 @@ class Checkpoint:
         stream: Any = self.files.create(self._path(self.folder, name), True)
         stream.write(bytearray(text.encode()))
         stream.close()
-
-
-def mismatch(settings: Settings, cause: str) -> str:
-    """The line for a checkpoint with which the job cannot go on."""
-    return (
-        f"The checkpoint {settings.checkpoint_dir} does not fit the topic {settings.raw_topic}:"
-        f" {cause}."
-        " To start over from the topic's earliest record type:"
-        " python spark.py --reset-checkpoint"
-    )
 
 
 def confirm_reset(settings: Settings) -> None:

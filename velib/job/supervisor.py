@@ -1,7 +1,6 @@
 """Keeps the job's queries running: logs batches, starts again after failures, stops on signals."""
 
 import json
-import re
 import signal
 import threading
 import time
@@ -10,7 +9,7 @@ from contextlib import suppress
 from types import FrameType
 
 from kafka.errors import KafkaError
-from py4j.protocol import Py4JError, Py4JNetworkError
+from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.listener import (
@@ -24,17 +23,14 @@ from pyspark.sql.streaming.listener import (
 from pyspark.sql.streaming.query import StreamingQuery
 
 from config import Settings
-from velib.errors import Failure
-from velib.job.checkpoint import mismatch
+from velib.errors import SPARK_LOG, Failure, describe, is_known, is_retriable
 from velib.job.metrics import JobMetrics
-from velib.job.session import CONNECTOR, JVM_LOG
-from velib.kafka import clients
 from velib.runtime import log
 
 STOP_TIMEOUT = 30.0  # seconds that the batches in progress have to end
 MAX_BACKOFF = 30.0  # seconds between two starts of queries that failed
 HEALTHY_AFTER = 300.0  # seconds: a failure after so long begins a new row of failures
-MAX_UNKNOWN_FAILURES = 5  # in a row, whose cause is in none of the lists below
+MAX_UNKNOWN_FAILURES = 5  # in a row, of errors that velib/errors.py does not know
 LOG_TIMEOUT = 10.0  # seconds that Spark has to report the last progress
 BACKLOG = 10_000  # offsets; fewer are the next snapshots of a running producer
 
@@ -63,14 +59,13 @@ def keep_running(
                 return
             if time.monotonic() - started > HEALTHY_AFTER:
                 backoff, unknown_failures = 1.0, 0
-            if (cause := permanent_cause(error, settings)) is not None:
-                raise Failure(cause) from None
-            reason = transient_cause(error, settings)
-            if reason is None:
-                reason = f"Spark stopped: {_first_line(error)}"
+            reason = describe(error, settings, unknown="Spark stopped: {error}")
+            if not is_retriable(error):
+                raise Failure(reason) from None
+            if not is_known(error):
                 unknown_failures += 1
             if unknown_failures == MAX_UNKNOWN_FAILURES:
-                line = f"{reason}; that was {unknown_failures} times in a row, see {JVM_LOG}"
+                line = f"{reason}; that was {unknown_failures} times in a row, see {SPARK_LOG}"
                 raise Failure(line) from None
         log.warning("%s. The queries start again in %.0f s", reason, backoff)
         stop.wait(backoff)
@@ -236,56 +231,3 @@ def _log_dead_letters(progress: StreamingQueryProgress) -> None:
         progress.observedMetrics["parsed"].commonest_reason,
         "" if could_count else ". Nothing could be counted: the feed has probably changed its form",
     )
-
-
-def permanent_cause(error: Exception, settings: Settings) -> str | None:
-    """The line for a failure that a new start does not mend, None if it may."""
-    text = str(error)
-    lost_records = (
-        "offset was changed",
-        "are gone",
-        "out of range",
-        "OffsetOutOfRange",
-        "failOnDataLoss",
-    )
-    changed_job = ("STATE_STORE_", "SCHEMA_NOT_COMPATIBLE", "sources in the checkpoint")
-    if any(sign in text for sign in (*lost_records, *changed_job)):
-        return mismatch(
-            settings,
-            "the topic was made anew or has lost records that were not read yet,"
-            " or the job has changed",
-        )
-    if "Failed to find data source: kafka" in text or "DATA_SOURCE_NOT_FOUND" in text:
-        return f"Spark has no Kafka connector: give spark-submit --packages {CONNECTOR}"
-    if "UnsatisfiedLinkError" in text:
-        return (
-            "Java may not run its libraries in its temporary folder, which is /tmp: name another"
-            " one with JAVA_TOOL_OPTIONS=-Djava.io.tmpdir=FOLDER"
-        )
-    if re.search(r"(Authoriz|Authentic)ationE", text):
-        cause = re.search(r"Not authorized[^\n]*|Authentication failed[^\n]*", text)
-        cause = cause or re.search(r"\w*Authoriz\w*", text)
-        return clients.refusal_message(settings, cause[0] if cause else _first_line(error))
-    if (refusal := clients.final_cause(error)) is not None:
-        return clients.refusal_message(settings, refusal.strip().partition("\n")[0])
-    if isinstance(error, Py4JNetworkError | ConnectionError):
-        return f"Spark's Java process has ended: see {JVM_LOG}"
-    return None
-
-
-def transient_cause(error: Exception, settings: Settings) -> str | None:
-    """What ended a query, if that is known to pass; None if it is unknown."""
-    text = str(error)
-    if "No space left on device" in text:
-        return (
-            f"The disk of {settings.checkpoint_dir} or of Spark's temporary files is full:"
-            " make room"
-        )
-    no_answer = r"TimeoutException|DisconnectException|UnknownTopicOrPartition"
-    if isinstance(error, KafkaError) or re.search(no_answer, text):
-        return f"Kafka at {settings.bootstrap_servers} does not answer"
-    return None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

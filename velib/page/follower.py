@@ -13,7 +13,7 @@ from kafka.errors import KafkaError
 
 from config import Settings
 from velib import last_poll
-from velib.errors import Failure
+from velib.errors import Failure, describe, is_retriable
 from velib.kafka import clients, topics
 from velib.kafka.topics import Offsets
 from velib.last_poll import LastPoll
@@ -47,8 +47,8 @@ class Follower(Thread):
                 try:
                     self._follow()
                 except KafkaError as error:
-                    if not clients.is_transient(error):
-                        raise Failure(clients.refusal_message(self.settings, error)) from None
+                    if not is_retriable(error):
+                        raise Failure(describe(error, self.settings)) from None
                     log.warning("Kafka failed (%s): trying again", error)
                     with self.live.lock:
                         self.live.note(False, self.live.last_poll, 0)
@@ -109,7 +109,7 @@ class Follower(Thread):
                 before = self._waiting_before(consumer, starts)
                 poll = self._last_poll()
             except KafkaError as error:
-                is_up = not clients.is_transient(error)
+                is_up = not is_retriable(error)
         with self.live.lock:
             self.live.note(is_up, poll, before)
 
