@@ -13,6 +13,7 @@ from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.errors import CoordinatorNotAvailableError, KafkaError
 
 from config import Settings
+from velib.errors import is_retriable
 from velib.kafka import clients
 from velib.runtime import in_thread, log
 
@@ -67,7 +68,7 @@ def _stay_joined(settings: Settings, ended: Event) -> None:
                 while not ended.is_set():
                     consumer.poll(POLL_MS)  # joins the group, again if Kafka has forgotten it
         except KafkaError as error:
-            if not (has_warned or clients.is_transient(error)):
+            if not (has_warned or is_retriable(error)):
                 log.warning("The dashboard cannot tell that this producer runs: %s", error)
                 has_warned = True
             ended.wait(RETRY_SECONDS)

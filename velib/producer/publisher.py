@@ -24,7 +24,7 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from prometheus_client import Counter, Gauge, Histogram
 
 from config import Settings
-from velib.errors import Failure
+from velib.errors import Failure, describe, is_retriable
 from velib.feed.api import MAX_ANSWER_BYTES
 from velib.feed.snapshot import Snapshot
 from velib.kafka import clients, topics
@@ -89,8 +89,8 @@ class Publisher:
                 return attempt()
             except KafkaError as error:
                 self.is_connected = False
-                if clients.final_cause(error):
-                    raise Failure(clients.refusal_message(self.settings, error)) from None
+                if not is_retriable(error):
+                    raise Failure(describe(error, self.settings)) from None
                 if not is_fenced(error):
                     log.warning("Kafka failed (%s): trying again", error)
             # Of two producers that fence each other, the one that waits longer lets the other end.
