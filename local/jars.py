@@ -31,4 +31,4 @@ def kafka(cache_dir: Path) -> Path:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run_tool(main)

@@ -20,12 +20,6 @@ class Failure(Exception):
     """The exit status of the script."""
 
 
-class BadSetting(Failure):
-    """A setting that cannot be used. The text names the variable, its value and what is allowed."""
-
-    status = 2
-
-
 class JavaMissing(Failure):
     """There is no Java that Spark and Kafka run on. The text says how to install one."""
 
@@ -89,8 +83,9 @@ KNOWN = (
     ),
     # The job's checkpoint, and the Spark and Java on this machine.
     Known(
-        r"offset was changed|are gone|out of range for partition|OffsetOutOfRange|failOnDataLoss"
-        r"|KAFKA_DATA_LOSS|STATE_STORE_|SCHEMA_NOT_COMPATIBLE|sources in the checkpoint",
+        r"offset was changed|are gone|out of range for partition|OffsetOutOfRangeException"
+        r"|failOnDataLoss|KAFKA_DATA_LOSS"
+        r"|STATE_STORE_|SCHEMA_NOT_COMPATIBLE|sources in the checkpoint",
         "{mismatch}",
     ),
     Known(
@@ -108,7 +103,7 @@ KNOWN = (
         " with JAVA_TOOL_OPTIONS=-Djava.io.tmpdir=FOLDER",
     ),
     Known(
-        r"Cannot assign requested address",
+        r"BindException.*Cannot assign requested address",
         "Spark did not start ({error}): set SPARK_LOCAL_IP to an address of this machine",
     ),
     Known(
@@ -175,8 +170,8 @@ def describe(error: Exception | str, settings: "Settings", unknown: str = "{erro
     Without an entry in KNOWN the line is `unknown`; its field `{error}` is what `cause` returns.
     """
     known, groups = _find(error) or (Known("", unknown), ())
-    kafka = f"Kafka at {settings.bootstrap_servers}"
-    user = f" the user {settings.sasl_username}" if settings.sasl_username else ""
+    kafka = f"Kafka at {settings.kafka.bootstrap_servers}"
+    user = f" the user {settings.kafka.sasl_username}" if settings.kafka.sasl_username else ""
     recreated = (
         "the topic was recreated or has lost records that were not read yet, or the job has changed"
     )

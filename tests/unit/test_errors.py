@@ -17,8 +17,8 @@ from kafka.errors import (
 from py4j.protocol import Py4JNetworkError
 
 import config
-from kafka_project import TRANSACTION_TIMEOUT
 from velib.errors import cause, describe, is_known, is_retriable
+from velib.producer.publisher import TRANSACTION_TIMEOUT
 
 BOOTSTRAP = "Bootstrap connection to bootstrap-0 failed: "
 UNVERIFIED = f"{BOOTSTRAP}[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: "

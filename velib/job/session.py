@@ -5,8 +5,10 @@ import subprocess
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import metadata
 from pathlib import Path
 
+import findspark
 import pyspark
 from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import SparkConf, SparkContext
@@ -15,9 +17,9 @@ from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
 import config
-from config import Settings
+from config import BadSetting, Settings
 from velib import jars, java
-from velib.errors import SPARK_LOG, BadSetting, Failure, describe
+from velib.errors import SPARK_LOG, Failure, describe
 from velib.kafka import topics
 from velib.runtime import log
 
@@ -27,8 +29,6 @@ FOREIGN_VARIABLES = ("PYSPARK_SUBMIT_ARGS", "SPARK_REMOTE")
 """Variables of other tools, with which `python spark.py` would not start."""
 
 OPTIONS = {
-    # `total` in spark.py relies on it: of two entries with one key the later counts.
-    "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
     # The state is on disk, not in the heap: it may be that of a week of snapshots.
     "spark.sql.streaming.stateStore.providerClass": (
         "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
@@ -121,7 +121,8 @@ def _submitted_session(options: dict[str, str]) -> SparkSession:
 
 def _own_session(settings: Settings, options: dict[str, str]) -> SparkSession:
     """Start Spark, whose Java process writes to SPARK_LOG."""
-    _check_spark_home()
+    findspark.init()  # sets SPARK_HOME to the folder of pyspark, unless it is set
+    _check_version()
     for variable in FOREIGN_VARIABLES:
         if os.environ.pop(variable, None) is not None:
             log.warning("%s is ignored: to choose Spark's options use spark-submit", variable)
@@ -155,15 +156,21 @@ def _own_session(settings: Settings, options: dict[str, str]) -> SparkSession:
     return SparkSession(context)
 
 
-def _check_spark_home() -> None:
-    """Raise BadSetting if SPARK_HOME is not the folder of a Spark of this pyspark's version."""
+def _check_version() -> None:
+    """Raise BadSetting if PYTHONPATH or SPARK_HOME names a Spark of another version."""
+    version = metadata.version("pyspark")
+    if pyspark.__version__ != version:
+        raise BadSetting(
+            f"PYTHONPATH is {os.environ.get('PYTHONPATH')!r}, which contains pyspark"
+            f" {pyspark.__version__}: it must be unset, the project has its own {version}"
+        )
     home = os.environ["SPARK_HOME"]
     cores = [jar.stem for jar in Path(home, "jars").glob("spark-core_*.jar")]
-    version = cores[0].partition("-core_")[2].partition("-")[2] if cores else "no Spark"
-    if version != pyspark.__version__:
+    found = cores[0].partition("-core_")[2].partition("-")[2] if cores else "no Spark"
+    if found != version:
         raise BadSetting(
-            f"SPARK_HOME is {home!r}, which contains {version}: it must be the folder of a Spark"
-            f" {pyspark.__version__}, or unset: the project has its own"
+            f"SPARK_HOME is {home!r}, which contains {found}: it must be the folder of a Spark"
+            f" {version}, or unset: the project has its own"
         )
 
 
@@ -184,24 +191,16 @@ def is_local(spark: SparkSession) -> bool:
     return str(spark.sparkContext.master).startswith("local")
 
 
-def set_shuffle_partitions(spark: SparkSession, settings: Settings, kept: int | None) -> None:
+def set_shuffle_partitions(spark: SparkSession, settings: Settings) -> None:
     """Set into how many parts Spark divides the state; each is a task in every batch.
 
     Without VELIB_SHUFFLE_PARTITIONS, or the option of `spark-submit`, that is one part in a process
     of this machine. On a cluster it is one for three partitions of the raw topic, as summing takes
-    a third of the time of parsing. Spark's own 200 would take seconds in every batch. A checkpoint
-    keeps the number that it began with: `kept`, None for a new one. Raises KafkaError.
+    a third of the time of parsing. Spark's own 200 would take seconds in every batch. Spark itself
+    keeps the number with which a checkpoint began. Raises KafkaError.
     """
     name = "spark.sql.shuffle.partitions"
-    of_submit = spark.sparkContext.getConf().get(name)
-    number = settings.shuffle_partitions or int(of_submit or 0)
+    number = settings.shuffle_partitions or int(spark.sparkContext.getConf().get(name) or 0)
     if not number:
         number = 1 if is_local(spark) else max(1, topics.partition_count(settings) // 3)
-    if kept not in (None, number):
-        log.info(
-            "The state stays in the %d shuffle partitions that its checkpoint began with;"
-            " after --reset-checkpoint it would have %d",
-            kept,
-            number,
-        )
-    spark.conf.set(name, str(kept or number))
+    spark.conf.set(name, str(number))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from threading import Event
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -76,7 +77,9 @@ class Replay:
             log.info("All %d recorded snapshots are published already", done)
         return done == len(self.recorded)
 
-    def publish_after(self, newest: int, publish: Callable[[Snapshot], object]) -> None:
+    def publish_after(
+        self, newest: int, publish: Callable[[list[Snapshot]], object], stop: Event
+    ) -> None:
         """Have `publish` called with each snapshot that is newer, when its time has come."""
         done = self._count_up_to(newest)
         started, first, records, skipped = time.monotonic(), 0, 0, 0
@@ -90,7 +93,7 @@ class Replay:
                     continue
                 first = first or one.last_updated
                 self._wait(started, one.last_updated - first)
-                publish(snapshot)
+                publish([snapshot])
                 newest, records = one.last_updated, records + len(snapshot.stations)
                 seconds = time.monotonic() - started
                 left = seconds / number * (len(self.recorded) - done - number)
