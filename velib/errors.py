@@ -83,8 +83,9 @@ KNOWN = (
     ),
     # The job's checkpoint, and the Spark and Java on this machine.
     Known(
-        r"offset was changed|are gone|out of range for partition|OffsetOutOfRange|failOnDataLoss"
-        r"|KAFKA_DATA_LOSS|STATE_STORE_|SCHEMA_NOT_COMPATIBLE|sources in the checkpoint",
+        r"offset was changed|are gone|out of range for partition|OffsetOutOfRangeException"
+        r"|failOnDataLoss|KAFKA_DATA_LOSS"
+        r"|STATE_STORE_|SCHEMA_NOT_COMPATIBLE|sources in the checkpoint",
         "{mismatch}",
     ),
     Known(
@@ -102,7 +103,7 @@ KNOWN = (
         " with JAVA_TOOL_OPTIONS=-Djava.io.tmpdir=FOLDER",
     ),
     Known(
-        r"Cannot assign requested address",
+        r"BindException.*Cannot assign requested address",
         "Spark did not start ({error}): set SPARK_LOCAL_IP to an address of this machine",
     ),
     Known(

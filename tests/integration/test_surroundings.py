@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import pyspark
 import pytest
 
 import config
@@ -107,23 +108,31 @@ def test_a_job_that_cannot_start_says_why_in_one_line(
     assert len(job.log().splitlines()) == 1, job.log()
 
 
-def test_the_settings_of_another_spark_do_not_disturb_the_job(
-    pipeline: Pipeline, tmp_path: Path
-) -> None:
-    (tmp_path / "pyspark").mkdir()
-    (tmp_path / "pyspark" / "__init__.py").write_text("raise ImportError('another pyspark')")
-    pipeline.environment |= {
-        "PYTHONPATH": f"{PROJECT}{os.pathsep}{tmp_path}",
-        "PYSPARK_SUBMIT_ARGS": "--master local[2]",
-        "SPARK_REMOTE": "sc://localhost:15002",
-    }
-    job = pipeline.start("spark.py")
+def test_a_pyspark_of_another_version_is_named(pipeline: Pipeline, tmp_path: Path) -> None:
+    installed, other = Path(pyspark.__file__).parent, tmp_path / "other" / "pyspark"
+    other.mkdir(parents=True)
+    for path in installed.iterdir():
+        (other / path.name).symlink_to(path)
+    (other / "version.py").unlink()
+    (other / "version.py").write_text("__version__ = '3.5.1'")
+    job = pipeline.start("spark.py", PYTHONPATH=f"{PROJECT}{os.pathsep}{other.parent}")
+    assert job.end() == 2
+    assert "which contains pyspark 3.5.1: it must be unset" in job.log()
+
+
+def test_the_variables_of_another_spark_are_ignored(pipeline: Pipeline) -> None:
+    variables = {"PYSPARK_SUBMIT_ARGS": "--master local[2]", "SPARK_REMOTE": "sc://localhost:1"}
+    job = pipeline.start("spark.py", **variables)
     job.wait_for("Spark 4.2.0 runs on local[1]")
-    assert job.log().count("PYSPARK_SUBMIT_ARGS is ignored") == 1
+    for variable in variables:
+        assert job.log().count(f"{variable} is ignored") == 1
     assert job.stop() == 0
-    help_text = pipeline.start("spark.py", "--help", SPARK_HOME="/opt/gone", JAVA_HOME="/opt/gone")
-    assert help_text.end() == 0
-    assert "--available-now" in help_text.out.read_text()
+
+
+def test_help_needs_neither_spark_nor_java(pipeline: Pipeline) -> None:
+    script = pipeline.start("spark.py", "--help", SPARK_HOME="/opt/gone", JAVA_HOME="/opt/gone")
+    assert script.end() == 0
+    assert "--available-now" in script.out.read_text()
 
 
 @contextmanager

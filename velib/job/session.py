@@ -5,8 +5,10 @@ import subprocess
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import metadata
 from pathlib import Path
 
+import findspark
 import pyspark
 from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import SparkConf, SparkContext
@@ -119,7 +121,8 @@ def _submitted_session(options: dict[str, str]) -> SparkSession:
 
 def _own_session(settings: Settings, options: dict[str, str]) -> SparkSession:
     """Start Spark, whose Java process writes to SPARK_LOG."""
-    _check_spark_home()
+    findspark.init()  # sets SPARK_HOME to the folder of pyspark, unless it is set
+    _check_version()
     for variable in FOREIGN_VARIABLES:
         if os.environ.pop(variable, None) is not None:
             log.warning("%s is ignored: to choose Spark's options use spark-submit", variable)
@@ -153,15 +156,21 @@ def _own_session(settings: Settings, options: dict[str, str]) -> SparkSession:
     return SparkSession(context)
 
 
-def _check_spark_home() -> None:
-    """Raise BadSetting if SPARK_HOME is not the folder of a Spark of this pyspark's version."""
+def _check_version() -> None:
+    """Raise BadSetting if PYTHONPATH or SPARK_HOME names a Spark of another version."""
+    version = metadata.version("pyspark")
+    if pyspark.__version__ != version:
+        raise BadSetting(
+            f"PYTHONPATH is {os.environ.get('PYTHONPATH')!r}, which contains pyspark"
+            f" {pyspark.__version__}: it must be unset, the project has its own {version}"
+        )
     home = os.environ["SPARK_HOME"]
     cores = [jar.stem for jar in Path(home, "jars").glob("spark-core_*.jar")]
-    version = cores[0].partition("-core_")[2].partition("-")[2] if cores else "no Spark"
-    if version != pyspark.__version__:
+    found = cores[0].partition("-core_")[2].partition("-")[2] if cores else "no Spark"
+    if found != version:
         raise BadSetting(
-            f"SPARK_HOME is {home!r}, which contains {version}: it must be the folder of a Spark"
-            f" {pyspark.__version__}, or unset: the project has its own"
+            f"SPARK_HOME is {home!r}, which contains {found}: it must be the folder of a Spark"
+            f" {version}, or unset: the project has its own"
         )
 
 
