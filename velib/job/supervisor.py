@@ -28,7 +28,7 @@ from velib.errors import Failure
 from velib.job.checkpoint import mismatch
 from velib.job.session import CONNECTOR, JVM_LOG
 from velib.kafka import clients
-from velib.runtime import log
+from velib.runtime import backoff, log
 
 PATIENCE = 60.0  # seconds that the job has to end after a signal: its batch, then Java
 BATCH_TIMEOUT = 30.0  # seconds that the batch in progress has to end
@@ -57,7 +57,7 @@ def keep_running(
     """
     batches = BatchLog()
     spark.streams.addListener(batches)
-    backoff, unknown_failures = 1.0, 0
+    delays, unknown_failures = backoff(1.0, MAX_BACKOFF), 0
     while not stop.is_set():
         started = time.monotonic()
         try:
@@ -68,7 +68,7 @@ def keep_running(
             if stop.is_set():  # the signal went to Java, too, as when a service is stopped
                 return
             if time.monotonic() - started > HEALTHY_AFTER:
-                backoff, unknown_failures = 1.0, 0
+                delays, unknown_failures = backoff(1.0, MAX_BACKOFF), 0
             if (cause := permanent_cause(error, settings)) is not None:
                 raise Failure(cause) from None
             reason = transient_cause(error, settings)
@@ -80,9 +80,9 @@ def keep_running(
             if unknown_failures == MAX_UNKNOWN_FAILURES:
                 line = f"{reason}; that was {unknown_failures} times in a row, see {JVM_LOG}"
                 raise Failure(line) from None
-        log.warning("%s. The query restarts in %.0f s", reason, backoff)
-        stop.wait(backoff)
-        backoff = min(backoff * 2, MAX_BACKOFF)
+        delay = next(delays)
+        log.warning("%s. The query restarts in %.0f s", reason, delay)
+        stop.wait(delay)
 
 
 def _run(spark: SparkSession, start: Callable[[], StreamingQuery], stop: Event) -> None:
