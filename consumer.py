@@ -59,7 +59,7 @@ def main(table_class: type[LiveTable] = LiveTable) -> None:
     topic = settings.dead_letter_topic if options.dead_letters else settings.final_topic
     reader = Reader(settings, topic, deadline)
     with _output(options, reader, table_class) as show:
-        if not topics.ensure(settings, deadline.seconds_left()):
+        if not topics.ensure(settings, timeout=deadline.seconds_left()):
             if options.span.has_end():
                 raise Failure(NOT_WHOLE)
             return
@@ -217,4 +217,4 @@ def _at_least_one(text: str) -> int:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run_tool(main)

@@ -71,4 +71,4 @@ def _short(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run_tool(main)

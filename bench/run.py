@@ -102,4 +102,4 @@ def parse_arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run_tool(main)

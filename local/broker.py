@@ -369,4 +369,4 @@ def _cause_of_end(node: Node) -> str:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run_tool(main)

@@ -171,4 +171,4 @@ def _ivy() -> Path:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run_tool(main)

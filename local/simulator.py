@@ -318,4 +318,4 @@ def serve(network: list[Station], port: int, period: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run_tool(main)

@@ -158,4 +158,4 @@ class Cluster:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run_tool(main)

@@ -49,4 +49,4 @@ def log_lines(lines: Iterable[str]) -> None:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run_tool(main)

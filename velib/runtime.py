@@ -10,20 +10,24 @@ import os
 import re
 import signal
 import sys
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from concurrent.futures import Future
 from datetime import datetime
 from pathlib import Path
+from threading import Event, Thread
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
-from velib.errors import BadSetting, Failure
+from config import BadSetting
+from velib.errors import Failure
+
+T = TypeVar("T")
+
+PATIENCE = 5.0  # seconds that a script has to end after a signal
+INTERRUPTED = 130  # the exit status after Ctrl-C, as shells have it
 
 log = logging.getLogger("velib")
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP: stop as for Ctrl-C, but with exit status 0."""
 
 
 class _OneLine(logging.Formatter):
@@ -46,11 +50,6 @@ def printable(text: str) -> str:
     )
 
 
-def masked(url: str) -> str:
-    """The URL without what may be secret: user information and query string."""
-    return re.sub(r"\?.*", "?***", re.sub(r"^(\w+://)?.*@", r"\1***@", url))
-
-
 def local_time(epoch_seconds: float) -> str:
     """The time on this machine's clock, to the second."""
     return datetime.fromtimestamp(epoch_seconds).strftime("%Y-%m-%d %H:%M:%S")
@@ -67,56 +66,95 @@ def moment(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{reason} or 2026-11-01") from None
 
 
-def run(main: Callable[[], None]) -> NoReturn:
-    """Run a script's `main`, then exit with status 0, that of a Failure, or 130 (Ctrl-C)."""
-    for stream in (sys.stdout, sys.stderr):
-        # A letter that the terminal's encoding does not have is printed as a question mark.
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(FORMATTER)
-    # py4j writes a traceback to the root logger when a signal interrupts a call to Java.
-    handler.addFilter(lambda record: record.name != "root")
-    logging.basicConfig(handlers=[handler], level=logging.WARNING)
-    for library in (
-        "kafka",
-        "py4j",
-        "urllib3",
-    ):  # the scripts say themselves what their users need to know
-        logging.getLogger(library).setLevel(logging.CRITICAL)
-    log.setLevel(logging.INFO)
-    sys.unraisablehook = _note_unraisable
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # a shell has its background jobs ignore it
+def run(main: Callable[[Event], None], patience: float = PATIENCE) -> NoReturn:
+    """Run a script's `main`, then exit with status 0, that of a Failure, or 130 (Ctrl-C).
+
+    `main` runs in a thread of its own, so that no signal interrupts it in the middle of a line or
+    of a call to Java: Ctrl-C, SIGTERM and SIGHUP set the event that it is given. If it has not
+    returned `patience` seconds later, because a call still waits for an answer, the process ends.
+    """
+    _start_log()
+    stop, wake = Event(), Event()
+    status = 0
+
+    def request_stop(number: int, frame: FrameType | None) -> None:
+        nonlocal status
+        status = INTERRUPTED if number == signal.SIGINT else 0
+        stop.set()
+        wake.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, request_stop)
+    outcome = in_thread(lambda: main(stop))
+    outcome.add_done_callback(lambda _: wake.set())
+    wake.wait()
+    if futures.wait([outcome], patience).done:
+        sys.exit(_status_of(outcome.result) or status)
+    os._exit(status)
+
+
+def run_tool(main: Callable[[], None]) -> NoReturn:
+    """Run a program of this machine's stand-ins or of developers: a signal interrupts its `main`,
+    whose `finally` clauses stop what it has started.
+    """
+    _start_log()
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        sys.exit(0)
+
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _terminate)
+        signal.signal(number, end)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     sys.exit(_status_of(main))
 
 
-def _note_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Keep quiet about errors in the finalizers of clients that a failure left half open.
-
-    Python discards the exception of a signal, too, if it comes during a finalizer: the signal is
-    sent again.
+def backoff(first: float, longest: float) -> Iterator[float]:
+    """The seconds to wait between attempts: `first`, then twice as long each time, at most
+    `longest`.
     """
-    if isinstance(unraisable.exc_value, KeyboardInterrupt):
-        number = signal.SIGTERM if isinstance(unraisable.exc_value, _Terminated) else signal.SIGINT
-        threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
-    log.debug("ignored: %s", unraisable.exc_value)
+    while True:
+        yield first
+        first = min(2 * first, longest)
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise _Terminated
+def in_thread(call: Callable[[], T]) -> "Future[T]":
+    """The result of a call that runs in a daemon thread: the process can end before it does."""
+    result: Future[T] = Future()
+
+    def run_call() -> None:
+        try:
+            result.set_result(call())
+        except BaseException as error:
+            result.set_exception(error)
+
+    Thread(target=run_call, daemon=True).start()
+    return result
+
+
+def _start_log() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # the shell has closed it: `>&-`
+            # A letter that the terminal's encoding does not have is printed as a question mark.
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(FORMATTER)
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    for library in ("kafka", "py4j", "urllib3"):  # the scripts say what their users need to know
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    log.setLevel(logging.INFO)
+    # Clients that a failure left half open may fail again when they are finalized.
+    sys.unraisablehook = lambda unraisable: log.debug("ignored: %s", unraisable.exc_value)
 
 
 def _status_of(main: Callable[[], None]) -> int:
+    """The exit status after `main`; logs why it has failed."""
     try:
         main()
-        sys.stdout.flush()
-    except _Terminated:
-        return 0
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except BadSetting as error:
         print(error, file=sys.stderr)  # a line for each bad setting, each beginning with its name
         return error.status

@@ -37,7 +37,7 @@ def main() -> None:
     settings = config.load()
     clock = Clock()
     app = Application(
-        broker_address=settings.bootstrap_servers,
+        broker_address=settings.kafka.bootstrap_servers,
         consumer_group=settings.final_topic,
         auto_offset_reset="earliest",
         state_dir=settings.checkpoint_dir,
@@ -77,4 +77,4 @@ def to_total(window: dict[str, Any], key: str, timestamp: int, headers: Any) -> 
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run_tool(main)

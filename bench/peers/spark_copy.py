@@ -6,6 +6,7 @@ python -m bench.peers.spark_copy --defaults   with Spark's own
 
 import sys
 from contextlib import AbstractContextManager
+from threading import Event
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -17,7 +18,7 @@ from velib.job import supervisor
 from velib.job.session import spark_session as open_session
 
 
-def main() -> None:
+def main(stop: Event) -> None:
     settings = config.load()
     spark_session: AbstractContextManager[SparkSession]
     if "--defaults" in sys.argv[1:]:
@@ -25,12 +26,11 @@ def main() -> None:
     else:
         spark_session, read = open_session(settings), read_as_the_job
     with spark_session as spark:
-        stop = supervisor.stop_on_signals()
         query = (
             read(spark, settings)
             .select("key", "value")
             .writeStream.format("kafka")
-            .option("kafka.bootstrap.servers", settings.bootstrap_servers)
+            .option("kafka.bootstrap.servers", settings.kafka.bootstrap_servers)
             .option("topic", settings.final_topic)
             .option("checkpointLocation", settings.checkpoint_dir)
             .start()
@@ -45,4 +45,4 @@ def read_as_the_job(spark: SparkSession, settings: config.Settings) -> DataFrame
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run(main, supervisor.PATIENCE)

@@ -33,7 +33,7 @@ def default_read(spark: SparkSession, settings: Settings) -> DataFrame:
     """The stream of the raw topic's committed records."""
     return (
         spark.readStream.format("kafka")
-        .option("kafka.bootstrap.servers", settings.bootstrap_servers)
+        .option("kafka.bootstrap.servers", settings.kafka.bootstrap_servers)
         .option("subscribe", settings.raw_topic)
         .option("startingOffsets", "earliest")
         .option("kafka.isolation.level", "read_committed")

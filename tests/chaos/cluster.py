@@ -222,4 +222,4 @@ def _kill(cluster: Script, name: str) -> None:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run_tool(main)

@@ -113,4 +113,4 @@ def wait(chaos: Chaos, condition: Callable[[], bool], what: str) -> None:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run_tool(main)

@@ -92,7 +92,7 @@ def test_a_replay_outlives_a_kafka_that_goes_away(pipeline: Pipeline) -> None:
     wait_until(lambda: "ready" in broker.printed(), "Kafka is ready")
     wait_until(lambda: len(pipeline.published()) > 2, "some snapshots")
     broker.kill()
-    replay.wait_for("does not answer")
+    replay.wait_for("Waiting for Kafka")
     pipeline.start_broker()
     assert replay.end() == 0
     assert replayed(pipeline) == recorded

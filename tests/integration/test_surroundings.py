@@ -35,7 +35,7 @@ def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
 
 
 def _start_broker(pipeline: Pipeline) -> None:
-    servers = pipeline.settings.bootstrap_servers
+    servers = pipeline.settings.kafka.bootstrap_servers
     port = servers.rpartition(":")[2]
     broker = pipeline.start(*BROKER, "--port", port, "--data-dir", DATA, "--secure")
     wait_until(lambda: "ready" in broker.printed() or broker.has_ended(), "Kafka is ready")

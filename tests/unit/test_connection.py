@@ -20,10 +20,10 @@ from kafka.errors import (
 )
 
 import config
-from kafka_project import TRANSACTION_TIMEOUT
 from tests.certificates import make_certificate
 from velib.kafka import clients
 from velib.kafka.clients import BootstrapLog
+from velib.producer.publisher import TRANSACTION_TIMEOUT
 
 
 @pytest.fixture

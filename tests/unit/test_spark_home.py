@@ -9,8 +9,8 @@ from pathlib import Path
 import pyspark
 import pytest
 
+from config import BadSetting
 from tests import PROJECT
-from velib.errors import BadSetting
 from velib.job import spark_home
 
 OURS = pyspark.__version__

@@ -14,7 +14,7 @@ from pathlib import Path
 import findspark
 
 import config
-from velib.errors import BadSetting
+from config import BadSetting
 from velib.runtime import log
 
 SET_ASIDE = ("PYSPARK_SUBMIT_ARGS", "SPARK_REMOTE")

@@ -5,6 +5,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from threading import Event
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer
@@ -69,53 +70,55 @@ producer, or another query, goes on where one had to end.
 
 def kafka_python_options(settings: Settings) -> dict[str, Any]:
     """The keyword arguments with which the clients of kafka-python reach Kafka."""
+    kafka = settings.kafka
     options: dict[str, Any] = {
-        "bootstrap_servers": settings.bootstrap_servers.split(","),
-        "security_protocol": settings.security_protocol,
+        "bootstrap_servers": kafka.bootstrap_servers.split(","),
+        "security_protocol": kafka.security_protocol,
         "bootstrap_timeout_ms": 5_000,
         "reconnect_backoff_max_ms": 2_000,
     }
-    if settings.sasl_password and settings.security_protocol.startswith("SASL_"):
+    if kafka.sasl_password and kafka.security_protocol.startswith("SASL_"):
         options |= {
-            "sasl_mechanism": settings.sasl_mechanism,
-            "sasl_plain_username": settings.sasl_username,
-            "sasl_plain_password": settings.sasl_password.get_secret_value(),
+            "sasl_mechanism": kafka.sasl_mechanism,
+            "sasl_plain_username": kafka.sasl_username,
+            "sasl_plain_password": kafka.sasl_password.get_secret_value(),
         }
-    if settings.ssl_cafile:
-        options["ssl_cafile"] = str(settings.ssl_cafile)
-    if settings.ssl_certfile:
-        options["ssl_certfile"] = str(settings.ssl_certfile)
-        options["ssl_keyfile"] = str(settings.ssl_keyfile)
+    if kafka.ssl_cafile:
+        options["ssl_cafile"] = str(kafka.ssl_cafile)
+    if kafka.ssl_certfile:
+        options["ssl_certfile"] = str(kafka.ssl_certfile)
+        options["ssl_keyfile"] = str(kafka.ssl_keyfile)
     return options
 
 
 def spark_options(settings: Settings) -> dict[str, str]:
     """The options with which Spark's Kafka source and sink reach Kafka."""
+    kafka = settings.kafka
     options = {
-        "kafka.bootstrap.servers": settings.bootstrap_servers,
-        "kafka.security.protocol": settings.security_protocol,
+        "kafka.bootstrap.servers": kafka.bootstrap_servers,
+        "kafka.security.protocol": kafka.security_protocol,
     }
-    if settings.sasl_password and settings.security_protocol.startswith("SASL_"):
-        is_plain = settings.sasl_mechanism == "PLAIN"
+    if kafka.sasl_password and kafka.security_protocol.startswith("SASL_"):
+        is_plain = kafka.sasl_mechanism == "PLAIN"
         module = "plain.PlainLoginModule" if is_plain else "scram.ScramLoginModule"
-        username = _jaas_string(settings.sasl_username or "")
-        password = _jaas_string(settings.sasl_password.get_secret_value())
+        username = _jaas_string(kafka.sasl_username or "")
+        password = _jaas_string(kafka.sasl_password.get_secret_value())
         options |= {
-            "kafka.sasl.mechanism": str(settings.sasl_mechanism),
+            "kafka.sasl.mechanism": str(kafka.sasl_mechanism),
             "kafka.sasl.jaas.config": f"org.apache.kafka.common.security.{module} required"
             f" username={username} password={password};",
         }
-    if settings.ssl_cafile:
+    if kafka.ssl_cafile:
         options |= {
             "kafka.ssl.truststore.type": "PEM",
-            "kafka.ssl.truststore.location": str(settings.ssl_cafile),
+            "kafka.ssl.truststore.location": str(kafka.ssl_cafile),
         }
-    if settings.ssl_certfile and settings.ssl_keyfile:
+    if kafka.ssl_certfile and kafka.ssl_keyfile:
         # Java takes a file that has both, or the two texts.
         options |= {
             "kafka.ssl.keystore.type": "PEM",
-            "kafka.ssl.keystore.certificate.chain": settings.ssl_certfile.read_text(),
-            "kafka.ssl.keystore.key": settings.ssl_keyfile.read_text(),
+            "kafka.ssl.keystore.certificate.chain": kafka.ssl_certfile.read_text(),
+            "kafka.ssl.keystore.key": kafka.ssl_keyfile.read_text(),
         }
     return options
 
@@ -138,11 +141,14 @@ def committed_consumer(settings: Settings) -> KafkaConsumer:
 
 
 def when_reachable(
-    settings: Settings, do: Callable[[KafkaAdminClient], None], timeout: float = float("inf")
+    settings: Settings,
+    do: Callable[[KafkaAdminClient], None],
+    stop: Event,
+    timeout: float = float("inf"),
 ) -> bool:
-    """Wait until Kafka answers, then call `do`; False if that took `timeout` seconds.
+    """Wait until Kafka answers, then call `do`.
 
-    Raises Failure when Kafka refuses in a way that waiting does not mend.
+    False if that took `timeout` seconds or `stop` was set before. Raises Failure if Kafka refuses.
     """
     started = time.monotonic()
     retry, is_waiting = FIRST_RETRY, False
@@ -150,10 +156,9 @@ def when_reachable(
         waited = time.monotonic() - started
         if not is_waiting and waited > QUIET_START:
             is_waiting = True
-            log.info("Waiting for Kafka at %s (%s)", settings.bootstrap_servers, reason)
-        if waited + retry > timeout:
+            log.info("Waiting for Kafka at %s (%s)", settings.kafka.bootstrap_servers, reason)
+        if waited + retry > timeout or stop.wait(retry):
             return False
-        time.sleep(retry)
         retry = min(retry * 2, MAX_RETRY)
     if is_waiting:
         log.info("Kafka answers after %.0f s", time.monotonic() - started)
@@ -174,7 +179,7 @@ def _try(settings: Settings, do: Callable[[KafkaAdminClient], None]) -> str | No
                 do(admin)
         except KafkaError as error:
             if (cause := bootstrap.permanent_cause()) is not None:
-                raise Failure(f"Kafka at {settings.bootstrap_servers} {cause}") from None
+                raise Failure(f"Kafka at {settings.kafka.bootstrap_servers} {cause}") from None
             if not is_transient(error):
                 raise Failure(refusal_message(settings, error)) from None
             return str(error) or type(error).__name__
@@ -192,8 +197,8 @@ def _check_addresses(settings: Settings, admin: KafkaAdminClient) -> None:
     while not any(listens(address) for address in addresses):
         if time.monotonic() > deadline:
             raise Failure(
-                f"Kafka was reached at {settings.bootstrap_servers}, but says that it lives at"
-                f" {', '.join(addresses)}, which cannot be reached from here:"
+                f"Kafka was reached at {settings.kafka.bootstrap_servers}, but says that it lives"
+                f" at {', '.join(addresses)}, which cannot be reached from here:"
                 " correct advertised.listeners of that Kafka"
             )
         time.sleep(MAX_RETRY)
@@ -253,19 +258,19 @@ def final_cause(error: Exception) -> str | None:
 
 def refusal_message(settings: Settings, error: KafkaError | str) -> str:
     """The line for an error that is not transient."""
-    user = f" the user {settings.sasl_username}" if settings.sasl_username else ""
+    user = f" the user {settings.kafka.sasl_username}" if settings.kafka.sasl_username else ""
     cause = error if isinstance(error, str) else final_cause(error) or error
-    return f"Kafka at {settings.bootstrap_servers} refused{user}: {cause}"
+    return f"Kafka at {settings.kafka.bootstrap_servers} refused{user}: {cause}"
 
 
 def no_answer_message(settings: Settings) -> str:
     """The line for a Kafka that does not answer any more."""
-    return f"Kafka at {settings.bootstrap_servers} does not answer: waiting for it"
+    return f"Kafka at {settings.kafka.bootstrap_servers} does not answer: waiting for it"
 
 
 def is_reachable(settings: Settings) -> bool:
     """Whether something listens at one of Kafka's addresses."""
-    return any(listens(server) for server in settings.bootstrap_servers.split(","))
+    return any(listens(server) for server in settings.kafka.bootstrap_servers.split(","))
 
 
 def listens(server: str) -> bool:

@@ -1,26 +1,13 @@
-"""What the producer tells Prometheus, at http://localhost:VELIB_METRICS_PORT/metrics.
-
-Prometheus' own Python client keeps its metrics in one registry of the process, as is its custom.
-"""
+"""The producer's metrics: `kafka_project.py --metrics-port N` serves them to Prometheus."""
 
 import math
 import time
 from typing import get_args
 
-from prometheus_client import (
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-    start_http_server,
-)
+from prometheus_client import Counter, Gauge, Histogram
 
-from velib.errors import Failure
 from velib.feed.api import ErrorKind
 from velib.feed.snapshot import Snapshot
-from velib.runtime import log
-
-disable_created_metrics()  # a second time series for each counter, which nobody looks at
 
 SNAPSHOTS = Counter(
     "velib_producer_snapshots_published", "Snapshots published since the producer started."
@@ -42,19 +29,6 @@ for each in get_args(ErrorKind):  # a kind that has not come yet is a zero, not 
     POLL_ERRORS.labels(each)
 
 
-def serve(port: int | None) -> None:
-    """Answer Prometheus on this port of localhost, if there is one; raises Failure."""
-    if port is None:
-        return
-    try:
-        start_http_server(port, "127.0.0.1")
-    except OSError as error:
-        raise Failure(
-            f"VELIB_METRICS_PORT {port} cannot be used ({error.strerror}): set another one"
-        ) from None
-    log.info("Metrics are at http://localhost:%d/metrics", port)
-
-
 def poll_failed(kind: ErrorKind) -> None:
     """Count a poll that brought no snapshot."""
     POLL_ERRORS.labels(kind).inc()
@@ -65,10 +39,10 @@ def published(snapshot: Snapshot, seconds: float) -> None:
     SNAPSHOTS.inc()
     STATIONS.set(len(snapshot.stations))
     DURATION.observe(seconds)
-    newest_is(snapshot.last_updated)
+    set_newest_snapshot(snapshot.last_updated)
 
 
-def newest_is(last_updated: int) -> None:
+def set_newest_snapshot(last_updated: int) -> None:
     """The last published snapshot is the one of this time (epoch seconds); 0 if there is none."""
     if last_updated:
         FEED_AGE.set_function(lambda: time.time() - last_updated)

@@ -25,9 +25,10 @@ def _start(folder: Path, code: str) -> subprocess.Popen[str]:
 
 
 MAIN = """
+import config
 from velib import errors, runtime
 
-def main():
+def main(stop):
     {}
 
 runtime.run(main)
@@ -40,9 +41,9 @@ runtime.run(main)
         ("pass", 0, ""),
         ("raise errors.Failure('It broke')", 1, "ERROR   It broke\n"),
         ("raise errors.JavaMissing('No Java')", 1, "ERROR   No Java\n"),
-        ("raise errors.BadSetting('X is 1: it must be 2')", 2, "X is 1: it must be 2\n"),
+        ("raise config.BadSetting('X is 1: it must be 2')", 2, "X is 1: it must be 2\n"),
         ("raise BrokenPipeError", 0, ""),
-        ("raise KeyboardInterrupt", 130, ""),
+        ("raise SystemExit(2)", 2, ""),
     ],
 )
 def test_the_exit_status_and_the_line_of_each_end(
@@ -55,56 +56,90 @@ def test_the_exit_status_and_the_line_of_each_end(
     assert len(err.splitlines()) == len(log.splitlines())
 
 
-SLEEPER = """
+WAITS_FOR_STOP = """
+from velib import runtime
+
+def main(stop):
+    print("ready", flush=True)
+    stop.wait()
+    print("done")
+
+runtime.run(main)
+"""
+
+WAITS_FOR_AN_ANSWER = """
+import time
+from velib import runtime
+
+def main(stop):
+    print("ready", flush=True)
+    time.sleep(60)
+
+runtime.run(main, patience=0.1)
+"""
+
+TOOL = """
 import time
 from velib import runtime
 
 def main():
-    print("ready", flush=True)
-    time.sleep(30)
-
-runtime.run(main)
-"""
-
-COLLECTED_SLOWLY = """
-import gc, time
-from velib import runtime
-
-class Slow:
-    def __init__(self):
-        self.itself = self  # only Python's collector ends it
-
-    def __del__(self):
+    try:
         print("ready", flush=True)
-        time.sleep(30)
+        time.sleep(60)
+    finally:
+        print("done")
 
-def main():
-    Slow()
-    gc.collect()
-    time.sleep(30)
-
-runtime.run(main)
+runtime.run_tool(main)
 """
 
 
-@pytest.mark.parametrize("code", [SLEEPER, COLLECTED_SLOWLY], ids=["running", "collecting"])
+@pytest.mark.parametrize(
+    ("code", "printed"),
+    [(WAITS_FOR_STOP, "done\n"), (WAITS_FOR_AN_ANSWER, ""), (TOOL, "done\n")],
+    ids=["waiting for stop", "waiting for an answer", "tool"],
+)
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, 0), (signal.SIGHUP, 0), (signal.SIGINT, 130)]
 )
-def test_a_signal_stops_a_script_also_while_python_collects_an_object(
-    code: str, number: int, status: int, tmp_path: Path
+def test_a_signal_stops_a_script_whatever_it_waits_for(
+    code: str, printed: str, number: int, status: int, tmp_path: Path
 ) -> None:
     with _start(tmp_path, code) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
         assert process.wait(20) == status
+        assert process.stdout.read() == printed
+
+
+def test_nohup_keeps_a_script_running_when_the_terminal_closes(tmp_path: Path) -> None:
+    with _start(
+        tmp_path, f"import signal; signal.signal(1, signal.SIG_IGN)\n{WAITS_FOR_STOP}"
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_a_script_whose_shell_has_closed_a_stream_runs(closed: str, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(MAIN.format("print('one')"))
+    command = f"{sys.executable} {tmp_path / 'script.py'} {closed}"
+    done = subprocess.run(
+        command, shell=True, env={"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
 
 
 PRINTER = """
 from velib import errors, runtime
 
-def main():
+def main(stop):
     print("L’Île-Saint-Denis")
     raise errors.Failure("L’Île is away")
 
@@ -137,3 +172,8 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 def test_no_text_can_move_the_terminal() -> None:
     assert runtime.printable("Île-Saint-Denis, 5 €") == "Île-Saint-Denis, 5 €"
     assert runtime.printable("a\x1b[2J\nb") == "a\\u001b[2J\\nb"
+
+
+def test_the_delays_double_up_to_the_longest() -> None:
+    delays = runtime.backoff(5, 300)
+    assert [next(delays) for _ in range(8)] == [5, 10, 20, 40, 80, 160, 300, 300]
