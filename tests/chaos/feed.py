@@ -75,6 +75,11 @@ class Feed:
                 stations.insert(chance.randrange(len(stations)), stations[0] | {BAD: True} | fault)
         return answer
 
+    def published(self, last_updated: int) -> list[dict[str, Any]]:
+        """The raw records of a snapshot that was served, as they must be; none if it was not."""
+        answer = self.served.get(last_updated, {"data": {"stations": []}})
+        return [station | {"last_updated": last_updated} for station in answer["data"]["stations"]]
+
     def now(self) -> int:
         """The time of the snapshot that the feed has now (epoch seconds)."""
         return int(time.time()) // self.period * self.period
