@@ -127,10 +127,11 @@ async def deliver_kept(exchange: Exchange) -> None:
     await exchange.reply(answer)
 
 
-def delay(chance: random.Random, max_seconds: float) -> Fault:
-    """The request and its answer each take up to so many seconds."""
+def delay(max_seconds: float) -> Fault:
+    """The request and its answer each take up to `max_seconds`."""
 
     async def pass_late(exchange: Exchange) -> None:
+        chance = exchange.proxy.chance
         await asyncio.sleep(chance.uniform(0, max_seconds))
         answer = await exchange.forward()
         await asyncio.sleep(chance.uniform(0, max_seconds))
