@@ -53,5 +53,5 @@ soak: setup-dev
 	@$(VENV)/python -m tests.chaos.soak
 
 clean:
-	rm -rf .venv .velib .pytest_cache .mypy_cache .ruff_cache "$(CACHE)"/ivy "$(CACHE)"/kafka-* "$(CACHE)"/class-data
+	rm -rf .venv .velib .pytest_cache .mypy_cache .ruff_cache "$(CACHE)"/ivy "$(CACHE)"/kafka-*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -25,15 +25,25 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import config
-from velib import cli, table, topics
-from velib.areas import NAMES
-from velib.cli import local_time
+from velib import runtime
 from velib.errors import Failure
-from velib.output import Lines
-from velib.reader import Deadline, Reader
-from velib.records import COUNTS, POSTAL_CODE, parse_dead_letter, parse_total
-from velib.table import LiveTable
-from velib.totals import EVERYTHING, NOT_WHOLE, Repeats, Span, Wanted, latest_then_new, of_span
+from velib.kafka import topics
+from velib.kafka.reader import Deadline, Reader
+from velib.runtime import local_time
+from velib.totals import table
+from velib.totals.areas import NAMES
+from velib.totals.output import Lines
+from velib.totals.records import COUNTS, POSTAL_CODE, parse_dead_letter, parse_total
+from velib.totals.spans import (
+    EVERYTHING,
+    NOT_WHOLE,
+    Repeats,
+    Span,
+    Wanted,
+    latest_then_new,
+    of_span,
+)
+from velib.totals.table import LiveTable
 
 MAX_SHOWN = 60  # characters of a dead letter's value in the text form
 CSV_COLUMNS = ("postal_code", "last_updated", *COUNTS)
@@ -49,7 +59,7 @@ def main(table_class: type[LiveTable] = LiveTable) -> None:
     topic = settings.dead_letter_topic if options.dead_letters else settings.final_topic
     reader = Reader(settings, topic, deadline)
     with _output(options, reader, table_class) as show:
-        if not topics.ensure(settings, deadline.seconds_left()):
+        if not topics.ensure(settings, timeout=deadline.seconds_left()):
             if options.span.has_end():
                 raise Failure(NOT_WHOLE)
             return
@@ -159,8 +169,8 @@ def _options() -> argparse.Namespace:
     add("--sort", choices=table.SORT_KEYS, help="the order of its rows (default: postal_code)")
     add("--json", action="store_true", help="print one JSON object a line, as stored")
     add("--csv", action="store_true", help="print comma-separated values below a header")
-    add("--since", type=cli.moment, metavar="T", help="only snapshots from T: 2026-11-01 08:00")
-    add("--until", type=cli.moment, metavar="T", help="only snapshots before T, then stop")
+    add("--since", type=runtime.moment, metavar="T", help="only snapshots from T: 2026-11-01 08:00")
+    add("--until", type=runtime.moment, metavar="T", help="only snapshots before T, then stop")
     add("--from-beginning", action="store_true", help="print every record, the oldest first")
     add("--dead-letters", action="store_true", help="print the records that could not be counted")
     add("--max-messages", type=_at_least_one, metavar="N", help="stop after N messages")
@@ -207,4 +217,4 @@ def _at_least_one(text: str) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run_tool(main)

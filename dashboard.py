@@ -27,21 +27,21 @@ from fastapi.responses import RedirectResponse
 from nicegui import app, ui
 
 import config
-from velib import cli, health
-from velib.areas import NAMES, outlines
-from velib.cli import log
+from velib import runtime
 from velib.errors import Failure
-from velib.follower import Follower
-from velib.health import Finding
-from velib.live import Live
-from velib.page import area_map, metrics
+from velib.page import area_map, health, metrics
 from velib.page.chart import Chart
+from velib.page.follower import Follower
 from velib.page.header import Header
+from velib.page.health import Finding
 from velib.page.health_card import HealthCard
 from velib.page.map_card import MapCard
 from velib.page.numbers import Numbers
+from velib.page.state import Live
 from velib.page.table import Table
 from velib.page.text import LANGUAGES, Words, preferred_language
+from velib.runtime import log
+from velib.totals.areas import NAMES, outlines
 
 STYLE = Path(area_map.__file__).with_name("page.css")
 REFRESH_SECONDS = 0.2
@@ -239,4 +239,4 @@ class Page:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run_tool(main)

@@ -12,9 +12,10 @@ snapshot to `velib-projet-final-data`. What cannot be counted goes to `velib-pro
 
 import argparse
 from collections.abc import Iterator
+from threading import Event
 from typing import Any
 
-from velib import engine  # isort: skip  (chooses Spark, so it comes before pyspark)
+from velib.job import session  # isort: skip  (chooses Spark, so it comes before pyspark)
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
@@ -22,9 +23,11 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 import config
 from config import Settings
-from velib import cli, connection, java, stations, supervisor, topics
-from velib.checkpoint import Checkpoint, confirm_reset
-from velib.cli import log
+from velib import java, runtime
+from velib.job import columns, supervisor
+from velib.job.checkpoint import Checkpoint, confirm_reset
+from velib.kafka import clients, topics
+from velib.runtime import log
 
 RECORD_COLUMNS = ("key", "value", "topic", "partition", "offset")
 """What a record holds, and where it stands."""
@@ -34,7 +37,7 @@ def read(spark: SparkSession, settings: Settings, starting_offsets: str) -> Data
     """The stream of the raw topic's committed records, with the columns of Spark's Kafka source."""
     return (
         spark.readStream.format("kafka")
-        .options(**connection.spark_options(settings))
+        .options(**clients.spark_options(settings))
         .option("subscribe", settings.raw_topic)
         .option("startingOffsets", starting_offsets)
         .option("kafka.isolation.level", "read_committed")
@@ -53,16 +56,16 @@ def parse(records: DataFrame) -> DataFrame:
     """Read the station out of each record, and say why if it cannot be counted.
 
     Input: Kafka's columns. Output: RECORD_COLUMNS, stationCode (string), last_updated (epoch
-    seconds), postal_code (string), counts (struct of stations.COUNTS) and reason (string), which
+    seconds), postal_code (string), counts (struct of columns.COUNTS) and reason (string), which
     is null if the record can be counted.
     """
     return (
-        records.withColumn("station", stations.station(F.col("value")))
-        .withColumn("postal_code", stations.postal_code(F.col("station.stationCode")))
-        .withColumn("counts", stations.counts(F.col("station")))
+        records.withColumn("station", columns.station(F.col("value")))
+        .withColumn("postal_code", columns.postal_code(F.col("station.stationCode")))
+        .withColumn("counts", columns.counts(F.col("station")))
         .withColumn(
             "reason",
-            stations.reason(*[F.col(c) for c in ("value", "timestamp", "station", "postal_code")]),
+            columns.reason(*[F.col(c) for c in ("value", "timestamp", "station", "postal_code")]),
         )
         .select(
             *RECORD_COLUMNS,
@@ -94,10 +97,10 @@ def total(selected: DataFrame, watermark: str) -> DataFrame:
     A topic may hold a record twice, when a tool has copied it or a producer has tried again: the
     set has it once. Should the records of a station differ, the one that sorts last counts.
 
-    Output: snapshot (timestamp), postal_code (string) and stations.COUNTS (long).
+    Output: snapshot (timestamp), postal_code (string) and columns.COUNTS (long).
     """
     counts_by_code = F.map_from_entries(F.sort_array("station_set"))  # of a code twice, the last
-    sums = F.aggregate(F.map_values(counts_by_code), stations.zero_counts(), stations.add)
+    sums = F.aggregate(F.map_values(counts_by_code), columns.zero_counts(), columns.add)
     return (
         selected.withColumn("snapshot", F.timestamp_seconds("last_updated"))
         .withWatermark("snapshot", watermark)
@@ -113,7 +116,7 @@ def total(selected: DataFrame, watermark: str) -> DataFrame:
 def total_records(totals: DataFrame, topic: str) -> DataFrame:
     """The totals as records for Kafka: key, value (JSON) and topic (strings)."""
     last_updated = F.unix_seconds("snapshot").alias("last_updated")
-    value = F.to_json(F.struct("postal_code", last_updated, *stations.COUNTS))
+    value = F.to_json(F.struct("postal_code", last_updated, *columns.COUNTS))
     return totals.select(
         F.col("postal_code").alias("key"), value.alias("value"), F.lit(topic).alias("topic")
     )
@@ -131,7 +134,7 @@ def dead_letter_records(parsed: DataFrame, topic: str) -> DataFrame:
     ]
     return parsed.where(F.col("reason").isNotNull()).select(
         "key",
-        F.substring("value", 1, stations.MAX_VALUE).alias("value"),
+        F.substring("value", 1, columns.MAX_VALUE).alias("value"),
         F.lit(topic).alias("topic"),
         F.array(*headers).alias("headers"),
     )
@@ -148,12 +151,12 @@ def write(
         .outputMode("update")
         .trigger(**trigger)
         .format("kafka")
-        .options(**connection.spark_options(settings))
+        .options(**clients.spark_options(settings))
         .option("checkpointLocation", f"{settings.checkpoint_dir}/{name}")
         .option("kafka.compression.type", "gzip")
         # Kafka's own limit is for the compressed batch, these are for records before that.
-        .option("kafka.max.request.size", str(64 * stations.MAX_VALUE))
-        .option("kafka.buffer.memory", str(64 * stations.MAX_VALUE))
+        .option("kafka.max.request.size", str(64 * columns.MAX_VALUE))
+        .option("kafka.buffer.memory", str(64 * columns.MAX_VALUE))
         .start()
     )
 
@@ -181,17 +184,17 @@ def start(
     )
 
 
-def main() -> None:
+def main(stop: Event) -> None:
     arguments = parse_arguments()
     settings = config.load()
     java.find()
     if arguments.reset_checkpoint and not arguments.yes:
         confirm_reset(settings)
     # A user whom Kafka refuses learns it at once. Spark can start before Kafka is there.
-    has_topics = topics.ensure(settings, timeout=0)
-    with engine.session(settings) as spark:
+    has_topics = topics.ensure(settings, stop, timeout=0)
+    with session.spark_session(settings) as spark:
         if not has_topics:
-            topics.ensure(settings)
+            topics.ensure(settings, stop)
         checkpoint = Checkpoint(spark, settings)
         if arguments.reset_checkpoint:
             checkpoint.reset()
@@ -199,10 +202,12 @@ def main() -> None:
         def start_queries() -> Iterator[StreamingQuery]:
             topics.refuse_compaction(settings)
             checkpoint.check()
-            engine.set_shuffle_partitions(spark, settings, checkpoint.shuffle_partitions())
+            session.set_shuffle_partitions(spark, settings, checkpoint.shuffle_partitions())
             return start(spark, settings, checkpoint.starting_offsets(), arguments.available_now)
 
-        supervisor.keep_running(spark, settings, start_queries, one_by_one=arguments.available_now)
+        supervisor.keep_running(
+            spark, settings, start_queries, one_by_one=arguments.available_now, stop=stop
+        )
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -225,4 +230,4 @@ def parse_arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run(main, supervisor.PATIENCE)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import urlretrieve
 
-from velib.cli import log
+from velib.runtime import log
 
 PROJECT = Path(__file__).parent.parent
 FOLDER = PROJECT / ".velib" / "bench"

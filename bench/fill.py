@@ -11,7 +11,7 @@ from kafka import KafkaAdminClient
 from config import Settings
 from local.simulator import make_network, station_status
 from tests.expected import Total, totals
-from velib import connection, topics
+from velib.kafka import clients, topics
 
 SEED = 1
 FIRST, MINUTE = 1_732_000_020, 60  # epoch seconds
@@ -39,7 +39,7 @@ class Publisher:
         self.topic = settings.raw_topic
         self.producer = Producer(
             {
-                "bootstrap.servers": settings.bootstrap_servers,
+                "bootstrap.servers": settings.kafka.bootstrap_servers,
                 "log_level": 0,  # it warns when Kafka is still starting, or ends first
                 "transactional.id": topics.transactional_id(settings),
                 "compression.type": "gzip",
@@ -82,7 +82,7 @@ def fill(settings: Settings, count: int, partitions: int) -> Totals:
 
 def make_raw_topic(settings: Settings, partitions: int) -> None:
     """Make the raw topic with so many partitions, and the other topics as the scripts do."""
-    with KafkaAdminClient(**connection.kafka_python_options(settings)) as admin:
+    with KafkaAdminClient(**clients.kafka_python_options(settings)) as admin:
         new = {"num_partitions": partitions, "replication_factor": 1}
         admin.create_topics({settings.raw_topic: new})
     topics.ensure(settings)

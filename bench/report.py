@@ -14,7 +14,7 @@ from bench import plots
 from bench.contenders import FOLDER, PROJECT
 from bench.measure import Figures
 from bench.tables import NOT_MEASURED, Results, all_tables
-from velib import cli
+from velib import runtime
 from velib.errors import Failure
 
 RESULTS = FOLDER / "results.json"
@@ -71,4 +71,4 @@ def _short(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run_tool(main)

@@ -26,7 +26,7 @@ from bench.bench import FULL, QUICK, Bench, Task
 from bench.contenders import prepare_peers
 from bench.measure import Figures
 from bench.processes import kafka
-from velib import cli
+from velib import runtime
 from velib.errors import Failure
 
 log = logging.getLogger("bench")
@@ -39,7 +39,9 @@ def main() -> None:
     no_peers = prepare_peers()
     if no_peers:
         log.warning("Without Quix Streams and PyFlink: %s", no_peers)
-    cli.log.setLevel(logging.WARNING)  # the topics that are made, the snapshots that are published
+    runtime.log.setLevel(
+        logging.WARNING
+    )  # the topics that are made, the snapshots that are published
     with tempfile.TemporaryDirectory(prefix="velib-bench-") as name, kafka(Path(name)) as server:
         bench = Bench(Path(name), *server, size, no_peers)
         chosen = {name: sections.ALL[name](bench) for name in arguments.sections or sections.ALL}
@@ -100,4 +102,4 @@ def parse_arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run_tool(main)

@@ -30,9 +30,10 @@ import config
 from local import jars
 from local.security import ADMIN, Security, grant
 from local.stopping import stop
-from velib import class_data, cli, connection, java
-from velib.cli import log
+from velib import java, runtime
 from velib.errors import Failure
+from velib.kafka import clients
+from velib.runtime import log
 
 START_TIMEOUT = 60  # seconds
 WATCH_INTERVAL = 1.0  # seconds between two looks at the nodes
@@ -249,9 +250,8 @@ def _write_configuration(
 def kafka_command(cache_dir: Path) -> list[str]:
     """Java with its options and Kafka's jars, which are fetched if missing; raises Failure."""
     folder = jars.kafka(cache_dir)
-    options = class_data.options(cache_dir, "kafka", folder)
     logging = "-Dlog4j2.configurationFile=log4j2.properties"
-    return [java.find(), "-Xmx512m", *options, logging, "-cp", f"{folder}/*"]
+    return [java.find(), "-Xmx512m", logging, "-cp", f"{folder}/*"]
 
 
 def _format(command: list[str], nodes: list[Node], security: Security | None) -> None:
@@ -318,7 +318,7 @@ def _start(command: list[str], node: Node, lock: int) -> subprocess.Popen[bytes]
 def _wait_until_ready(kafka: subprocess.Popen[bytes], node: Node) -> None:
     """Return when Kafka answers or has ended; raises Failure after START_TIMEOUT."""
     deadline = time.monotonic() + START_TIMEOUT
-    while kafka.poll() is None and not connection.listens(f"127.0.0.1:{node.port}"):
+    while kafka.poll() is None and not clients.listens(f"127.0.0.1:{node.port}"):
         if time.monotonic() > deadline:
             raise Failure(
                 f"Kafka did not serve within {START_TIMEOUT} s: see {node.directory / 'kafka.log'}"
@@ -372,4 +372,4 @@ def _cause_of_end(node: Node) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run_tool(main)

@@ -24,9 +24,10 @@ from typing import IO, Any
 
 import config
 from local.broker import free_port
-from velib import cli, table
-from velib.cli import log
+from velib import runtime
 from velib.errors import Failure
+from velib.runtime import log
+from velib.totals import table
 
 LOGS = Path(".velib/logs")
 DEMO = Path(".velib/demo")
@@ -59,7 +60,7 @@ def main() -> None:
 
 def live_commands(settings: config.Settings) -> dict[str, list[str]]:
     """The arguments with which Python runs each part before the consumer, by its name."""
-    uses_own_kafka = "bootstrap_servers" not in settings.model_fields_set
+    uses_own_kafka = "bootstrap_servers" not in settings.kafka.model_fields_set
     return ({"broker": ["-m", "local.broker"]} if uses_own_kafka else {}) | SCRIPTS
 
 
@@ -76,8 +77,8 @@ def demo_commands(broker_port: int, feed_port: int) -> dict[str, list[str]]:
 def demo_environment(settings: config.Settings, broker_port: int, feed_port: int) -> dict[str, str]:
     """The settings of the demo: the defaults, whatever the user's own are, but the user's cache."""
     defaults = {
-        str(field.validation_alias): "" if field.default is None else str(field.default)
-        for field in config.Settings.model_fields.values()
+        variable: "" if field.default is None else str(field.default)
+        for variable, field in config.variables().items()
     }
     return defaults | {
         "KAFKA_BOOTSTRAP_SERVERS": f"localhost:{broker_port}",
@@ -235,4 +236,4 @@ def _wait(name: str, process: subprocess.Popen[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run_tool(main)

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import config
-from velib import cache, cli, java, maven
+from velib import cache, java, maven, runtime
 from velib.errors import Failure
 
 KAFKA_VERSION = "4.4.0"
@@ -61,16 +61,16 @@ def connector(cache_dir: Path) -> None:
     """Fetch Spark's Kafka connector, if missing, into the cache in which the job has Spark look for
     it; raises Failure.
     """
-    from velib import engine  # here, as it imports pyspark: the broker does without
+    from velib.job import session  # here, as it imports pyspark: the broker does without
 
-    fetched = cache.ivy_dir(cache_dir) / f"{engine.CONNECTOR}.fetched"
+    fetched = cache.ivy_dir(cache_dir) / f"{session.CONNECTOR}.fetched"
     with _locked(cache_dir):
         if not fetched.exists():
             with tempfile.TemporaryDirectory(dir=cache_dir) as unfinished:
                 _fetch(
                     "Spark's Kafka connector",
-                    [engine.CONNECTOR],
-                    engine.PROVIDED_BY_PYSPARK,
+                    [session.CONNECTOR],
+                    session.PROVIDED_BY_PYSPARK,
                     Path(unfinished),
                 )
             fetched.touch()
@@ -171,4 +171,4 @@ def _ivy() -> Path:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run_tool(main)

@@ -24,10 +24,11 @@ from kafka.admin import (
 from kafka.errors import KafkaError
 from pydantic import SecretStr
 
-from config import Settings
-from velib import connection, last_poll, topics
+from config import KafkaSettings, Settings
+from velib import last_poll
 from velib.errors import Failure
 from velib.java import LOCALE
+from velib.kafka import clients, topics
 
 ADMIN, PRODUCER, JOB, CONSUMER = "velib-admin", "velib-producer", "velib-spark", "velib-consumer"
 DASHBOARD = "velib-dashboard"
@@ -155,7 +156,7 @@ class Security:
             )
             for user in SCRIPTS.values()
         ]
-        with KafkaAdminClient(**connection.kafka_python_options(admin)) as client:
+        with KafkaAdminClient(**clients.kafka_python_options(admin)) as client:
             failures = client.alter_user_scram_credentials(users)
         for user, failure in failures.items():
             if failure is not None:
@@ -163,15 +164,15 @@ class Security:
 
     def settings(self, servers: str, user: str) -> Settings:
         """The settings with which a user reaches this Kafka; the others are the environment's."""
-        return Settings().model_copy(
-            update={
-                "bootstrap_servers": servers,
-                "security_protocol": "SASL_SSL",
-                "sasl_mechanism": MECHANISM,
-                "sasl_username": user,
-                "sasl_password": SecretStr(self.password(user)),
-                "ssl_cafile": self.ca,
-            }
+        return Settings(
+            kafka=KafkaSettings(
+                bootstrap_servers=servers,
+                security_protocol="SASL_SSL",
+                sasl_mechanism=MECHANISM,
+                sasl_username=user,
+                sasl_password=SecretStr(self.password(user)),
+                ssl_cafile=self.ca,
+            )
         )
 
     def exports(self, servers: str) -> str:
@@ -201,6 +202,7 @@ def rights(settings: Settings) -> list[tuple[str, ResourceType, str, ACLOperatio
         (PRODUCER, topic, stations, write),
         (PRODUCER, topic, stations, read),  # what has changed since
         (PRODUCER, ResourceType.TRANSACTIONAL_ID, topics.transactional_id(settings), write),
+        (PRODUCER, ResourceType.TRANSACTIONAL_ID, topics.positions_id(settings), write),
         (PRODUCER, group, poll_group, read),  # Kafka's word for committing an offset
         (JOB, topic, raw, read),
         (JOB, topic, raw, ACLOperation.DESCRIBE_CONFIGS),
@@ -226,7 +228,7 @@ def grant(admin: Settings, settings: Settings) -> None:
     `admin` are the settings with which the administrator reaches Kafka.
     """
     allow = ACLPermissionType.ALLOW
-    with KafkaAdminClient(**connection.kafka_python_options(admin)) as client:
+    with KafkaAdminClient(**clients.kafka_python_options(admin)) as client:
         client.create_acls(
             [
                 ACL(f"User:{user}", "*", operation, allow, ResourcePattern(resource, name))

@@ -31,7 +31,7 @@ def main() -> None:
     if "--dev" in sys.argv[1:]:
         want("chromium", "the page is tested in it")
         offer_promtool()
-    prepare_java()
+    fetch_jars()
 
 
 def need_java() -> None:
@@ -124,23 +124,10 @@ def install(requirements: Path) -> None:
     installed.write_text(digest)
 
 
-def prepare_java() -> None:
-    """Fetch the jars and make Java's class data, unless that is done.
-
-    `.venv/java.prepared` has what it was done for, and the archives that must still be there: to
-    look into the jars each time, as local.class_data does, would take a second.
-    """
-    digest = digest_of("requirements.txt", "local/jars.py", "velib/engine.py")
-    surroundings = [os.environ.get(name, "") for name in ("SPARK_HOME", "VELIB_CACHE_DIR")]
-    purpose = " ".join((digest, java.build(), *surroundings))
-    prepared = VENV / "java.prepared"
-    known, *archives = prepared.read_text().splitlines() if prepared.exists() else [""]
-    if known == purpose and archives and all(Path(archive).exists() for archive in archives):
-        return
-    done = subprocess.run([PYTHON, "-m", "local.class_data"], stdout=subprocess.PIPE, text=True)
-    if done.returncode != 0:
-        sys.exit(done.returncode)
-    prepared.write_text(f"{purpose}\n{done.stdout}")
+def fetch_jars() -> None:
+    """Fetch Kafka and Spark's Kafka connector, unless these versions are in the cache."""
+    if subprocess.run([PYTHON, "-m", "local.jars"]).returncode != 0:
+        sys.exit(1)
 
 
 def digest_of(*files: str | Path) -> str:

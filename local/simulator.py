@@ -19,10 +19,10 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from velib import cli
-from velib.areas import areas, outlines, postal_code_exceptions
-from velib.cli import log
+from velib import runtime
 from velib.errors import Failure
+from velib.runtime import log
+from velib.totals.areas import areas, outlines, postal_code_exceptions
 
 DEFAULT_STATIONS = {"16107": "75016", "32017": "93200"}
 """The stations that the scripts count by default, and their postal codes: always there."""
@@ -318,4 +318,4 @@ def serve(network: list[Station], port: int, period: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run_tool(main)

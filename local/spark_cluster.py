@@ -20,9 +20,10 @@ import requests
 
 from local.broker import free_port
 from local.stopping import stop
-from velib import cli, connection, java
-from velib.cli import log
+from velib import java, runtime
 from velib.errors import Failure
+from velib.kafka import clients
+from velib.runtime import log
 
 HOST = "127.0.0.1"
 START_TIMEOUT = 60  # seconds
@@ -83,11 +84,11 @@ class Cluster:
 
     def start_master(self) -> None:
         """Start the master, and wait until it serves; raises Failure."""
-        if connection.listens(f"{HOST}:{self.port}"):
+        if clients.listens(f"{HOST}:{self.port}"):
             raise Failure(f"Port {self.port} is in use: name another --port")
         ports = ["--port", str(self.port), "--webui-port", str(self.page_port)]
         self._start("master", "master.Master", ports)
-        self._wait_until(lambda: connection.listens(f"{HOST}:{self.port}"))
+        self._wait_until(lambda: clients.listens(f"{HOST}:{self.port}"))
 
     def start_worker(self, number: int, cores: int, memory: str) -> None:
         """Start a worker, which joins the master."""
@@ -157,4 +158,4 @@ class Cluster:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run_tool(main)

@@ -3,7 +3,7 @@
 import subprocess
 from collections.abc import Collection
 
-from velib.cli import log
+from velib.runtime import log
 
 STOP_TIMEOUT = 30  # seconds
 

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from threading import Thread
 
 import consumer
-from velib import cli
-from velib.cli import log
-from velib.table import LiveTable
+from velib import runtime
+from velib.runtime import log
+from velib.totals.table import LiveTable
 
 LINE = re.compile(r" *(\w+) \| (?:[\d:]{8} (INFO|WARNING|ERROR) +)?(.*)\n?")
 
@@ -49,4 +49,4 @@ def log_lines(lines: Iterable[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run_tool(main)

@@ -13,12 +13,12 @@ from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer
 
-from config import Settings
+from config import KafkaSettings, Settings
 from local.broker import free_port
 from local.security import ADMIN, MECHANISM, SCRIPTS, Security, grant
 from tests import PROJECT
 from tests.expected import Total
-from velib import connection, topics
+from velib.kafka import clients, topics
 
 DEADLINE = 90.0  # seconds; the machine may be slow, and a test that passes does not wait for it
 
@@ -154,10 +154,8 @@ class Pipeline:
         each script has its own user, who has the rights that it needs on this test's topics.
         """
         topic = self.folder.name
-        address = {"bootstrap_servers": kafka}
-        admin = (
-            security.settings(kafka, ADMIN) if security else Settings().model_copy(update=address)
-        )
+        address = KafkaSettings(bootstrap_servers=kafka)
+        admin = security.settings(kafka, ADMIN) if security else Settings(kafka=address)
         topics = {
             "raw_topic": topic,
             "final_topic": f"{topic}-final",
@@ -166,7 +164,7 @@ class Pipeline:
         }
         self.security = security
         self.settings = admin.model_copy(update=topics)
-        self.client = connection.kafka_python_options(self.settings)
+        self.client = clients.kafka_python_options(self.settings)
         self.environment |= {f"VELIB_{name.upper()}": value for name, value in topics.items()}
         self.environment["KAFKA_BOOTSTRAP_SERVERS"] = kafka
         if security:
@@ -201,7 +199,7 @@ class Pipeline:
         self.environment["VELIB_API_URL"] = f"http://127.0.0.1:{port}"
         address = (str(port), "--bind", "127.0.0.1", "--directory", str(folder))
         server = self.start("-m", "http.server", *address)
-        wait_until(lambda: connection.listens(f"127.0.0.1:{port}"), "the API is served")
+        wait_until(lambda: clients.listens(f"127.0.0.1:{port}"), "the API is served")
         return Api(folder, server)
 
     def simulate(self, stations: int, period: int = 2, seed: int = 1) -> Script:
@@ -216,7 +214,7 @@ class Pipeline:
 
     def start_broker(self, *options: str) -> Script:
         """Start a Kafka of this pipeline's own, at the address that was given to `use`."""
-        port = self.settings.bootstrap_servers.rpartition(":")[2]
+        port = self.settings.kafka.bootstrap_servers.rpartition(":")[2]
         return self.start("-m", "local.broker", "--port", port, "--data-dir", "own", *options)
 
     def write(self, topic: str, *records: tuple[bytes | None, bytes | None]) -> None:

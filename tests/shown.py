@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Playwright
 
 from local.broker import free_port
 from tests.pipeline import Pipeline, Script, wait_until
-from velib import connection
+from velib.kafka import clients
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -47,7 +47,7 @@ class Shown:
     def start_dashboard(self) -> Script:
         script = self.pipeline.start("dashboard.py", "--port", str(self.port))
         script.wait_for("The page: http")
-        wait_until(lambda: connection.listens(f"localhost:{self.port}"), "the page is served")
+        wait_until(lambda: clients.listens(f"localhost:{self.port}"), "the page is served")
         return script
 
     def wait_for_snapshots(self, number: int) -> None:

@@ -8,11 +8,5 @@ class Failure(Exception):
     """The exit status of the script."""
 
 
-class BadSetting(Failure):
-    """A setting that cannot be used. The text names the variable, its value and what is allowed."""
-
-    status = 2
-
-
 class JavaMissing(Failure):
     """There is no Java that Spark and Kafka run on. The text says how to install one."""

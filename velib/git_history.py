@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from velib.errors import Failure
-from velib.recording import unpacked
+from velib.producer.recording import unpacked
 
 FILES = "*station_status*.json*"
 """The files whose versions are snapshots, as a pathspec of git."""

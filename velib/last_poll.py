@@ -22,9 +22,9 @@ from kafka import KafkaAdminClient, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaConnectionError, NoError
 
 from config import Settings
-from velib import connection, topics
-from velib.cli import log
-from velib.records import YEAR_9999
+from velib.kafka import clients, topics
+from velib.runtime import log
+from velib.totals.records import YEAR_9999
 
 TIMEOUT = 3000  # milliseconds that Kafka has to answer
 RENEWAL = 10.0  # seconds between two signs of life
@@ -76,10 +76,10 @@ def read(admin: KafkaAdminClient, settings: Settings) -> LastPoll | None:
 
 def client(settings: Settings) -> KafkaAdminClient:
     """A client for the functions above, which does not wait long; raises KafkaError."""
-    if not connection.is_reachable(settings):  # a client that fails leaves a thread behind
+    if not clients.is_reachable(settings):  # a client that fails leaves a thread behind
         raise KafkaConnectionError("nothing listens there")
     timeouts = ("bootstrap_timeout_ms", "request_timeout_ms")
-    options = connection.kafka_python_options(settings) | dict.fromkeys(timeouts, TIMEOUT)
+    options = clients.kafka_python_options(settings) | dict.fromkeys(timeouts, TIMEOUT)
     return KafkaAdminClient(**options)
 
 

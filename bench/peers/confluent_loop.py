@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
 import config
 from bench.peers.sums import Sums
-from velib import cli
+from velib import runtime
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     available_now = "--available-now" in sys.argv[1:]
     consumer = Consumer(
         {
-            "bootstrap.servers": settings.bootstrap_servers,
+            "bootstrap.servers": settings.kafka.bootstrap_servers,
             "group.id": f"{settings.final_topic}-loop",
             "isolation.level": "read_committed",
             "auto.offset.reset": "earliest",
@@ -32,7 +32,7 @@ def main() -> None:
             "enable.partition.eof": True,
         }
     )
-    producer = Producer({"bootstrap.servers": settings.bootstrap_servers})
+    producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers})
     consumer.subscribe([settings.raw_topic])
     sums, at_end = Sums(), set()
     started = time.monotonic()
@@ -59,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run_tool(main)

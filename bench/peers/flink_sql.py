@@ -16,8 +16,8 @@ from pathlib import Path
 from pyflink.table import EnvironmentSettings, TableEnvironment
 
 import config
-from velib import cli
-from velib.areas import postal_code_exceptions
+from velib import runtime
+from velib.totals.areas import postal_code_exceptions
 
 OPTIONS = {
     "table.exec.mini-batch.enabled": "true",
@@ -90,7 +90,7 @@ def main() -> None:
     names = {
         "raw": settings.raw_topic,
         "final": settings.final_topic,
-        "servers": settings.bootstrap_servers,
+        "servers": settings.kafka.bootstrap_servers,
         "bounded": ", 'scan.bounded.mode' = 'latest-offset'" if available_now else "",
         "exceptions": "\n        ".join(
             f"WHEN stationCode = '{code}' THEN '{postal_code}'"
@@ -113,4 +113,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run_tool(main)

@@ -16,7 +16,7 @@ from quixstreams import Application
 
 import config
 from bench.peers.sums import CLOSED, Counts, counts, postal_code, total
-from velib import cli
+from velib import runtime
 
 SECOND = 1_000  # milliseconds: snapshots are named by the second, so each has its own window
 LATE = 600 * SECOND  # the grace of the windows is the job's watermark of ten minutes
@@ -37,7 +37,7 @@ def main() -> None:
     settings = config.load()
     clock = Clock()
     app = Application(
-        broker_address=settings.bootstrap_servers,
+        broker_address=settings.kafka.bootstrap_servers,
         consumer_group=settings.final_topic,
         auto_offset_reset="earliest",
         state_dir=settings.checkpoint_dir,
@@ -77,4 +77,4 @@ def to_total(window: dict[str, Any], key: str, timestamp: int, headers: Any) -> 
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run_tool(main)

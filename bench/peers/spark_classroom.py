@@ -10,6 +10,7 @@ station twice: this one keeps them in memory. Else it has Spark's defaults.
 
 import json
 import sys
+from threading import Event
 from typing import Any
 
 from bench.peers.spark_defaults import default_read, default_session  # isort: skip  (chooses Spark)
@@ -20,7 +21,8 @@ from pyspark.sql import functions as F  # noqa: N812
 
 import config
 from bench.peers.sums import Sums
-from velib import cli, supervisor
+from velib import runtime
+from velib.job import supervisor
 
 SCHEMA = """
     stationCode string, last_updated long, is_installed int, is_renting int,
@@ -29,13 +31,13 @@ SCHEMA = """
 """
 
 
-def main() -> None:
+def main(stop: Event) -> None:
     settings = config.load()
     trigger: dict[str, Any] = {"processingTime": "0 seconds"}
     if "--available-now" in sys.argv[1:]:
         trigger = {"availableNow": True}
     sums = Sums()
-    producer = KafkaProducer(bootstrap_servers=settings.bootstrap_servers)
+    producer = KafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers)
 
     def write_totals(batch: DataFrame, batch_id: int) -> None:
         for row in batch.collect():
@@ -46,7 +48,6 @@ def main() -> None:
         producer.flush()
 
     with default_session(settings) as spark:
-        stop = supervisor.stop_on_signals()
         stations = default_read(spark, settings).select(
             F.from_json(F.col("value").cast("string"), SCHEMA).alias("station")
         )
@@ -64,4 +65,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run(main, supervisor.PATIENCE)

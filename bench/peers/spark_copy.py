@@ -6,31 +6,31 @@ python -m bench.peers.spark_copy --defaults   with Spark's own
 
 import sys
 from contextlib import AbstractContextManager
-
-from velib import engine  # isort: skip  (chooses Spark, so it comes before pyspark)
+from threading import Event
 
 from pyspark.sql import DataFrame, SparkSession
 
 import config
 import spark as job
 from bench.peers.spark_defaults import default_read, default_session
-from velib import cli, supervisor
+from velib import runtime
+from velib.job import supervisor
+from velib.job.session import spark_session as open_session
 
 
-def main() -> None:
+def main(stop: Event) -> None:
     settings = config.load()
-    session: AbstractContextManager[SparkSession]
+    spark_session: AbstractContextManager[SparkSession]
     if "--defaults" in sys.argv[1:]:
-        session, read = default_session(settings), default_read
+        spark_session, read = default_session(settings), default_read
     else:
-        session, read = engine.session(settings), read_as_the_job
-    with session as spark:
-        stop = supervisor.stop_on_signals()
+        spark_session, read = open_session(settings), read_as_the_job
+    with spark_session as spark:
         query = (
             read(spark, settings)
             .select("key", "value")
             .writeStream.format("kafka")
-            .option("kafka.bootstrap.servers", settings.bootstrap_servers)
+            .option("kafka.bootstrap.servers", settings.kafka.bootstrap_servers)
             .option("topic", settings.final_topic)
             .option("checkpointLocation", settings.checkpoint_dir)
             .start()
@@ -45,4 +45,4 @@ def read_as_the_job(spark: SparkSession, settings: config.Settings) -> DataFrame
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run(main, supervisor.PATIENCE)

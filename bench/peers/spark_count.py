@@ -4,16 +4,16 @@ python -m bench.peers.spark_count   what is in the topic now; then prints the se
                                     batches: reading alone takes Spark as long
 """
 
-from velib import engine  # isort: skip  (chooses Spark, so it comes before pyspark)
+from velib.job import session  # isort: skip  (chooses Spark, so it comes before pyspark)
 
 import config
 import spark as job
-from velib import cli
+from velib import runtime
 
 
 def main() -> None:
     settings = config.load()
-    with engine.session(settings) as spark:
+    with session.spark_session(settings) as spark:
         query = (
             job.read(spark, settings, "earliest")
             .groupBy()
@@ -31,4 +31,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run_tool(main)

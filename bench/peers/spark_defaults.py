@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from velib import engine  # isort: skip  (chooses Spark, so it comes before pyspark)
+from velib.job import session  # isort: skip  (chooses Spark, so it comes before pyspark)
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -17,8 +17,8 @@ def default_session(settings: Settings) -> Iterator[SparkSession]:
     spark = (
         SparkSession.builder.appName("velib-peer")
         .master(settings.spark_master)
-        .config("spark.jars.packages", engine.CONNECTOR)
-        .config("spark.jars.excludes", ",".join(engine.PROVIDED_BY_PYSPARK))
+        .config("spark.jars.packages", session.CONNECTOR)
+        .config("spark.jars.excludes", ",".join(session.PROVIDED_BY_PYSPARK))
         .config("spark.jars.ivy", str(cache.ivy_dir(settings.cache_dir)))
         .getOrCreate()
     )
@@ -33,7 +33,7 @@ def default_read(spark: SparkSession, settings: Settings) -> DataFrame:
     """The stream of the raw topic's committed records."""
     return (
         spark.readStream.format("kafka")
-        .option("kafka.bootstrap.servers", settings.bootstrap_servers)
+        .option("kafka.bootstrap.servers", settings.kafka.bootstrap_servers)
         .option("subscribe", settings.raw_topic)
         .option("startingOffsets", "earliest")
         .option("kafka.isolation.level", "read_committed")

@@ -1,14 +1,14 @@
 """What the peers that sum in Python share: the meaning of a record, and exact sums.
 
-It follows velib/stations.py, which says the same to Spark.
+It follows velib/job/columns.py, which says the same to Spark.
 """
 
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from velib.areas import postal_code_exceptions
-from velib.records import COUNTS
+from velib.totals.areas import postal_code_exceptions
+from velib.totals.records import COUNTS
 
 EXCEPTIONS = postal_code_exceptions()
 KEPT = 10  # snapshots whose stations are known, as many as the job's watermark of ten minutes has

@@ -30,9 +30,11 @@ from tests import expected
 from tests.chaos.faults import ports_in_a_row
 from tests.chaos.feed import BAD, Feed
 from tests.pipeline import Pipeline, Script, wait_until
-from velib import cache, cli, engine, topics
-from velib.cli import log
+from velib import cache, runtime
 from velib.errors import Failure
+from velib.job import session
+from velib.kafka import topics
+from velib.runtime import log
 
 STATIONS = 150_000
 PARTITIONS = 6  # of the raw topic
@@ -106,7 +108,7 @@ class ClusterDemo:
         self.submit = (
             "spark-submit",
             *("--master", f"spark://127.0.0.1:{master_port}"),
-            *("--packages", engine.CONNECTOR),
+            *("--packages", session.CONNECTOR),
             *("--conf", f"spark.jars.ivy={cache.ivy_dir(config.load().cache_dir)}"),
             "spark.py",
         )
@@ -220,4 +222,4 @@ def _kill(cluster: Script, name: str) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run_tool(main)

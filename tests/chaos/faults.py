@@ -21,7 +21,7 @@ from tests.chaos import proxy
 from tests.chaos.feed import FAULTS, YEAR, Feed
 from tests.chaos.proxy import Api, Proxy
 from tests.pipeline import Pipeline, Script
-from velib.cli import log
+from velib.runtime import log
 
 STATIONS, PERIOD = 1500, 3
 """So many stations need several requests: those of 300 would be in the topic all at once."""

@@ -21,9 +21,9 @@ from kafka.errors import KafkaError
 
 from tests.chaos.faults import Chaos, faults
 from tests.chaos.verdict import Verdict
-from velib import cli
-from velib.cli import log
+from velib import runtime
 from velib.errors import Failure
+from velib.runtime import log
 
 RECOVERY_TIMEOUT = (
     300.0  # seconds after the last fault until everything must be published and summed
@@ -118,4 +118,4 @@ def wait(chaos: Chaos, condition: Callable[[], bool], what: str) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run_tool(main)

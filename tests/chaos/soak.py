@@ -26,9 +26,9 @@ from local.simulator import make_network
 from tests import PROJECT
 from tests.chaos.feed import Feed
 from tests.pipeline import Pipeline, Script, wait_until
-from velib import cli
-from velib.cli import log
+from velib import runtime
 from velib.errors import Failure
+from velib.runtime import log
 
 STATIONS, SNAPSHOTS, MINUTE = 1500, 2 * 1440, 60
 TIMEOUT = 3600.0  # seconds for all snapshots
@@ -174,4 +174,4 @@ def draw(samples: Samples) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    runtime.run_tool(main)

@@ -10,7 +10,7 @@ from kafka import KafkaAdminClient
 from local.simulator import make_network, station_status
 from tests import PROJECT, expected
 from tests.pipeline import Pipeline
-from velib import topics
+from velib.kafka import topics
 
 PARTITIONS = 3  # of the raw topic
 STATIONS = 40

@@ -14,8 +14,9 @@ from local.broker import free_port
 from tests import PROJECT
 from tests.expected import CSV_HEADER, total
 from tests.pipeline import Pipeline, wait_until
-from velib import topics, totals
-from velib.reader import Deadline, Reader
+from velib.kafka import topics
+from velib.kafka.reader import Deadline, Reader
+from velib.totals import spans
 
 NOW = int(time.time())
 WEEK = 7 * 24 * 3600
@@ -26,7 +27,7 @@ OLD = [
     total("75016", NOW - WEEK),
     total("75016", NOW, bikes=7),
 ]
-RECENT = [total("75011", NOW - totals.RECENT + n, bikes=n) for n in range(totals.RECENT)]
+RECENT = [total("75011", NOW - spans.RECENT + n, bikes=n) for n in range(spans.RECENT)]
 RECENT += [total("75016", NOW - 120, bikes=3)]  # a job that was reset counts old snapshots again
 
 
@@ -121,7 +122,7 @@ def test_the_timeout_ends_the_consumer_while_the_past_is_being_read(pipeline: Pi
         # Record by record it takes longer than this. The latest total of a part is not printed.
         reader.consumer.config["max_poll_records"] = 1
         reader.deadline = Deadline(300)
-        assert list(totals.latest_then_new(reader)) == []
+        assert list(spans.latest_then_new(reader)) == []
     script = pipeline.start("consumer.py", "--timeout-ms", "1")
     assert script.end() == 0
     assert script.printed() == []

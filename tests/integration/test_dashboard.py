@@ -317,7 +317,7 @@ def test_axe_finds_nothing_serious(shown: Shown, browser: Browser, scheme: Any) 
 
 def test_two_hundred_pages_cost_one_reader_and_little_memory(shown: Shown, page: Page) -> None:
     process = psutil.Process(shown.dashboard.process.pid)
-    kafka = int(shown.pipeline.settings.bootstrap_servers.rpartition(":")[2])
+    kafka = int(shown.pipeline.settings.kafka.bootstrap_servers.rpartition(":")[2])
 
     def connections() -> int:
         return sum(c.raddr.port == kafka for c in process.net_connections() if c.raddr)

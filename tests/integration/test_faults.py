@@ -10,7 +10,7 @@ from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from local.broker import free_port
 from tests.expected import feed, simulated_totals, station
 from tests.pipeline import Api, Pipeline, Script, wait_until
-from velib import topics
+from velib.kafka import topics
 
 
 def _publish(pipeline: Pipeline, api: Api, *snapshots: tuple[int, int]) -> None:

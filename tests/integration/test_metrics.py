@@ -166,7 +166,7 @@ def _check_dashboard(pipeline: Pipeline, url: str) -> None:
 def test_the_metrics_of_a_running_pipeline_are_those_of_its_topics(pipeline: Pipeline) -> None:
     port, page_port = free_port(), free_port()
     simulator = pipeline.simulate(STATIONS, period=1)
-    producer = pipeline.start("kafka_project.py", VELIB_METRICS_PORT=str(port))
+    producer = pipeline.start("kafka_project.py", "--metrics-port", str(port))
     producer.wait_for("Published")
     bad = (b"99999", b'{"stationCode": "99999"}')
     pipeline.write(pipeline.settings.raw_topic, bad, bad)
@@ -185,10 +185,10 @@ def test_the_metrics_of_a_running_pipeline_are_those_of_its_topics(pipeline: Pip
 def test_a_port_for_metrics_that_is_taken_is_one_line(pipeline: Pipeline) -> None:
     pipeline.serve_api()
     port = pipeline.environment["VELIB_API_URL"].rpartition(":")[2]
-    producer = pipeline.start("kafka_project.py", VELIB_METRICS_PORT=port)
+    producer = pipeline.start("kafka_project.py", "--metrics-port", port)
     assert producer.end() == 1
     (line,) = producer.log().splitlines()
-    assert f"VELIB_METRICS_PORT {port} cannot be used (Address already in use)" in line
+    assert f"--metrics-port {port} cannot be used: Address already in use" in line
 
 
 @needs_promtool

@@ -14,7 +14,7 @@ from local.broker import free_port
 from tests import PROJECT
 from tests.expected import feed, station
 from tests.pipeline import Pipeline, checkout, inherited, wait_until
-from velib.areas import areas
+from velib.totals.areas import areas
 
 
 def _blocks(readme: str, language: str) -> list[str]:
@@ -81,10 +81,10 @@ def test_the_table_of_options_has_every_script() -> None:
 
 
 def test_the_table_of_settings_has_every_setting_and_its_default() -> None:
-    for field in config.Settings.model_fields.values():
-        assert f"`{field.validation_alias}`" in README
+    for variable, field in config.variables().items():
+        assert f"`{variable}`" in README
         if isinstance(field.default, str):
-            assert f"| `{field.validation_alias}` | `{field.default}` |" in README
+            assert f"| `{variable}` | `{field.default}` |" in README
 
 
 @pytest.fixture(scope="module")

@@ -172,7 +172,7 @@ def test_a_snapshot_is_split_for_a_topic_of_small_messages_and_a_record_too_larg
     assert [one["stationCode"] for one in pipeline.published()[now - 60]] == codes
     api.put(feed(now, station(name=random.Random(1).randbytes(2000).hex())))
     assert _refusal(pipeline.start("kafka_project.py", "--once")) == (
-        f"Kafka at {pipeline.settings.bootstrap_servers} refused:"
+        f"Kafka at {pipeline.settings.kafka.bootstrap_servers} refused:"
         " a record is larger than max.message.bytes of the topic allows: raise it"
     )
     assert pipeline.published().keys() == {now - 60}
@@ -185,8 +185,9 @@ def test_a_kafka_whose_transactions_are_too_short_is_refused_with_its_setting(
     pipeline.serve_api().put(feed(int(time.time()), station()))
     pipeline.start_broker("--override", "transaction.max.timeout.ms=10000")
     assert _refusal(pipeline.start("kafka_project.py")) == (
-        f"Kafka at {pipeline.settings.bootstrap_servers} refused: its transaction.max.timeout.ms is"
-        " below the 20000 ms that a transaction of kafka_project.py may take: raise it"
+        f"Kafka at {pipeline.settings.kafka.bootstrap_servers} refused: its"
+        " transaction.max.timeout.ms is below the 20000 ms that a transaction of kafka_project.py"
+        " may take: raise it"
     )
 
 

@@ -8,9 +8,10 @@ from kafka import KafkaProducer
 from local.broker import free_port
 from tests.expected import CSV_HEADER, Total, total
 from tests.pipeline import Pipeline, wait_until
-from velib import topics, totals
-from velib.cli import local_time
-from velib.reader import Deadline, Reader
+from velib.kafka import topics
+from velib.kafka.reader import Deadline, Reader
+from velib.runtime import local_time
+from velib.totals import spans
 
 HOUR = 3600
 PAST = int(time.time()) - 10 * HOUR
@@ -74,7 +75,7 @@ def test_totals_of_a_replay_are_found_by_their_snapshots(pipeline: Pipeline) -> 
 
 
 def test_a_span_that_has_just_ended_waits_for_its_last_totals(pipeline: Pipeline) -> None:
-    until = int(time.time()) - totals.GRACE + 10
+    until = int(time.time()) - spans.GRACE + 10
     span = [total(code, until - 60) for code in ("75011", "93200")]
     pipeline.write_totals(span[1])
     script = pipeline.start("consumer.py", "--json", *of_span(until - 60, until))
@@ -82,7 +83,7 @@ def test_a_span_that_has_just_ended_waits_for_its_last_totals(pipeline: Pipeline
     pipeline.write_totals(total("75011", until), span[0])
     assert script.end() == 0
     assert script.printed_totals() == span
-    assert time.time() >= until + totals.GRACE
+    assert time.time() >= until + spans.GRACE
     assert "There are no totals" not in script.log()
 
 
@@ -103,7 +104,7 @@ def test_a_span_that_cannot_be_read_is_an_error_and_one_without_totals_is_a_head
     unread = pipeline.start("consumer.py", *options, KAFKA_BOOTSTRAP_SERVERS=nothing)
     assert unread.end() == 1
     assert unread.printed() == []
-    assert unread.log().splitlines()[-1].endswith(totals.NOT_WHOLE)
+    assert unread.log().splitlines()[-1].endswith(spans.NOT_WHOLE)
     pipeline.write_totals(total("75011", PAST + HOUR))
     empty = pipeline.start("consumer.py", *options)
     assert empty.end() == 0

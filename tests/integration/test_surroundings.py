@@ -35,7 +35,7 @@ def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
 
 
 def _start_broker(pipeline: Pipeline) -> None:
-    servers = pipeline.settings.bootstrap_servers
+    servers = pipeline.settings.kafka.bootstrap_servers
     port = servers.rpartition(":")[2]
     broker = pipeline.start(*BROKER, "--port", port, "--data-dir", DATA, "--secure")
     wait_until(lambda: "ready" in broker.printed() or broker.has_ended(), "Kafka is ready")
@@ -107,12 +107,6 @@ def test_the_arguments_of_another_pyspark_are_set_aside(pipeline: Pipeline) -> N
     assert job.stop() == 0
 
 
-def test_set_up_names_a_spark_home_without_spark(pipeline: Pipeline) -> None:
-    set_up = pipeline.start("-m", "local.class_data", SPARK_HOME="/opt/gone")
-    assert set_up.end() == 2
-    assert set_up.log().startswith("SPARK_HOME is '/opt/gone', which has no Spark")
-
-
 @contextmanager
 def _refusing_proxy() -> Iterator[tuple[int, list[str]]]:
     """A proxy on localhost that refuses every tunnel: its port, and what it is asked for."""
@@ -132,7 +126,7 @@ def _refusing_proxy() -> Iterator[tuple[int, list[str]]]:
         server.shutdown()
 
 
-@pytest.mark.parametrize("command", [("-m", "local.class_data"), ("spark.py",)])
+@pytest.mark.parametrize("command", [("-m", "local.jars"), ("spark.py",)])
 def test_what_is_fetched_goes_through_the_proxy_and_one_line_names_it_if_it_refuses(
     pipeline: Pipeline, command: tuple[str, ...]
 ) -> None:

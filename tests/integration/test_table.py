@@ -14,7 +14,7 @@ from tests import PROJECT
 from tests.expected import total
 from tests.pipeline import Pipeline, wait_until
 from tests.terminal import Terminal
-from velib.areas import areas
+from velib.totals.areas import areas
 
 NOW = int(time.time()) - 5
 

@@ -1,6 +1,6 @@
 """The tables and the outlines of the postal codes."""
 
-from velib import areas
+from velib.totals import areas
 
 
 def test_every_postal_code_of_the_network_has_a_name_and_a_place_around_paris() -> None:

@@ -20,10 +20,10 @@ from kafka.errors import (
 )
 
 import config
-from kafka_project import TRANSACTION_TIMEOUT
 from tests.certificates import make_certificate
-from velib import connection
-from velib.connection import BootstrapLog
+from velib.kafka import clients
+from velib.kafka.clients import BootstrapLog
+from velib.producer.publisher import TRANSACTION_TIMEOUT
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def sasl(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 @pytest.mark.usefixtures("sasl")
 def test_both_clients_get_the_same_settings() -> None:
-    for_python = connection.kafka_python_options(config.load())
-    for_spark = connection.spark_options(config.load())
+    for_python = clients.kafka_python_options(config.load())
+    for_spark = clients.spark_options(config.load())
     assert for_python["bootstrap_servers"] == ["one:9092", "two:9093"]
     assert for_spark["kafka.bootstrap.servers"] == "one:9092,two:9093"
     assert for_python["security_protocol"] == for_spark["kafka.security.protocol"] == "SASL_SSL"
@@ -58,8 +58,8 @@ def test_both_clients_get_the_certificate_and_its_key(sasl: pytest.MonkeyPatch) 
     certificate, key = make_certificate(Path(), "mine")
     sasl.setenv("KAFKA_SSL_CERTFILE", str(certificate))
     sasl.setenv("KAFKA_SSL_KEYFILE", str(key))
-    for_python = connection.kafka_python_options(config.load())
-    for_spark = connection.spark_options(config.load())
+    for_python = clients.kafka_python_options(config.load())
+    for_spark = clients.spark_options(config.load())
     assert (for_python["ssl_certfile"], for_python["ssl_keyfile"]) == ("mine.pem", "mine.key")
     assert for_spark["kafka.ssl.keystore.type"] == "PEM"
     assert for_spark["kafka.ssl.keystore.certificate.chain"] == certificate.read_text()
@@ -78,7 +78,7 @@ def test_spark_gets_the_login_module_of_the_mechanism(
     sasl: pytest.MonkeyPatch, mechanism: str, module: str
 ) -> None:
     sasl.setenv("KAFKA_SASL_MECHANISM", mechanism)
-    assert connection.spark_options(config.load())["kafka.sasl.jaas.config"] == (
+    assert clients.spark_options(config.load())["kafka.sasl.jaas.config"] == (
         f'org.apache.kafka.common.security.{module} required username="job" password="word";'
     )
 
@@ -98,7 +98,7 @@ def test_user_names_and_passwords_of_any_characters_reach_spark(
 ) -> None:
     sasl.setenv("KAFKA_SASL_USERNAME", text)
     sasl.setenv("KAFKA_SASL_PASSWORD", text)
-    jaas = connection.spark_options(config.load())["kafka.sasl.jaas.config"]
+    jaas = clients.spark_options(config.load())["kafka.sasl.jaas.config"]
     assert jaas.endswith(f" username={as_java_reads_it} password={as_java_reads_it};")
 
 
@@ -106,7 +106,7 @@ def test_without_security_no_user_and_no_certificate_is_given(sasl: pytest.Monke
     sasl.setenv("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT")
     sasl.delenv("KAFKA_SSL_CAFILE")
     settings = config.load()
-    options = connection.kafka_python_options(settings) | connection.spark_options(settings)
+    options = clients.kafka_python_options(settings) | clients.spark_options(settings)
     assert not [name for name in options if "sasl" in name or "ssl" in name]
 
 
@@ -168,20 +168,20 @@ def test_a_cause_that_waiting_does_not_mend_names_the_setting(line: str, cause: 
 def test_a_broker_that_is_away_is_waited_for_and_a_refusal_is_not(
     error: Exception, is_transient: bool
 ) -> None:
-    assert connection.is_transient(error) == is_transient
+    assert clients.is_transient(error) == is_transient
 
 
 def test_a_refusal_names_the_kafka_and_the_user(sasl: pytest.MonkeyPatch) -> None:
-    message = connection.refusal_message(config.load(), "no right")
+    message = clients.refusal_message(config.load(), "no right")
     assert message == "Kafka at one:9092,two:9093 refused the user job: no right"
     sasl.setenv("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT")
     sasl.delenv("KAFKA_SASL_USERNAME")
-    message = connection.refusal_message(config.load(), "no right")
+    message = clients.refusal_message(config.load(), "no right")
     assert message == "Kafka at one:9092,two:9093 refused: no right"
 
 
 def test_a_kafka_that_does_not_answer_is_named() -> None:
-    message = connection.no_answer_message(config.load())
+    message = clients.no_answer_message(config.load())
     assert message == "Kafka at localhost:9092 does not answer: waiting for it"
 
 
@@ -221,4 +221,4 @@ def test_a_kafka_that_does_not_answer_is_named() -> None:
 def test_an_error_that_does_not_pass_tells_what_is_wrong(
     error: Exception, cause: str | None
 ) -> None:
-    assert connection.final_cause(error) == cause
+    assert clients.final_cause(error) == cause

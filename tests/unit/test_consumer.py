@@ -8,10 +8,10 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 import consumer
 from tests.pipeline import wait_until
-from velib import records, totals
-from velib.areas import areas
-from velib.reader import Deadline
-from velib.totals import Span, Wanted
+from velib.kafka.reader import Deadline
+from velib.totals import records, spans
+from velib.totals.areas import areas
+from velib.totals.spans import Span, Wanted
 
 TOTAL = {
     "postal_code": "75016",
@@ -82,7 +82,7 @@ def test_a_record_without_a_value_is_not_logged(caplog: pytest.LogCaptureFixture
 
 def test_an_exact_repeat_is_recognised_and_a_changed_total_is_none() -> None:
     changed = VALUE.replace(b"412", b"413")
-    repeats = totals.Repeats()
+    repeats = spans.Repeats()
     assert [repeats.has(value) for value in (VALUE, VALUE, changed, VALUE)] == [
         False,
         True,
@@ -92,11 +92,11 @@ def test_an_exact_repeat_is_recognised_and_a_changed_total_is_none() -> None:
 
 
 def test_the_memory_for_repeats_is_bounded() -> None:
-    repeats = totals.Repeats()
-    for number in range(totals.MAX_REMEMBERED + 1):
+    repeats = spans.Repeats()
+    for number in range(spans.MAX_REMEMBERED + 1):
         repeats.has(b"%d" % number)
-    assert len(repeats.hashes) == totals.MAX_REMEMBERED
-    assert repeats.has(b"%d" % totals.MAX_REMEMBERED)
+    assert len(repeats.hashes) == spans.MAX_REMEMBERED
+    assert repeats.has(b"%d" % spans.MAX_REMEMBERED)
     assert not repeats.has(b"0")
 
 
@@ -113,16 +113,16 @@ def test_the_latest_total_has_the_greatest_time_then_the_greatest_offset() -> No
         total("93200", 60, 103),
         record(b"not a total", 104),
     ]
-    later = totals.later_totals(end_of_topic, latest)
+    later = spans.later_totals(end_of_topic, latest)
     assert [one.offset for one in later] == [101, 103]  # 75016 comes before 93200
     older_records = [
         total("75016", 240, 1),  # later than the one at the end of the topic
         total("93200", 60, 2),  # as late as the one at the end of the topic, which replaced it
         total("94120", 0, 3),
     ]
-    later = totals.later_totals(older_records, latest)
+    later = spans.later_totals(older_records, latest)
     assert [one.offset for one in later] == [1, 3]
-    assert totals.later_totals(end_of_topic + older_records, latest) == []
+    assert spans.later_totals(end_of_topic + older_records, latest) == []
 
 
 def test_a_dead_letter_is_text_whatever_its_bytes_are() -> None:
@@ -169,10 +169,10 @@ def test_a_span_is_read_when_its_last_totals_have_had_time_to_be_written(
 ) -> None:
     caplog.set_level("INFO")
     last_totals_written_at = time.time() + 0.5
-    Span(until=last_totals_written_at - totals.GRACE).wait_until_written()
+    Span(until=last_totals_written_at - spans.GRACE).wait_until_written()
     assert time.time() >= last_totals_written_at
     assert len(caplog.messages) == 1
-    Span(until=time.time() - totals.GRACE).wait_until_written()
+    Span(until=time.time() - spans.GRACE).wait_until_written()
     assert len(caplog.messages) == 1
 
 

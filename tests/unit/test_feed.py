@@ -17,11 +17,11 @@ import pytest
 from config import Settings
 from local.broker import free_port
 from tests.expected import feed, station
-from velib import api
-from velib.api import FeedError
-from velib.cli import local_time
-from velib.feed import Backoff, Feed, Snapshot, parse
-from velib.feed_watch import FeedWatch
+from velib.feed import api
+from velib.feed.api import FeedError
+from velib.feed.snapshot import Backoff, Feed, Snapshot, parse
+from velib.feed.watch import FeedWatch
+from velib.runtime import local_time
 
 GOOD = json.dumps(feed(1732004538, station())).encode()
 INFORMATION = [{"stationCode": "16107", "name": "Benjamin Godard", "lat": 48.86, "lon": 2.27}]
@@ -108,7 +108,7 @@ def server() -> Iterator[str]:
 
 
 def _feed(url: str) -> Feed:
-    return Feed(Settings(VELIB_API_URL=url))
+    return Feed(Settings(api_url=url))
 
 
 @pytest.mark.parametrize("kind", ["good", "gzip", "chunked", "bom", "only-for-us"])

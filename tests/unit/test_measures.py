@@ -2,9 +2,9 @@
 
 import pytest
 
-from velib.live import Counts, Station
 from velib.page import measures
 from velib.page.measures import COLOURS, NO_TOTAL
+from velib.page.state import Counts, Station
 
 
 def counts(bikes: int, ebike: int = 0, docks: int = 0) -> Counts:

@@ -1,15 +1,12 @@
 """The producer's metrics, without a producer."""
 
 import math
-import socket
 import time
 
-import pytest
 from prometheus_client import REGISTRY
 
-from velib import producer_metrics
-from velib.errors import Failure
-from velib.feed import Snapshot
+from velib.feed.snapshot import Snapshot
+from velib.producer import metrics
 
 
 def _value(name: str, **labels: str) -> float:
@@ -20,7 +17,7 @@ def _value(name: str, **labels: str) -> float:
 
 def test_a_published_snapshot_is_counted_and_its_age_grows() -> None:
     before = _value("snapshots_published_total")
-    producer_metrics.published(Snapshot(int(time.time()) - 100, [{}, {}]), 0.3)
+    metrics.published(Snapshot(int(time.time()) - 100, [{}, {}]), 0.3)
     assert _value("snapshots_published_total") == before + 1
     assert _value("stations") == 2
     assert 100 <= _value("feed_age_seconds") < 105
@@ -29,22 +26,14 @@ def test_a_published_snapshot_is_counted_and_its_age_grows() -> None:
 
 
 def test_after_a_restart_the_age_is_that_of_the_snapshot_before() -> None:
-    producer_metrics.newest_is(int(time.time()) - 1000)
+    metrics.set_newest_snapshot(int(time.time()) - 1000)
     assert 1000 <= _value("feed_age_seconds") < 1005
-    producer_metrics.newest_is(0)
+    metrics.set_newest_snapshot(0)
     assert not math.isnan(_value("feed_age_seconds"))
 
 
 def test_errors_are_counted_by_kind() -> None:
     before = _value("poll_errors_total", kind="timeout")
-    producer_metrics.poll_failed("timeout")
+    metrics.poll_failed("timeout")
     assert _value("poll_errors_total", kind="timeout") == before + 1
     assert _value("poll_errors_total", kind="malformed") >= 0
-
-
-def test_a_port_in_use_is_one_clear_line() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        line = rf"VELIB_METRICS_PORT {port} cannot be used \(Address already in use\): set another"
-        with pytest.raises(Failure, match=line):
-            producer_metrics.serve(port)

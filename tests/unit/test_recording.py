@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.expected import feed, station
-from velib import recording
 from velib.errors import Failure
-from velib.feed import Snapshot, parse
-from velib.recording import Recording
+from velib.feed.snapshot import Snapshot, parse
+from velib.producer import recording
+from velib.producer.recording import Recording
 
 MORNING = 1732004538  # 2024-11-19 08:22:18 UTC
 

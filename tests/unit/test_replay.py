@@ -6,18 +6,20 @@ import os
 import subprocess
 import time
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
 import kafka_project
 from tests.expected import feed, station
-from velib import cli, recorded
+from velib import runtime
 from velib.errors import Failure
-from velib.feed import Snapshot, parse
+from velib.feed.snapshot import Snapshot, parse
 from velib.git_history import GitHistory
-from velib.recording import Recording
-from velib.replay import Replay
+from velib.producer import recorded
+from velib.producer.recording import Recording
+from velib.producer.replay import Replay
 
 MORNING = 1732004538  # 2024-11-19 08:22:18 UTC
 
@@ -29,7 +31,7 @@ def answer(last_updated: int, **fields: Any) -> bytes:
 def published(replay: Replay, newest: int = 0) -> list[Snapshot]:
     """What a replay publishes into a topic with this newest snapshot."""
     snapshots: list[Snapshot] = []
-    replay.publish_after(newest, snapshots.append)
+    replay.publish_after(newest, snapshots.extend, Event())
     return snapshots
 
 
@@ -149,7 +151,7 @@ def test_a_file_that_was_removed_meanwhile_is_skipped_and_a_folder_stops_the_rep
     (tmp_path / "2024-11-20").rename(tmp_path / "elsewhere")
     snapshots: list[Snapshot] = []
     with pytest.raises(Failure, match=r"20241120T.* cannot be read: No such file or directory\."):
-        replay.publish_after(0, snapshots.append)
+        replay.publish_after(0, snapshots.extend, Event())
     assert [one.last_updated for one in snapshots] == [MORNING]
     (line,) = caplog.messages
     assert line.endswith("20241119T082318Z.json.gz is skipped: it has been removed")
@@ -262,7 +264,7 @@ def test_a_topic_with_other_snapshots_is_refused_and_the_line_says_what_to_do(
     assert "--from" not in str(newer.value)
     with pytest.raises(Failure, match="not among the recorded ones: ") as between:
         replay.is_complete("raw", MORNING + 61)
-    start = cli.moment(str(between.value).split('--from "')[1].split('"')[0])
+    start = runtime.moment(str(between.value).split('--from "')[1].split('"')[0])
     assert not Replay(tmp_path, start, None, 0).is_complete("raw", MORNING + 61)
     assert times(tmp_path, start) == [MORNING + 120]
 
@@ -273,7 +275,7 @@ def test_the_pace_is_that_of_the_recording_or_faster(tmp_path: Path) -> None:
         recording.keep(parse(answer(MORNING + second)))
     published_at: list[float] = []
     replay = Replay(tmp_path, None, None, 2)
-    replay.publish_after(0, lambda snapshot: published_at.append(time.monotonic()))
+    replay.publish_after(0, lambda snapshots: published_at.append(time.monotonic()), Event())
     at_first, at_second, at_third = published_at
     assert 0.4 < at_second - at_first < 1
     assert 1.9 < at_third - at_first < 3
@@ -299,5 +301,5 @@ def test_a_bad_option_ends_with_status_2(
 ) -> None:
     monkeypatch.setattr("sys.argv", ["kafka_project.py", *arguments])
     with pytest.raises(SystemExit) as ended:
-        kafka_project.main()
+        kafka_project.main(Event())
     assert ended.value.code == 2

@@ -8,7 +8,7 @@ import pytest
 
 from local.simulator import commute, make_network, station_information, station_status
 from tests.expected import postal_code
-from velib.areas import outlines
+from velib.totals.areas import outlines
 
 NOW = 1_795_514_400
 

@@ -18,7 +18,7 @@ import config
 import spark as job
 from tests import PROJECT, expected
 from tests.expected import station
-from velib import engine, stations
+from velib.job import columns, session
 
 NOW = 1732004538
 KAFKA = """
@@ -32,9 +32,9 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(tmp_path_factory.mktemp("spark"))
         settings = config.load().model_copy(update={"spark_master": "local[2]"})
-        with engine.session(settings) as session:
-            engine.set_shuffle_partitions(session, settings, kept=None)
-            yield session
+        with session.spark_session(settings) as spark:
+            session.set_shuffle_partitions(spark, settings, kept=None)
+            yield spark
 
 
 def kafka_records(spark: SparkSession, values: list[bytes | None]) -> DataFrame:
@@ -80,7 +80,7 @@ def reasons(spark: SparkSession, values: list[bytes | None]) -> list[str | None]
 
 def postal_codes(spark: SparkSession, codes: list[str | None]) -> list[str | None]:
     frame = spark.createDataFrame([(code, i) for i, code in enumerate(codes)], "code string, i int")
-    column = stations.postal_code(F.col("code"))
+    column = columns.postal_code(F.col("code"))
     return [
         row.postal_code
         for row in frame.select(column.alias("postal_code"), "i").orderBy("i").collect()
@@ -266,9 +266,7 @@ def _counted(one: dict[str, Any]) -> list[int]:
 def test_a_closed_station_does_not_count_and_leaves_a_record_of_zeros(spark: SparkSession) -> None:
     closed = [station("16107", is_renting=0), station("16108", is_installed=0)]
     (total,) = totals_of(spark, as_values(*closed))
-    assert total == {"postal_code": "75016", "last_updated": NOW} | dict.fromkeys(
-        stations.COUNTS, 0
-    )
+    assert total == {"postal_code": "75016", "last_updated": NOW} | dict.fromkeys(columns.COUNTS, 0)
     (total,) = totals_of(spark, as_values(*closed, station("16109", 2, 1)))
     assert (total["stations"], total["num_bikes_available"]) == (1, 3)
 
@@ -511,7 +509,7 @@ def test_a_snapshot_that_cannot_be_counted_does_not_move_the_watermark(spark: Sp
 def test_the_connector_is_that_of_this_spark() -> None:
     import pyspark
 
-    assert f"org.apache.spark:spark-sql-kafka-0-10_2.13:{pyspark.__version__}" == engine.CONNECTOR
+    assert f"org.apache.spark:spark-sql-kafka-0-10_2.13:{pyspark.__version__}" == session.CONNECTOR
 
 
 @pytest.mark.parametrize(
@@ -523,7 +521,7 @@ def test_a_checkpoint_keeps_the_number_of_shuffle_partitions_that_it_began_with(
 ) -> None:
     settings = config.load().model_copy(update={"shuffle_partitions": setting})
     try:
-        engine.set_shuffle_partitions(spark, settings, kept=kept)
+        session.set_shuffle_partitions(spark, settings, kept=kept)
         assert spark.conf.get("spark.sql.shuffle.partitions") == number
     finally:
         spark.conf.set("spark.sql.shuffle.partitions", "1")

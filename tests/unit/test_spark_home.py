@@ -9,9 +9,9 @@ from pathlib import Path
 import pyspark
 import pytest
 
+from config import BadSetting
 from tests import PROJECT
-from velib import spark_home
-from velib.errors import BadSetting
+from velib.job import spark_home
 
 OURS = pyspark.__version__
 

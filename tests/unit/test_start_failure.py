@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pyspark.errors import PySparkRuntimeError
 
-from velib.start_failure import message
+from velib.job.start_failure import message
 
 
 @pytest.mark.parametrize(

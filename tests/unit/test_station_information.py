@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from velib.station_information import MAX_NAME, to_record
+from velib.producer.positions import MAX_NAME, to_record
 
 ENTRY = {
     "stationCode": "16107",

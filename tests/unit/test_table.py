@@ -11,8 +11,8 @@ from rich.console import Console
 
 from tests import PROJECT
 from tests.expected import total
-from velib import table
-from velib.areas import areas
+from velib.totals import table
+from velib.totals.areas import areas
 
 NOW = int(time.time())
 

@@ -7,7 +7,7 @@ import pytest
 from kafka.consumer.fetcher import ConsumerRecord
 
 import config
-from velib import topics
+from velib.kafka import topics
 
 DAY_MS = 86_400_000
 

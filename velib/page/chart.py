@@ -4,9 +4,9 @@ from typing import Any
 
 from nicegui import ui
 
-from velib.areas import NAMES
-from velib.live import Live
+from velib.page.state import Live
 from velib.page.text import LANGUAGES, Words
+from velib.totals.areas import NAMES
 
 SPANS = (1, 6, 24)  # hours
 GREY = "#7a8594"  # reads on light and on dark

@@ -4,9 +4,9 @@ import time
 
 from nicegui import ui
 
-from velib import health
-from velib.health import Finding, Level
-from velib.live import Live
+from velib.page import health
+from velib.page.health import Finding, Level
+from velib.page.state import Live
 from velib.page.text import Words
 
 ICONS = {Level.GOOD: "check_circle", Level.WARNING: "error", Level.BAD: "cancel"}

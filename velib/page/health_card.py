@@ -4,9 +4,9 @@ import time
 
 from nicegui import ui
 
-from velib.health import Finding, Level
-from velib.live import DAY, DeadLetter, Live
 from velib.page.header import ICONS
+from velib.page.health import Finding, Level
+from velib.page.state import DAY, DeadLetter, Live
 from velib.page.text import Words, readable
 
 PARTS = ("kafka", "feed", "producer", "job", "dead_letters")

@@ -5,12 +5,12 @@ from typing import Any
 
 from nicegui import ui
 
-from velib.areas import NAMES, outlines
-from velib.live import Counts, Live
 from velib.page import measures
 from velib.page.area_map import AreaMap, Dot
 from velib.page.measures import COLOURS, MEASURES
+from velib.page.state import Counts, Live
 from velib.page.text import Words, readable
+from velib.totals.areas import NAMES, outlines
 
 
 class MapCard:

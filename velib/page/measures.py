@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from velib.live import Counts, Station
+from velib.page.state import Counts, Station
 
 MEASURES = ("fill", "bikes", "ebike", "docks")
 

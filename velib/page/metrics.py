@@ -5,7 +5,7 @@ import time
 from fastapi import Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
-from velib.live import DAY, Live
+from velib.page.state import DAY, Live
 
 
 def response(live: Live, open_pages: int) -> Response:

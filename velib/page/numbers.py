@@ -2,8 +2,8 @@
 
 from nicegui import ui
 
-from velib.live import Live
 from velib.page.measures import share
+from velib.page.state import Live
 from velib.page.text import Words
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from nicegui import ui
 
-from velib.areas import NAMES
-from velib.live import Counts, Live
 from velib.page import measures
+from velib.page.state import Counts, Live
 from velib.page.text import LANGUAGES, Words
+from velib.totals.areas import NAMES
 
 NO_COUNTS = Counts(0, 0, 0, 0, 0)
 

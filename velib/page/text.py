@@ -3,8 +3,8 @@
 from datetime import datetime, tzinfo
 from typing import Literal
 
-from velib.cli import printable
-from velib.health import Finding
+from velib.page.health import Finding
+from velib.runtime import printable
 
 MAX_TEXT = 200  # characters that are shown of a text that others have written
 

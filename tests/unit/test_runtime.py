@@ -1,0 +1,174 @@
+"""How a script ends: its exit status and what it leaves on stderr."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import PROJECT
+from velib import runtime
+
+
+def _start(folder: Path, code: str) -> subprocess.Popen[str]:
+    """Start a script that has this code."""
+    (folder / "script.py").write_text(code)
+    return subprocess.Popen(
+        [sys.executable, str(folder / "script.py")],
+        env={"PYTHONPATH": str(PROJECT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+MAIN = """
+import config
+from velib import errors, runtime
+
+def main(stop):
+    {}
+
+runtime.run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "status", "log"),
+    [
+        ("pass", 0, ""),
+        ("raise errors.Failure('It broke')", 1, "ERROR   It broke\n"),
+        ("raise errors.JavaMissing('No Java')", 1, "ERROR   No Java\n"),
+        ("raise config.BadSetting('X is 1: it must be 2')", 2, "X is 1: it must be 2\n"),
+        ("raise BrokenPipeError", 0, ""),
+        ("raise SystemExit(2)", 2, ""),
+    ],
+)
+def test_the_exit_status_and_the_line_of_each_end(
+    statement: str, status: int, log: str, tmp_path: Path
+) -> None:
+    process = _start(tmp_path, MAIN.format(statement))
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (status, "")
+    assert err.endswith(log)
+    assert len(err.splitlines()) == len(log.splitlines())
+
+
+WAITS_FOR_STOP = """
+from velib import runtime
+
+def main(stop):
+    print("ready", flush=True)
+    stop.wait()
+    print("done")
+
+runtime.run(main)
+"""
+
+WAITS_FOR_AN_ANSWER = """
+import time
+from velib import runtime
+
+def main(stop):
+    print("ready", flush=True)
+    time.sleep(60)
+
+runtime.run(main, patience=0.1)
+"""
+
+TOOL = """
+import time
+from velib import runtime
+
+def main():
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    finally:
+        print("done")
+
+runtime.run_tool(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "printed"),
+    [(WAITS_FOR_STOP, "done\n"), (WAITS_FOR_AN_ANSWER, ""), (TOOL, "done\n")],
+    ids=["waiting for stop", "waiting for an answer", "tool"],
+)
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 0), (signal.SIGHUP, 0), (signal.SIGINT, 130)]
+)
+def test_a_signal_stops_a_script_whatever_it_waits_for(
+    code: str, printed: str, number: int, status: int, tmp_path: Path
+) -> None:
+    with _start(tmp_path, code) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.wait(20) == status
+        assert process.stdout.read() == printed
+
+
+def test_nohup_keeps_a_script_running_when_the_terminal_closes(tmp_path: Path) -> None:
+    with _start(
+        tmp_path, f"import signal; signal.signal(1, signal.SIG_IGN)\n{WAITS_FOR_STOP}"
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_a_script_whose_shell_has_closed_a_stream_runs(closed: str, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(MAIN.format("print('one')"))
+    command = f"{sys.executable} {tmp_path / 'script.py'} {closed}"
+    done = subprocess.run(
+        command, shell=True, env={"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+PRINTER = """
+from velib import errors, runtime
+
+def main(stop):
+    print("L’Île-Saint-Denis")
+    raise errors.Failure("L’Île is away")
+
+runtime.run(main)
+"""
+
+
+@pytest.mark.parametrize(("encoding", "name"), [("latin-1", "L?Île"), ("ascii", "L??le")])
+def test_a_letter_that_the_output_cannot_show_is_printed_as_a_question_mark(
+    encoding: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    (tmp_path / "script.py").write_text(PRINTER, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py")],
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+    )
+    assert done.stdout.decode(encoding) == f"{name}-Saint-Denis\n"
+    assert done.stderr.decode(encoding).endswith(f" ERROR   {name} is away\n")
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    process = _start(tmp_path, MAIN.format("open('/dev/null/log', 'w')"))
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert err.endswith("ERROR   /dev/null/log cannot be used: Not a directory\n")
+
+
+def test_no_text_can_move_the_terminal() -> None:
+    assert runtime.printable("Île-Saint-Denis, 5 €") == "Île-Saint-Denis, 5 €"
+    assert runtime.printable("a\x1b[2J\nb") == "a\\u001b[2J\\nb"

@@ -1,0 +1,147 @@
+"""What one raw record means: its station, the postal code, the counts, why it cannot be counted.
+
+Each function gives a column, an expression that Spark evaluates itself: there is no Python UDF.
+"""
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F  # noqa: N812
+
+from velib.kafka.topics import CLOCK_TOLERANCE
+from velib.totals import records
+from velib.totals.areas import postal_code_exceptions
+
+SCHEMA = """
+    stationCode string, last_updated long, is_installed string, is_renting string,
+    num_bikes_available int, num_docks_available int,
+    num_bikes_available_types array<struct<mechanical: int, ebike: int>>,
+    malformed string
+"""
+"""The fields of the feed's station object that are read; the others may come and go.
+
+`is_installed` and `is_renting` are text: GBFS writes 0 and 1 before its version 2.0, false and true
+since. Spark fills `malformed` if a record cannot be read or one of its fields has another type.
+"""
+
+COUNTS = records.COUNTS
+"""What is summed by postal code."""
+
+MAX_VALUE = 1024 * 1024
+"""Bytes; a station has 500. A longer value is not parsed, and its dead letter keeps this much."""
+
+EARLIEST_SNAPSHOT = 1_000_000_000  # epoch seconds, in 2001: a smaller number is not a time
+
+
+def station(value: Column) -> Column:
+    """The station (struct of SCHEMA) in a record's value (binary), null if it is no object."""
+    text = F.trim(value.cast("string"))
+    # Spark would read the first element of a list, and stop before what follows an object.
+    is_object = F.startswith(text, F.lit("{")) & F.endswith(text, F.lit("}"))
+    is_short = F.length(value) <= MAX_VALUE
+    options = {"columnNameOfCorruptRecord": "malformed", "allowSingleQuotes": "false"}
+    return F.from_json(F.when(is_short & is_object, text), SCHEMA, options)
+
+
+def postal_code(code: Column) -> Column:
+    """The postal code (string) of a station code (string); null if the code carries none.
+
+    The feed has no postal codes. The digits of the station code before any `_`, padded to five, are
+    ABCDE: AB from 01 to 20 is 750AB (Paris), A from 2 to 5 is 9ABC0 (the departments around Paris),
+    and AB = 92 is 92000. The stations of data/postal_code_exceptions.csv stand on a boundary.
+    """
+    number = F.regexp_extract(code, "^([0-9]{1,5})(_.*)?$", 1).try_cast("int")
+    in_paris = number.between(1_000, 20_999)
+    around_paris = number.between(21_000, 59_999)
+    in_nanterre = number.between(92_000, 92_999)
+    by_rule = (
+        F.when(in_paris, F.lit(75_000) + F.floor(number / 1_000))
+        .when(around_paris, F.lit(90_000) + F.floor(number / 100) * 10)
+        .when(in_nanterre, F.lit(92_000))
+    )
+    pairs = ",".join(f"{code}:{exception}" for code, exception in postal_code_exceptions().items())
+    exception = F.str_to_map(F.lit(pairs))[code]
+    return F.coalesce(exception, by_rule.cast("string"))
+
+
+def counts(station: Column) -> Column:
+    """What a station adds to its postal code: a struct of COUNTS (long), zeros if it is closed.
+
+    GBFS gives the bikes of a station that does not rent as those that *would* be available.
+    """
+    is_open = _is_yes(station["is_installed"]) & _is_yes(station["is_renting"])
+    if_open = {
+        "stations": F.lit(1),
+        "num_bikes_available": station["num_bikes_available"],
+        "mechanical": _bikes_of_kind(station, "mechanical"),
+        "ebike": _bikes_of_kind(station, "ebike"),
+        "num_docks_available": station["num_docks_available"],
+    }
+    open_counts = F.struct(*[if_open[name].cast("long").alias(name) for name in COUNTS])
+    return F.when(is_open, open_counts).otherwise(zero_counts())
+
+
+def zero_counts() -> Column:
+    """A struct of COUNTS (long), all 0."""
+    return F.struct(*[F.lit(0).cast("long").alias(name) for name in COUNTS])
+
+
+def add(left: Column, right: Column) -> Column:
+    """The sum of two structs of COUNTS."""
+    return F.struct(*[(left[name] + right[name]).alias(name) for name in COUNTS])
+
+
+def _is_yes(flag: Column) -> Column:
+    return flag.isin("1", "true")
+
+
+def _bikes_of_kind(station: Column, kind: str) -> Column:
+    """The feed has a list of one-key objects, in any order; a kind without one has no bikes."""
+    return F.coalesce(F.array_max(station["num_bikes_available_types"][kind]), F.lit(0))
+
+
+def reason(value: Column, timestamp: Column, station: Column, postal_code: Column) -> Column:
+    """Why a record cannot be counted (string); null if it can.
+
+    `value` and `timestamp` are Kafka's columns; the others come from the functions above.
+    """
+    last_updated, kinds = station["last_updated"], station["num_bikes_available_types"]
+    newest = F.unix_seconds(timestamp) + CLOCK_TOLERANCE
+    is_malformed = station["malformed"].isNotNull()
+    is_empty = station["stationCode"].isNull() & last_updated.isNull()
+    return _first_fault(
+        ("no value", value.isNull()),
+        ("longer than 1 MB", F.length(value) > MAX_VALUE),
+        ("not a JSON object", station.isNull() | (is_malformed & is_empty)),
+        ("no stationCode", station["stationCode"].isNull()),
+        ("stationCode without a postal code", postal_code.isNull()),
+        ("last_updated is not a time", ~_holds(last_updated.between(EARLIEST_SNAPSHOT, newest))),
+        *[
+            (f"{name} is not a boolean", ~_holds(_is_flag(station[name])))
+            for name in ("is_installed", "is_renting")
+        ],
+        *[
+            (f"{name} is not a count", ~_holds(station[name] >= 0))
+            for name in ("num_bikes_available", "num_docks_available")
+        ],
+        (
+            # A field above that is malformed is null and has its own reason: these are left.
+            "num_bikes_available_types are not counts",
+            is_malformed | _has_negative(kinds["mechanical"]) | _has_negative(kinds["ebike"]),
+        ),
+    )
+
+
+def _first_fault(*faults: tuple[str, Column]) -> Column:
+    return F.coalesce(*[F.when(is_so, F.lit(name)) for name, is_so in faults])
+
+
+def _is_flag(flag: Column) -> Column:
+    return flag.isin("0", "1", "true", "false")
+
+
+def _has_negative(numbers: Column) -> Column:
+    return _holds(F.array_min(numbers) < 0)
+
+
+def _holds(condition: Column) -> Column:
+    """The condition, but false where it is null: in SQL a comparison with null is null."""
+    return F.coalesce(condition, F.lit(False))

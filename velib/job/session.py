@@ -1,0 +1,225 @@
+"""The Spark that the job runs on: its session, and the options that differ from the defaults.
+
+Import this module before pyspark: velib/job/spark_home.py chooses which one that is.
+"""
+
+import os
+import subprocess
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from velib.job import spark_home  # isort: skip  (chooses Spark, so it comes before pyspark)
+
+import pyspark
+from py4j.java_gateway import JavaGateway
+from py4j.protocol import Py4JError
+from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkException
+from pyspark.java_gateway import launch_gateway
+from pyspark.sql import SparkSession
+
+import config
+from config import Settings
+from velib import cache, java, maven
+from velib.errors import Failure
+from velib.job import start_failure
+from velib.kafka import topics
+from velib.runtime import log
+
+CONNECTOR = f"org.apache.spark:spark-sql-kafka-0-10_2.13:{pyspark.__version__}"
+"""The Maven coordinates of this Spark's Kafka connector."""
+
+PROVIDED_BY_PYSPARK = [
+    "org.apache.hadoop:hadoop-client-api",
+    "org.apache.hadoop:hadoop-client-runtime",
+]
+"""Dependencies of the connector that need not be fetched."""
+
+STOP_TIMEOUT = 30  # seconds
+
+JVM_LOG = Path(".velib/logs/spark-jvm.log")
+
+OPTIONS = {
+    # `total` in spark.py relies on it: of two entries with one key the later counts.
+    "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
+    # The state is on disk, not in the heap: it may be that of a week of snapshots.
+    "spark.sql.streaming.stateStore.providerClass": (
+        "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
+    ),
+    # A batch writes what it changed, not a whole copy of the state.
+    "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
+    # A batch without records would only move the watermark: it has no total to write.
+    "spark.sql.streaming.noDataMicroBatches.enabled": "false",
+    # A sink that waits for a Kafka that has gone would never end.
+    "spark.sql.streaming.stopTimeout": "10s",
+    # Spark keeps records that a task has fetched and none has read for five minutes. Those of a
+    # backlog of days filled the heap; over one million records it makes no difference.
+    "spark.kafka.consumer.fetchedData.cache.timeout": "1s",
+    "spark.kafka.consumer.fetchedData.cache.evictorThreadRunInterval": "1s",
+    # For Prometheus: Spark's page serves the metrics of its driver at /metrics/prometheus, those of
+    # the queries among them. Their names would begin with the id of the application, which every
+    # start has anew.
+    "spark.metrics.conf.*.sink.prometheusServlet.class": (
+        "org.apache.spark.metrics.sink.PrometheusServlet"
+    ),
+    "spark.metrics.conf.*.sink.prometheusServlet.path": "/metrics/prometheus",
+    "spark.sql.streaming.metricsEnabled": "true",
+    "spark.metrics.namespace": "velib",
+}
+"""For every session."""
+
+LOCAL_OPTIONS = {
+    # A checkpoint folder is one of this machine, also where Hadoop is configured for a cluster.
+    "spark.hadoop.fs.defaultFS": "file:///",
+    # What is sorted goes to disk before it fills the heap (see JAVA_OPTIONS).
+    "spark.memory.fraction": "0.3",
+}
+"""For a Spark that runs in one process on this machine."""
+
+JAVA_OPTIONS = ["-XX:+UseParallelGC", "-XX:-UseAdaptiveSizePolicy", "-Xms450m"]
+"""For the same. The parallel collector works off a million waiting records a tenth faster than the
+one that Java chooses. A heap that grows only when it must keeps Java at 1.1 GB while it works off
+five million, instead of 1.4 GB.
+"""
+
+LOCAL_CHECKPOINT_OPTIONS = {
+    # Renames on a local disk are atomic without the shell commands of Hadoop's own file manager:
+    # a batch took 165 ms instead of 240 ms.
+    "spark.sql.streaming.checkpointFileManagerClass": (
+        "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+    ),
+}
+"""For a checkpoint in a local folder."""
+
+
+SUBMITTED_OPTIONS = {
+    # INFO has forty lines for every batch, in which those of the job drown.
+    "spark.log.level": "ERROR",
+}
+"""For a Spark that `spark-submit` has started, unless its user has chosen otherwise."""
+
+LOGGERS_OF_ENDING_QUERIES = (
+    "org.apache.spark.sql.execution.streaming.runtime.MicroBatchExecution",
+    "org.apache.spark.sql.execution.datasources.v2.WriteToDataSourceV2Exec",
+)
+"""Their hundreds of lines say what velib/job/supervisor.py says in one."""
+
+
+@contextmanager
+def spark_session(settings: Settings) -> Iterator[SparkSession]:
+    """The Spark session of `spark-submit`, or one on VELIB_SPARK_MASTER; raises Failure."""
+    options = OPTIONS | ({} if "://" in settings.checkpoint_dir else LOCAL_CHECKPOINT_OPTIONS)
+    if config.under_spark_submit():
+        spark = _submitted_session(options)
+    else:
+        spark = _own_session(settings, options)
+    try:
+        yield spark
+    finally:
+        with suppress(Py4JError, OSError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that its Java process has ended, by the same signal
+            spark.stop()
+        if not config.under_spark_submit():
+            _end_java()
+
+
+def _end_java() -> None:
+    """Wait until Spark's Java process has ended, so that a stopped job leaves none behind."""
+    assert SparkContext._gateway is not None
+    SparkContext._gateway.shutdown()  # else Python objects may still talk to it
+    process = SparkContext._gateway.proc
+    process.stdin.close()  # the end of its input is the sign to end
+    try:
+        process.wait(STOP_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def _submitted_session(options: dict[str, str]) -> SparkSession:
+    """The session of `spark-submit`, whose log goes to the same stderr as that of the job."""
+    chosen = SparkConf()
+    options = options | {k: v for k, v in SUBMITTED_OPTIONS.items() if not chosen.contains(k)}
+    spark = SparkSession.builder.appName("velib-projet").config(map={**options}).getOrCreate()
+    assert spark._jvm is not None
+    log4j = spark._jvm.org.apache.logging.log4j
+    for logger in LOGGERS_OF_ENDING_QUERIES:
+        log4j.core.config.Configurator.setLevel(logger, log4j.Level.OFF)
+    return spark
+
+
+def is_local(spark: SparkSession) -> bool:
+    """Whether Spark runs in one process on this machine."""
+    return str(spark.sparkContext.master).startswith("local")
+
+
+def set_shuffle_partitions(spark: SparkSession, settings: Settings, kept: int | None) -> None:
+    """Set into how many parts Spark divides the state; each is a task in every batch.
+
+    Without VELIB_SHUFFLE_PARTITIONS, or the option of `spark-submit`, that is one part in a process
+    of this machine. On a cluster it is one for three partitions of the raw topic, as summing takes
+    a third of the time of parsing. Spark's own 200 would take seconds in every batch. A checkpoint
+    keeps the number that it began with: `kept`, None for a new one. Raises KafkaError.
+    """
+    name = "spark.sql.shuffle.partitions"
+    of_submit = spark.sparkContext.getConf().get(name)
+    number = settings.shuffle_partitions or int(of_submit or 0)
+    if not number:
+        number = 1 if is_local(spark) else max(1, topics.partition_count(settings) // 3)
+    if kept not in (None, number):
+        log.info(
+            "The state stays in the %d shuffle partitions that its checkpoint began with;"
+            " after --reset-checkpoint it would have %d",
+            kept,
+            number,
+        )
+    spark.conf.set(name, str(kept or number))
+
+
+def _own_session(settings: Settings, options: dict[str, str]) -> SparkSession:
+    """Start Spark. Its Java process writes to JVM_LOG."""
+    spark_home.check()
+    cache.ensure(settings.cache_dir)
+    ivy_dir = cache.ivy_dir(settings.cache_dir)
+    options = options | {
+        "spark.app.name": "velib-projet",
+        "spark.master": settings.spark_master,
+        "spark.jars.packages": CONNECTOR,
+        "spark.jars.excludes": ",".join(PROVIDED_BY_PYSPARK),
+        "spark.jars.ivy": str(ivy_dir),
+    }
+    java_options = []
+    if settings.spark_master.startswith("local"):
+        java_options += JAVA_OPTIONS
+        options |= LOCAL_OPTIONS
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # nothing here is for other machines
+    if not (ivy_dir / "jars").is_dir():
+        log.info("Spark fetches its Kafka connector from Maven Central, once: half a minute")
+        if through := maven.proxy():
+            java_options += through.options()
+    if java_options:
+        options["spark.driver.extraJavaOptions"] = " ".join(map(java.quoted, java_options))
+    os.environ.update(java.LOCALE)
+    spark_conf = SparkConf().setAll(list(options.items()))
+    JVM_LOG.parent.mkdir(parents=True, exist_ok=True)
+    with JVM_LOG.open("wb") as jvm_log:
+        streams = {"stdout": jvm_log, "stderr": jvm_log}
+        try:
+            gateway = launch_gateway(conf=spark_conf, popen_kwargs=streams)
+            context = _context(gateway, spark_conf)
+        except (PySparkException, Py4JError, ConnectionError) as error:
+            raise Failure(start_failure.message(error, JVM_LOG)) from None
+    context.setLogLevel("ERROR")
+    page = context.uiWebUrl
+    log.info("Spark %s runs on %s, its page is %s", context.version, settings.spark_master, page)
+    return SparkSession(context)
+
+
+def _context(gateway: JavaGateway, spark_conf: SparkConf) -> SparkContext:
+    """Spark in this Java process, which ends if a signal comes meanwhile."""
+    try:
+        return SparkContext(gateway=gateway, conf=spark_conf)
+    except KeyboardInterrupt:
+        gateway.proc.kill()
+        raise

@@ -1,0 +1,43 @@
+"""Polls the feed for its snapshots."""
+
+import time
+from collections.abc import Iterator
+from threading import Event
+
+from velib.errors import Failure
+from velib.feed.api import FeedError
+from velib.feed.snapshot import Backoff, Feed, Snapshot
+from velib.producer import metrics
+
+
+def poll_once(feed: Feed) -> Snapshot:
+    """The snapshot that the feed has now; raises Failure if it has none."""
+    try:
+        return feed.snapshot()
+    except FeedError as error:
+        raise Failure(str(error)) from None
+
+
+def poll(feed: Feed, poll_seconds: float, stop: Event) -> Iterator[Snapshot]:
+    """The snapshot of every poll, whether it is new or not, until `stop` is set.
+
+    After a new snapshot the next poll comes `poll_seconds` later, else a twelfth of that, so that a
+    snapshot is read soon after the feed has it. The first one may already be old, so it does not
+    start the poll period.
+    """
+    backoff = Backoff(poll_seconds / 12)
+    newest = 0
+    while not stop.is_set():
+        started = time.monotonic()
+        try:
+            snapshot = feed.snapshot()
+        except FeedError as error:
+            metrics.poll_failed(error.kind)
+            pause = backoff.failed(error)
+        else:
+            backoff.recovered()
+            yield snapshot
+            is_new = 0 < newest < snapshot.last_updated
+            pause = poll_seconds if is_new else poll_seconds / 12
+            newest = max(newest, snapshot.last_updated)
+        stop.wait(max(0.0, started + pause - time.monotonic()))

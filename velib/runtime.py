@@ -1,0 +1,164 @@
+"""How every script starts, logs and stops.
+
+Log lines go to stderr. An error is one line, and Ctrl-C or SIGTERM leaves no traceback.
+"""
+
+import argparse
+import json
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from concurrent import futures
+from concurrent.futures import Future
+from datetime import datetime
+from pathlib import Path
+from threading import Event, Thread
+from types import FrameType
+from typing import NoReturn, TypeVar
+
+from config import BadSetting
+from velib.errors import Failure
+
+T = TypeVar("T")
+
+PATIENCE = 5.0  # seconds that a script has to end after a signal
+INTERRUPTED = 130  # the exit status after Ctrl-C, as shells have it
+
+log = logging.getLogger("velib")
+
+
+class _OneLine(logging.Formatter):
+    """A log line is one line, whatever it quotes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return printable(text) if record.exc_info is None else text
+
+
+FORMATTER = _OneLine("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+
+
+def printable(text: str) -> str:
+    """The text with every character that could move the terminal written as its JSON escape."""
+    return (
+        text
+        if text.isprintable()
+        else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+    )
+
+
+def local_time(epoch_seconds: float) -> str:
+    """The time on this machine's clock, to the second."""
+    return datetime.fromtimestamp(epoch_seconds).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def moment(text: str) -> int:
+    """The time (epoch seconds) that an option gives, by this machine's clock unless it has an
+    offset; raises ArgumentTypeError.
+    """
+    try:
+        return int(datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text)).timestamp())
+    except (ValueError, OverflowError, OSError):
+        reason = f"{text!r} is not a time, such as '2026-11-01 08:00', 2026-11-01T08:00+01:00"
+        raise argparse.ArgumentTypeError(f"{reason} or 2026-11-01") from None
+
+
+def run(main: Callable[[Event], None], patience: float = PATIENCE) -> NoReturn:
+    """Run a script's `main`, then exit with status 0, that of a Failure, or 130 (Ctrl-C).
+
+    `main` runs in a thread of its own, so that no signal interrupts it in the middle of a line or
+    of a call to Java: Ctrl-C, SIGTERM and SIGHUP set the event that it is given. If it has not
+    returned `patience` seconds later, because a call still waits for an answer, the process ends.
+    """
+    _start_log()
+    stop, wake = Event(), Event()
+    status = 0
+
+    def request_stop(number: int, frame: FrameType | None) -> None:
+        nonlocal status
+        status = INTERRUPTED if number == signal.SIGINT else 0
+        stop.set()
+        wake.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, request_stop)
+    outcome = in_thread(lambda: main(stop))
+    outcome.add_done_callback(lambda _: wake.set())
+    wake.wait()
+    if futures.wait([outcome], patience).done:
+        sys.exit(_status_of(outcome.result) or status)
+    os._exit(status)
+
+
+def run_tool(main: Callable[[], None]) -> NoReturn:
+    """Run a program of this machine's stand-ins or of developers: a signal interrupts its `main`,
+    whose `finally` clauses stop what it has started.
+    """
+    _start_log()
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        sys.exit(0)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    sys.exit(_status_of(main))
+
+
+def in_thread(call: Callable[[], T]) -> "Future[T]":
+    """The result of a call that runs in a daemon thread: the process can end before it does."""
+    result: Future[T] = Future()
+
+    def run_call() -> None:
+        try:
+            result.set_result(call())
+        except BaseException as error:
+            result.set_exception(error)
+
+    Thread(target=run_call, daemon=True).start()
+    return result
+
+
+def _start_log() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # the shell has closed it: `>&-`
+            # A letter that the terminal's encoding does not have is printed as a question mark.
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(FORMATTER)
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    for library in ("kafka", "py4j", "urllib3"):  # the scripts say what their users need to know
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    log.setLevel(logging.INFO)
+    # Clients that a failure left half open may fail again when they are finalized.
+    sys.unraisablehook = lambda unraisable: log.debug("ignored: %s", unraisable.exc_value)
+
+
+def _status_of(main: Callable[[], None]) -> int:
+    """The exit status after `main`; logs why it has failed."""
+    try:
+        main()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BadSetting as error:
+        print(error, file=sys.stderr)  # a line for each bad setting, each beginning with its name
+        return error.status
+    except Failure as error:
+        log.error("%s", error)
+        return error.status
+    except BrokenPipeError:  # the reader of stdout has gone, as in `consumer.py | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        path = Path(os.fsdecode(error.filename)).absolute()
+        log.error("%s cannot be used: %s", path, error.strerror)
+        return Failure.status
+    return 0
