@@ -32,6 +32,7 @@ import config
 from velib import metrics, runtime
 from velib.feed.snapshot import Feed, Snapshot
 from velib.feed.watch import FeedWatch, MissingStations
+from velib.kafka import membership
 from velib.producer.polling import poll, poll_once
 from velib.producer.positions import Positions
 from velib.producer.publisher import Publisher
@@ -78,9 +79,10 @@ def publish_waiting(publisher: Publisher, waiting: "Queue[Snapshot]") -> None:
     try:
         publisher.find_newest()
         in_thread(lambda: Positions(publisher.settings).publish_hourly(publisher.stop))
-        while not publisher.stop.is_set():
-            with suppress(Empty):
-                publish(publisher, waiting.get(timeout=0.2))
+        with membership.joined(publisher.settings):
+            while not publisher.stop.is_set():
+                with suppress(Empty):
+                    publish(publisher, waiting.get(timeout=0.2))
     finally:
         publisher.stop.set()  # if it has failed, nothing is polled any more
 
@@ -123,7 +125,8 @@ def replay(publisher: Publisher, arguments: argparse.Namespace) -> None:
     recorded = Replay(arguments.replay, arguments.start, arguments.end, speed)
     newest = publisher.find_newest()
     if not recorded.is_complete(publisher.settings.raw_topic, newest):
-        recorded.publish_after(newest, publisher.publish, publisher.stop)
+        with membership.joined(publisher.settings):
+            recorded.publish_after(newest, publisher.publish, publisher.stop)
 
 
 def parse_arguments() -> argparse.Namespace:

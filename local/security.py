@@ -25,10 +25,9 @@ from kafka.errors import KafkaError
 from pydantic import SecretStr
 
 from config import KafkaSettings, Settings
-from velib import last_poll
 from velib.errors import Failure
 from velib.java import LOCALE
-from velib.kafka import clients, topics
+from velib.kafka import clients, membership, topics
 
 ADMIN, PRODUCER, JOB, CONSUMER = "velib-admin", "velib-producer", "velib-spark", "velib-consumer"
 DASHBOARD = "velib-dashboard"
@@ -192,7 +191,7 @@ def rights(settings: Settings) -> list[tuple[str, ResourceType, str, ACLOperatio
     """What each script's user may do, and nothing more: user, resource, its name, operation."""
     raw, final, dead_letters = settings.raw_topic, settings.final_topic, settings.dead_letter_topic
     stations = settings.station_topic
-    poll_group = last_poll.group(settings)
+    producers = membership.group(settings)
     topic, group = ResourceType.TOPIC, ResourceType.GROUP
     read, write = ACLOperation.READ, ACLOperation.WRITE
     return [
@@ -203,7 +202,7 @@ def rights(settings: Settings) -> list[tuple[str, ResourceType, str, ACLOperatio
         (PRODUCER, topic, stations, read),  # what has changed since
         (PRODUCER, ResourceType.TRANSACTIONAL_ID, topics.transactional_id(settings), write),
         (PRODUCER, ResourceType.TRANSACTIONAL_ID, topics.positions_id(settings), write),
-        (PRODUCER, group, poll_group, read),  # Kafka's word for committing an offset
+        (PRODUCER, group, producers, read),  # Kafka's word for being a member
         (JOB, topic, raw, read),
         (JOB, topic, raw, ACLOperation.DESCRIBE_CONFIGS),
         (JOB, topic, final, write),
@@ -211,7 +210,7 @@ def rights(settings: Settings) -> list[tuple[str, ResourceType, str, ACLOperatio
         (CONSUMER, topic, final, read),
         (CONSUMER, topic, dead_letters, read),
         *[(DASHBOARD, topic, name, read) for name in (raw, final, dead_letters, stations)],
-        (DASHBOARD, group, poll_group, ACLOperation.DESCRIBE),
+        (DASHBOARD, group, producers, ACLOperation.DESCRIBE),
         # Whichever script starts first makes the topics.
         *[
             (user, topic, name, operation)

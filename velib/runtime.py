@@ -10,7 +10,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from concurrent.futures import Future
 from datetime import datetime
@@ -107,6 +107,15 @@ def run_tool(main: Callable[[], None]) -> NoReturn:
         signal.signal(number, end)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     sys.exit(_status_of(main))
+
+
+def backoff(first: float, longest: float) -> Iterator[float]:
+    """The seconds to wait between attempts: `first`, then twice as long each time, at most
+    `longest`.
+    """
+    while True:
+        yield first
+        first = min(2 * first, longest)
 
 
 def in_thread(call: Callable[[], T]) -> "Future[T]":

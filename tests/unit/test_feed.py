@@ -19,7 +19,7 @@ from local.broker import free_port
 from tests.expected import feed, station
 from velib.feed import api
 from velib.feed.api import FeedError
-from velib.feed.snapshot import Backoff, Feed, Snapshot, parse
+from velib.feed.snapshot import FailureLog, Feed, Snapshot, parse
 from velib.feed.watch import FeedWatch
 from velib.runtime import local_time
 
@@ -180,26 +180,17 @@ def test_the_wait_that_the_server_asks_for_is_in_the_error(
     assert least <= error.value.retry_after <= most
 
 
-def test_the_pauses_grow_up_to_five_minutes_and_begin_again_after_a_recovery() -> None:
-    backoff = Backoff(first_pause=5)
-    pauses = [backoff.failed(FeedError("no answer", "timeout")) for _ in range(9)]
-    assert pauses == [5, 10, 20, 40, 80, 160, 300, 300, 300]
-    backoff.recovered()
-    assert backoff.failed(FeedError("no answer", "timeout")) == 5
-    assert backoff.failed(FeedError("too many requests", "http_status", retry_after=120)) == 120
-
-
 def test_each_reason_is_logged_once_and_the_recovery_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="velib")
-    backoff = Backoff(first_pause=5)
-    backoff.recovered()
+    failures = FailureLog()
+    failures.recovered()
     for number, reason in enumerate(("refused", "refused", "no answer", "no answer")):
-        backoff.failed(FeedError(reason, "timeout", details=f" at {number} o'clock"))
-    backoff.recovered()
-    backoff.recovered()
+        failures.failed(FeedError(reason, "timeout", details=f" at {number} o'clock"))
+    failures.recovered()
+    failures.recovered()
     assert caplog.messages == [
-        "refused at 0 o'clock. Trying again, with growing pauses",
-        "no answer at 2 o'clock. Trying again, with growing pauses",
+        "refused at 0 o'clock. Retrying with increasing delays",
+        "no answer at 2 o'clock. Retrying with increasing delays",
         "The feed is back after 0 s",
     ]
 

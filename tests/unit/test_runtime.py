@@ -172,3 +172,8 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 def test_no_text_can_move_the_terminal() -> None:
     assert runtime.printable("Île-Saint-Denis, 5 €") == "Île-Saint-Denis, 5 €"
     assert runtime.printable("a\x1b[2J\nb") == "a\\u001b[2J\\nb"
+
+
+def test_the_delays_double_up_to_the_longest() -> None:
+    delays = runtime.backoff(5, 300)
+    assert [next(delays) for _ in range(8)] == [5, 10, 20, 40, 80, 160, 300, 300]

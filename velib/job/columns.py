@@ -65,7 +65,8 @@ def postal_code(code: Column) -> Column:
 def counts(station: Column) -> Column:
     """What a station adds to its postal code: a struct of COUNTS (long), zeros if it is closed.
 
-    GBFS gives the bikes of a station that does not rent as those that *would* be available.
+    GBFS gives the bikes of a station that does not rent as those that *would* be available. The
+    page decides the same for a single station: `parse_station` in velib/page/state.py.
     """
     is_open = _is_yes(station["is_installed"]) & _is_yes(station["is_renting"])
     if_open = {
@@ -84,7 +85,7 @@ def zero_counts() -> Column:
     return F.struct(*[F.lit(0).cast("long").alias(name) for name in COUNTS])
 
 
-def add(left: Column, right: Column) -> Column:
+def add_counts(left: Column, right: Column) -> Column:
     """The sum of two structs of COUNTS."""
     return F.struct(*[(left[name] + right[name]).alias(name) for name in COUNTS])
 

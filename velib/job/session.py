@@ -42,8 +42,6 @@ STOP_TIMEOUT = 30  # seconds
 JVM_LOG = Path(".velib/logs/spark-jvm.log")
 
 OPTIONS = {
-    # `total` in spark.py relies on it: of two entries with one key the later counts.
-    "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
     # The state is on disk, not in the heap: it may be that of a week of snapshots.
     "spark.sql.streaming.stateStore.providerClass": (
         "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
@@ -154,27 +152,19 @@ def is_local(spark: SparkSession) -> bool:
     return str(spark.sparkContext.master).startswith("local")
 
 
-def set_shuffle_partitions(spark: SparkSession, settings: Settings, kept: int | None) -> None:
+def set_shuffle_partitions(spark: SparkSession, settings: Settings) -> None:
     """Set into how many parts Spark divides the state; each is a task in every batch.
 
     Without VELIB_SHUFFLE_PARTITIONS, or the option of `spark-submit`, that is one part in a process
     of this machine. On a cluster it is one for three partitions of the raw topic, as summing takes
-    a third of the time of parsing. Spark's own 200 would take seconds in every batch. A checkpoint
-    keeps the number that it began with: `kept`, None for a new one. Raises KafkaError.
+    a third of the time of parsing. Spark's own 200 would take seconds in every batch. Spark itself
+    keeps the number with which a checkpoint began. Raises KafkaError.
     """
     name = "spark.sql.shuffle.partitions"
-    of_submit = spark.sparkContext.getConf().get(name)
-    number = settings.shuffle_partitions or int(of_submit or 0)
+    number = settings.shuffle_partitions or int(spark.sparkContext.getConf().get(name) or 0)
     if not number:
         number = 1 if is_local(spark) else max(1, topics.partition_count(settings) // 3)
-    if kept not in (None, number):
-        log.info(
-            "The state stays in the %d shuffle partitions that its checkpoint began with;"
-            " after --reset-checkpoint it would have %d",
-            kept,
-            number,
-        )
-    spark.conf.set(name, str(kept or number))
+    spark.conf.set(name, str(number))
 
 
 def _own_session(settings: Settings, options: dict[str, str]) -> SparkSession:

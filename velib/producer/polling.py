@@ -6,8 +6,11 @@ from threading import Event
 
 from velib.errors import Failure
 from velib.feed.api import FeedError
-from velib.feed.snapshot import Backoff, Feed, Snapshot
+from velib.feed.snapshot import FailureLog, Feed, Snapshot
 from velib.producer import metrics
+from velib.runtime import backoff
+
+MAX_BACKOFF = 300.0  # seconds between two polls of a feed that fails
 
 
 def poll_once(feed: Feed) -> Snapshot:
@@ -25,7 +28,8 @@ def poll(feed: Feed, poll_seconds: float, stop: Event) -> Iterator[Snapshot]:
     snapshot is read soon after the feed has it. The first one may already be old, so it does not
     start the poll period.
     """
-    backoff = Backoff(poll_seconds / 12)
+    failures, short_pause = FailureLog(), poll_seconds / 12
+    delays = backoff(short_pause, MAX_BACKOFF)
     newest = 0
     while not stop.is_set():
         started = time.monotonic()
@@ -33,11 +37,13 @@ def poll(feed: Feed, poll_seconds: float, stop: Event) -> Iterator[Snapshot]:
             snapshot = feed.snapshot()
         except FeedError as error:
             metrics.poll_failed(error.kind)
-            pause = backoff.failed(error)
+            failures.failed(error)
+            pause = max(next(delays), error.retry_after)
         else:
-            backoff.recovered()
+            failures.recovered()
+            delays = backoff(short_pause, MAX_BACKOFF)
             yield snapshot
             is_new = 0 < newest < snapshot.last_updated
-            pause = poll_seconds if is_new else poll_seconds / 12
+            pause = poll_seconds if is_new else short_pause
             newest = max(newest, snapshot.last_updated)
         stop.wait(max(0.0, started + pause - time.monotonic()))

@@ -27,7 +27,7 @@ from velib.feed.api import MAX_ANSWER_BYTES
 from velib.feed.snapshot import Snapshot
 from velib.kafka import clients, topics
 from velib.producer import metrics
-from velib.runtime import local_time, log
+from velib.runtime import backoff, local_time, log
 
 TRANSACTION_TIMEOUT = 20  # seconds after which Kafka aborts a transaction that nobody ends
 REQUEST_TIMEOUT = 10  # seconds without an answer after which a request is sent again
@@ -68,7 +68,7 @@ class Publisher:
 
     def _retry(self, attempt: Callable[[], T]) -> T | None:
         """The result of the first attempt that Kafka does not fail; None if `stop` comes first."""
-        pause = FIRST_PAUSE
+        delays = backoff(FIRST_PAUSE, MAX_PAUSE)
         while not self.stop.is_set():
             try:
                 self._connect()
@@ -80,8 +80,8 @@ class Publisher:
                 if not is_fenced(error):
                     log.warning("Kafka failed (%s): trying again", error)
             # Of two producers that fence each other, the one that waits longer lets the other end.
-            self.stop.wait(random.uniform(pause / 2, pause))
-            pause = min(2 * pause, MAX_PAUSE)
+            longest = next(delays)
+            self.stop.wait(random.uniform(longest / 2, longest))
         return None
 
     def _connect(self) -> None:

@@ -2,16 +2,34 @@
 
 import json
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from velib.runtime import log
 
 POSTAL_CODE = re.compile("[0-9]{5}")
-COUNTS = ("stations", "num_bikes_available", "mechanical", "ebike", "num_docks_available")
-NUMBERS = (*COUNTS, "last_updated")
 YEAR_9999 = 253_370_764_800  # epoch seconds; Python knows no later date
 MAX_NUMBER = 2**53  # JSON numbers are exact below
 DEAD_LETTER = ("reason", "topic", "partition", "offset", "key", "value")
+
+
+class Counts(NamedTuple):
+    """The counts of a total, by their names in the topic.
+
+    To add a count, name it here, say in `counts` (velib/job/columns.py) what a station adds to it
+    and in `parse_station` (velib/page/state.py) what a single station has, and give it a label in
+    velib/page/text.py. Totals without it are then ignored, and the job needs a new checkpoint: its
+    state keeps the counts.
+    """
+
+    stations: int
+    num_bikes_available: int
+    mechanical: int
+    ebike: int
+    num_docks_available: int
+
+
+COUNTS = Counts._fields
+NUMBERS = (*COUNTS, "last_updated")
 
 
 def parse_total(value: bytes | None) -> dict[str, Any] | None:
