@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from local.broker import free_port
@@ -20,6 +20,7 @@ from tests import expected
 from tests.chaos import proxy
 from tests.chaos.feed import FAULTS, YEAR, Feed
 from tests.chaos.proxy import Api, Proxy
+from tests.chaos.reading import read
 from tests.pipeline import Pipeline, Script
 from velib.runtime import log
 
@@ -218,15 +219,10 @@ class Chaos:
 
     def repeat_true_records(self) -> bool:
         """Deliver the producer's last records once more, as they were."""
-        partition = TopicPartition(self.pipeline.settings.raw_topic, 0)
-        options = {"isolation_level": "read_committed", "enable_auto_commit": False}
-        records: list[Any] = []
-        with suppress(KafkaError), KafkaConsumer(**self.pipeline.client, **options) as consumer:
-            consumer.assign([partition])
-            end = consumer.end_offsets([partition])[partition]
-            consumer.seek(partition, max(0, end - STATIONS))
-            while consumer.position(partition) < end:
-                records += consumer.poll(timeout_ms=200).get(partition, [])
+        try:
+            records = read(self.servers, self.pipeline.settings.raw_topic, -STATIONS)
+        except KafkaError:
+            return False
         true = [(record.key, record.value) for record in records if not record.headers]
         return bool(true) and self._write(true)
 

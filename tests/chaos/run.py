@@ -74,7 +74,7 @@ def run(chaos: Chaos, seconds: float) -> int:
     now = int(time.time())
     wait(
         chaos,
-        lambda: max(chaos.pipeline.published(), default=0) > now,
+        lambda: verdict.raw_reader.newest > now,
         "a snapshot after the faults",
     )
     chaos.stop_producers()

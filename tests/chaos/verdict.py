@@ -6,53 +6,20 @@ their modules cannot hide itself.
 
 import collections
 import json
-import threading
-import time
 from collections.abc import Iterable
 from typing import Any
 
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
+from kafka import KafkaAdminClient
 from rich.console import Console
 from rich.table import Table
 
 from tests import expected
 from tests.chaos.faults import HOSTILE, Chaos
 from tests.chaos.feed import BAD, Feed
+from tests.chaos.reading import Reader, read
 
 Totals = dict[tuple[str, int], Any]
 """The total of each postal code and snapshot."""
-
-
-class Reader(threading.Thread):
-    """Reads a topic, which has one partition, as long as the pipeline runs, past the proxy."""
-
-    def __init__(self, servers: str, topic: str) -> None:
-        super().__init__(daemon=True)
-        self.servers, self.partition = servers, TopicPartition(topic, 0)
-        self.done = threading.Event()
-        self.reads = 0
-
-    def run(self) -> None:
-        next_offset = 0
-        while not self.done.is_set():
-            try:
-                with _consumer(self.servers, self.partition, next_offset) as consumer:
-                    ahead: list[Any] = []  # records behind the end that a read goes up to
-                    while not self.done.wait(0.05):
-                        end = consumer.end_offsets([self.partition])[self.partition]
-                        while consumer.position(self.partition) < end:
-                            ahead += consumer.poll(timeout_ms=200).get(self.partition, [])
-                        self.saw([record for record in ahead if record.offset < end])
-                        self.reads += 1
-                        ahead = [record for record in ahead if record.offset >= end]
-                        next_offset = end
-            except KafkaError:
-                time.sleep(0.5)
-
-    def saw(self, records: list[Any]) -> None:
-        """Take the committed records that have become visible since the previous read."""
-        raise NotImplementedError
 
 
 class RawReader(Reader):
@@ -63,12 +30,13 @@ class RawReader(Reader):
         self.feed = feed
         self.seen: collections.Counter[int] = collections.Counter()
         self.sizes: dict[int, int] = {}
-        self.incomplete = 0
+        self.newest = self.incomplete = 0
 
     def saw(self, records: list[Any]) -> None:
         for record in filter(_is_published, records):
             snapshot = json.loads(record.value)["last_updated"]
             self.seen[snapshot] += 1
+            self.newest = max(self.newest, snapshot)
             if snapshot not in self.sizes:
                 self.sizes[snapshot] = len(self.feed.answer(snapshot)["data"]["stations"])
         self.incomplete += any(self.seen[snapshot] % size for snapshot, size in self.sizes.items())
@@ -131,14 +99,7 @@ class Verdict:
         )
 
     def _read(self, name: str) -> list[Any]:
-        """Every committed record of a topic now; raises KafkaError."""
-        partition = TopicPartition(self.topics[name], 0)
-        with _consumer(self.servers, partition, 0) as consumer:
-            end = consumer.end_offsets([partition])[partition]
-            records: list[Any] = []
-            while consumer.position(partition) < end:
-                records += consumer.poll(timeout_ms=200).get(partition, [])
-            return records
+        return read(self.servers, self.topics[name])
 
     def _written(self) -> dict[tuple[str, int], list[Any]]:
         """Every total that was ever read in the final topic, or is there now."""
@@ -221,20 +182,10 @@ class Verdict:
         return sum(self.right.get(key) != total for key, some in totals.items() for total in some)
 
     def _partitions_short_of_replicas(self) -> int:
-        with KafkaAdminClient(bootstrap_servers=self.servers) as admin:
+        with KafkaAdminClient(bootstrap_servers=self.servers.split(",")) as admin:
             described = admin.describe_topics(list(self.topics.values()))
         partitions = [partition for topic in described for partition in topic["partitions"]]
         return sum(len(each["replica_nodes"]) != self.chaos.nodes for each in partitions)
-
-
-def _consumer(servers: str, partition: TopicPartition, offset: int) -> KafkaConsumer:
-    """A consumer of the committed records of a partition from an offset on."""
-    consumer = KafkaConsumer(
-        bootstrap_servers=servers, isolation_level="read_committed", enable_auto_commit=False
-    )
-    consumer.assign([partition])
-    consumer.seek(partition, offset)
-    return consumer
 
 
 def _is_published(record: Any) -> bool:

@@ -3,8 +3,11 @@
 A proxy in front of the broker does it. The tests themselves read the broker past the proxy.
 """
 
+import json
 import time
+from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,32 +16,77 @@ from local.simulator import make_network
 from tests.chaos import proxy as network
 from tests.chaos.feed import Feed
 from tests.chaos.proxy import Api, Proxy, Step, late
-from tests.pipeline import Pipeline, Script, wait_until
+from tests.chaos.reading import read
+from tests.pipeline import Pipeline, wait_until
 
-STATIONS, PERIOD = 1500, 1
-PUBLISHED_AFTER = 2  # snapshots
+STATIONS = 1500  # several requests carry a snapshot: a part of it can be in the topic
+POLL_SECONDS = 0.5
 
 
-@pytest.fixture(scope="module")
-def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, Proxy]]:
-    """A Kafka, its address without and with a proxy, and the proxy."""
-    port, ports = free_port(), network.ports(1)
-    options = ("--port", str(port), "--data-dir", "data", *network.broker_options(ports))
-    broker = Script(
-        *("-m", "local.broker", *options), folder=tmp_path_factory.mktemp("kafka"), environment={}
-    )
-    try:
+class SteppingFeed(Feed):
+    """Has a new snapshot at each request."""
+
+    newest = int(time.time()) - 3000
+
+    def now(self) -> int:
+        self.newest += 1
+        return self.newest
+
+
+class Publishing:
+    """A producer that publishes through a proxy, and what it has published."""
+
+    def __init__(self, folder: Path) -> None:
+        port, ports = free_port(), network.ports(1)
+        self.servers, self.proxy = f"localhost:{port}", Proxy(ports)
+        self.feed = SteppingFeed(make_network(STATIONS, 1), 1, 1, free_port())
+        self.pipeline = Pipeline(self.servers, folder)
+        self.pipeline.environment |= {
+            "KAFKA_BOOTSTRAP_SERVERS": f"localhost:{min(ports)}",
+            "VELIB_API_URL": f"http://localhost:{self.feed.port}",
+            "VELIB_POLL_SECONDS": str(POLL_SECONDS),
+        }
+        broker = self.pipeline.start_broker(*network.broker_options(ports))
         wait_until(lambda: "ready" in broker.printed() or broker.has_ended(), "Kafka is ready")
         assert not broker.has_ended(), broker.log()
-        yield f"localhost:{port}", f"localhost:{min(ports)}", Proxy(ports)
-    finally:
-        broker.kill()
+        self.producer = self.pipeline.start("kafka_project.py")
+        self.producer.wait_for("positions")
+        self.published: dict[int, list[object]] = defaultdict(list)
+        """The stations of each snapshot in the raw topic."""
+        self.changed: set[int] = set()
+        self.next_offset = 0
+
+    def has_published_after(self, snapshot: int) -> bool:
+        for record in read(self.servers, self.pipeline.settings.raw_topic, self.next_offset):
+            station = json.loads(record.value)
+            self.published[station["last_updated"]].append(station)
+            self.changed.add(station["last_updated"])
+            self.next_offset = record.offset + 1
+        return max(self.published, default=0) > snapshot
+
+    def differences(self) -> dict[int, str]:
+        """The snapshots that are not in the topic as they were served, once and whole.
+
+        Only those that have changed since the previous call.
+        """
+        changed, self.changed = self.changed, set()
+        return {
+            snapshot: f"{len(self.published[snapshot])} of {len(self.feed.published(snapshot))}"
+            for snapshot in changed
+            if self.published[snapshot] != self.feed.published(snapshot)
+        }
 
 
 @pytest.fixture(scope="module")
-def kafka(proxied: tuple[str, str, Proxy]) -> tuple[str, None]:
-    """The Kafka of `pipeline`, here without users and passwords."""
-    return proxied[0], None
+def publishing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Publishing]:
+    publishing = Publishing(tmp_path_factory.mktemp("network"))
+    try:
+        yield publishing
+        assert publishing.producer.stop() == 0
+        assert "Traceback" not in publishing.producer.log()
+    finally:
+        publishing.pipeline.kill_all()
+        publishing.feed.stop()
 
 
 CASES: dict[str, list[Step]] = {
@@ -59,35 +107,15 @@ CASES: dict[str, list[Step]] = {
 
 @pytest.mark.parametrize("steps", CASES.values(), ids=CASES.keys())
 def test_each_snapshot_is_published_whole_and_once(
-    steps: list[Step], proxied: tuple[str, str, Proxy], pipeline: Pipeline
+    steps: list[Step], publishing: Publishing
 ) -> None:
-    _, through_proxy, proxy = proxied
-    feed = Feed(make_network(STATIONS, 1), 1, PERIOD, free_port())
-    pipeline.environment |= {
-        "KAFKA_BOOTSTRAP_SERVERS": through_proxy,
-        "VELIB_API_URL": f"http://localhost:{feed.port}",
-        "VELIB_POLL_SECONDS": "0.2",
-    }
-    producer = pipeline.start("kafka_project.py")
-    wait_until(lambda: pipeline.records(pipeline.settings.station_topic), "the positions")
-    delivered = len(proxy.delivered)
-    try:
-        proxy.plan(steps, f"{pipeline.settings.raw_topic}-producer")
-        wait_until(lambda: not proxy.steps, "the fault")
-        hit_at = time.time()
-        wait_until(lambda: _published_since(pipeline, hit_at) >= PUBLISHED_AFTER, "new snapshots")
-    finally:
-        proxy.heal()
-        feed.stop()
-    assert producer.stop() == 0
-    different = {
-        snapshot: f"{len(records)} of {len(feed.published(snapshot))} stations"
-        for snapshot, records in pipeline.published().items()
-        if records != feed.published(snapshot)
-    }
-    assert different == {}, f"late requests were answered {proxy.delivered[delivered:]}"
-
-
-def _published_since(pipeline: Pipeline, moment: float) -> int:
-    """How many snapshots of the feed that are younger than a time are in the raw topic."""
-    return sum(snapshot > moment for snapshot in pipeline.published())
+    proxy, producer = publishing.proxy, publishing.producer
+    proxy.delivered.clear()
+    proxy.plan(steps, f"{publishing.pipeline.settings.raw_topic}-producer")
+    wait_until(lambda: not proxy.steps or producer.has_ended(), "the fault")
+    newest = publishing.feed.newest
+    wait_until(
+        lambda: publishing.has_published_after(newest) or producer.has_ended(), "a newer snapshot"
+    )
+    assert publishing.differences() == {}, f"answers to late requests: {proxy.delivered}"
+    assert not producer.has_ended(), producer.log()
