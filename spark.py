@@ -19,7 +19,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 import config
 from config import Settings
-from velib import java, runtime
+from velib import java, metrics, runtime
 from velib.job import columns
 from velib.job.checkpoint import Checkpoint, confirm_reset
 from velib.job.session import set_shuffle_partitions, spark_session
@@ -198,6 +198,7 @@ def start(
 def main(stop: Event) -> None:
     arguments = parse_arguments()
     settings = config.load()
+    metrics.serve(arguments.metrics_port)
     java.find()
     if arguments.reset_checkpoint and not arguments.yes:
         confirm_reset(settings)
@@ -233,6 +234,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--yes", action="store_true", help="do not ask before the checkpoint is reset"
     )
+    metrics.add_option(parser)
     arguments = parser.parse_args()
     if arguments.yes and not arguments.reset_checkpoint:
         parser.error("--yes goes with --reset-checkpoint")

@@ -9,15 +9,14 @@ the totals go to stdout and the log of each part to stderr. The logs are kept in
 """
 
 import argparse
-import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import IO, Any
@@ -26,6 +25,7 @@ import config
 from local.broker import free_port
 from velib import runtime
 from velib.errors import Failure
+from velib.locks import locked
 from velib.runtime import log
 from velib.totals import table
 
@@ -48,7 +48,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     settings = config.load()
-    with _locked_folder():
+    # Two demos in one folder would mix their logs and records.
+    with locked(LOGS, "A demo runs in this folder already: stop that one first"):
         if arguments.live:
             run(live_commands(settings), {})
         else:
@@ -90,20 +91,6 @@ def demo_environment(settings: config.Settings, broker_port: int, feed_port: int
         # Java's thorough compiler takes longer than it saves in the first minutes: half of a start.
         "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1",
     }
-
-
-@contextmanager
-def _locked_folder() -> Iterator[None]:
-    """Let one demo at a time run in a folder: two would mix their logs and records."""
-    LOGS.mkdir(parents=True, exist_ok=True)
-    lock = os.open(LOGS, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise Failure("A demo runs in this folder already: stop that one first") from None
-    finally:
-        os.close(lock)
 
 
 def run(commands: dict[str, list[str]], environment: dict[str, str]) -> None:

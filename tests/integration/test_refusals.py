@@ -98,8 +98,8 @@ def test_a_broker_that_names_itself_wrongly_is_told_from_one_that_is_away(
     scripts = [pipeline.start(name, KAFKA_BOOTSTRAP_SERVERS=servers) for name in PIPELINE]
     for script in scripts:
         assert _refusal(script) == (
-            f"Kafka was reached at {servers}, but says that it lives at kafka.invalid:9092, which"
-            " cannot be reached from here: correct advertised.listeners of that Kafka"
+            f"Kafka at {servers} advertises kafka.invalid:9092, which cannot be reached from here:"
+            " correct advertised.listeners of that Kafka"
         )
         assert "Waiting for Kafka" not in script.log()
 
@@ -115,7 +115,7 @@ def test_what_is_wrong_with_a_certificate_is_named(
     assert [_refusal(script) for script in scripts] == [
         f"Kafka at {expired} has a certificate that has expired, or this machine's clock is wrong",
         f"Kafka at {other_name} has a certificate that is not for the name 127.0.0.1:"
-        " name it as its certificate does",
+        " use the name in the certificate",
     ]
 
 

@@ -506,12 +506,6 @@ def test_a_snapshot_that_cannot_be_counted_does_not_move_the_watermark(spark: Sp
     assert [row.last_updated for row in stations.collect()] == [NOW]
 
 
-def test_the_connector_is_that_of_this_spark() -> None:
-    import pyspark
-
-    assert f"org.apache.spark:spark-sql-kafka-0-10_2.13:{pyspark.__version__}" == session.CONNECTOR
-
-
 @pytest.mark.parametrize(("setting", "number"), [(None, "1"), (5, "5")])
 def test_the_state_has_one_shuffle_partition_on_one_machine_or_as_many_as_set(
     spark: SparkSession, setting: int | None, number: str

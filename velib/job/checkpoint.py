@@ -12,7 +12,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from config import Settings
-from velib.errors import Failure
+from velib.errors import Failure, mismatch
 from velib.job.session import is_local
 from velib.kafka import topics
 from velib.runtime import log
@@ -82,16 +82,6 @@ class Checkpoint:
         for name in (*SPARK_FILES, TOPIC_ID):
             self.files.delete(self.path(self.folder, name), True)
         log.info("Checkpoint %s deleted", self.settings.checkpoint_dir)
-
-
-def mismatch(settings: Settings, cause: str) -> str:
-    """The error message for a checkpoint from which the job cannot resume."""
-    return (
-        f"The checkpoint {settings.checkpoint_dir} does not fit the topic {settings.raw_topic}:"
-        f" {cause}."
-        " To start over from the topic's earliest record type:"
-        " python spark.py --reset-checkpoint"
-    )
 
 
 def confirm_reset(settings: Settings) -> None:

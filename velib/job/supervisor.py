@@ -1,7 +1,6 @@
 """Keeps the job's query running: logs its batches, restarts it after failures, stops it."""
 
 import json
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from threading import Event
 
 from kafka.errors import KafkaError
 from prometheus_client import Counter
-from py4j.protocol import Py4JError, Py4JNetworkError
+from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.listener import (
@@ -24,10 +23,7 @@ from pyspark.sql.streaming.listener import (
 from pyspark.sql.streaming.query import StreamingQuery
 
 from config import Settings
-from velib.errors import Failure
-from velib.job.checkpoint import mismatch
-from velib.job.session import CONNECTOR, JVM_LOG
-from velib.kafka import clients
+from velib.errors import SPARK_LOG, Failure, describe, is_known, is_retriable
 from velib.runtime import backoff, log
 
 PATIENCE = 60.0  # seconds that the job has to end after a signal: its batch, then Java
@@ -35,7 +31,7 @@ BATCH_TIMEOUT = 30.0  # seconds that the batch in progress has to end
 LOG_TIMEOUT = 10.0  # seconds that Spark has to report the last batch
 MAX_BACKOFF = 30.0  # seconds between two starts of a query that failed
 HEALTHY_AFTER = 300.0  # seconds: a failure after so long resets the count of failures
-MAX_UNKNOWN_FAILURES = 5  # in a row, whose cause is in none of the lists below
+MAX_UNKNOWN_FAILURES = 5  # in a row, of errors that velib/errors.py does not know
 BACKLOG = 10_000  # offsets; fewer are the next snapshots of a running producer
 
 RECORDS_IN = Counter("velib_job_records_in", "Raw records read.")
@@ -69,16 +65,12 @@ def keep_running(
                 return
             if time.monotonic() - started > HEALTHY_AFTER:
                 delays, unknown_failures = backoff(1.0, MAX_BACKOFF), 0
-            if (cause := permanent_cause(error, settings)) is not None:
-                raise Failure(cause) from None
-            reason = transient_cause(error, settings)
-            if reason is None:
-                reason = f"Spark stopped: {_first_line(error)}"
-                unknown_failures += 1
-            else:
-                unknown_failures = 0
+            reason = describe(error, settings, unknown="Spark stopped: {error}")
+            if not is_retriable(error):
+                raise Failure(reason) from None
+            unknown_failures = 0 if is_known(error) else unknown_failures + 1
             if unknown_failures == MAX_UNKNOWN_FAILURES:
-                line = f"{reason}; that was {unknown_failures} times in a row, see {JVM_LOG}"
+                line = f"{reason}; that was {unknown_failures} times in a row, see {SPARK_LOG}"
                 raise Failure(line) from None
         delay = next(delays)
         log.warning("%s. The query restarts in %.0f s", reason, delay)
@@ -194,56 +186,3 @@ def _backlog(progress: StreamingQueryProgress, speed: float) -> str:
 def _records_up_to(offsets: str) -> int:
     """The number of records before such offsets as {"velib-projet": {"0": 1486}}."""
     return sum(sum(partitions.values()) for partitions in json.loads(offsets).values())
-
-
-def permanent_cause(error: Exception, settings: Settings) -> str | None:
-    """The line for a failure that a new start does not mend, None if it may."""
-    text = str(error)
-    lost_records = (
-        "offset was changed",
-        "are gone",
-        "out of range",
-        "OffsetOutOfRange",
-        "failOnDataLoss",
-    )
-    changed_job = ("STATE_STORE_", "SCHEMA_NOT_COMPATIBLE", "sources in the checkpoint")
-    if any(sign in text for sign in (*lost_records, *changed_job)):
-        return mismatch(
-            settings,
-            "the topic was made anew or has lost records that were not read yet,"
-            " or the job has changed",
-        )
-    if "Failed to find data source: kafka" in text or "DATA_SOURCE_NOT_FOUND" in text:
-        return f"Spark has no Kafka connector: give spark-submit --packages {CONNECTOR}"
-    if "UnsatisfiedLinkError" in text:
-        return (
-            "Java may not run its libraries in its temporary folder, which is /tmp: name another"
-            " one with JAVA_TOOL_OPTIONS=-Djava.io.tmpdir=FOLDER"
-        )
-    if re.search(r"(Authoriz|Authentic)ationE", text):
-        cause = re.search(r"Not authorized[^\n]*|Authentication failed[^\n]*", text)
-        cause = cause or re.search(r"\w*Authoriz\w*", text)
-        return clients.refusal_message(settings, cause[0] if cause else _first_line(error))
-    if (refusal := clients.final_cause(error)) is not None:
-        return clients.refusal_message(settings, refusal.strip().partition("\n")[0])
-    if isinstance(error, Py4JNetworkError | ConnectionError):
-        return f"Spark's Java process has ended: see {JVM_LOG}"
-    return None
-
-
-def transient_cause(error: Exception, settings: Settings) -> str | None:
-    """What ended a query, if that is known to pass; None if it is unknown."""
-    text = str(error)
-    if "No space left on device" in text:
-        return (
-            f"The disk of {settings.checkpoint_dir} or of Spark's temporary files is full:"
-            " make room"
-        )
-    no_answer = r"TimeoutException|DisconnectException|UnknownTopicOrPartition"
-    if isinstance(error, KafkaError) or re.search(no_answer, text):
-        return f"Kafka at {settings.kafka.bootstrap_servers} does not answer"
-    return None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -1,7 +1,6 @@
-"""How the scripts reach Kafka: settings for kafka-python and Spark, waiting, failures in words."""
+"""How the scripts reach Kafka: options for kafka-python and Spark, and waiting until it answers."""
 
 import logging
-import re
 import socket
 import time
 from collections.abc import Callable
@@ -9,63 +8,16 @@ from threading import Event
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer
-from kafka.errors import KafkaError, UnknownBrokerIdError
+from kafka.errors import KafkaError
 
 from config import Settings
-from velib.errors import Failure
+from velib.errors import Failure, cause, describe, is_retriable
 from velib.runtime import log
 
 FIRST_RETRY, MAX_RETRY = 0.25, 1.0  # seconds between two attempts to reach Kafka
 QUIET_START = 1.0  # seconds: a broker that is just starting is not worth a log line
 ADDRESS_TIMEOUT = 5.0  # seconds that the addresses of Kafka's brokers have to become reachable
 NOTHING_LISTENS = "nothing listens there: `python -m local.broker` starts one here"
-
-BOOTSTRAP_ERRORS = {
-    "SaslAuthenticationFailed": (
-        "does not know this KAFKA_SASL_USERNAME with this KAFKA_SASL_PASSWORD"
-    ),
-    "UnsupportedSaslMechanism": "does not offer this KAFKA_SASL_MECHANISM",
-    "certificate has expired": (
-        "has a certificate that has expired, or this machine's clock is wrong"
-    ),
-    "certificate is not yet valid": (
-        "has a certificate that is not valid yet, or this machine's clock is wrong"
-    ),
-    "certificate is not valid for '(.*?)'": (
-        "has a certificate that is not for the name {0}: name it as its certificate does"
-    ),
-    "CERTIFICATE_VERIFY_FAILED": (
-        "has a certificate that is not signed by those of KAFKA_SSL_CAFILE"
-    ),
-    "WRONG_VERSION_NUMBER": "does not speak TLS: correct KAFKA_SECURITY_PROTOCOL",
-    "ALERT_(BAD_CERTIFICATE|CERTIFICATE|UNKNOWN_CA|HANDSHAKE_FAILURE)": (
-        "asks for a certificate of this client:"
-        " set KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE to one that it trusts"
-    ),
-    "Invalid frame length": "does not speak this KAFKA_SECURITY_PROTOCOL",
-}
-"""What kafka-python logs when waiting does not help (a regular expression), and what that means.
-
-The first match counts."""
-
-FINAL_ERRORS = {
-    "InvalidTransactionTimeout": (
-        "its transaction.max.timeout.ms is below the 20000 ms that a transaction of"
-        " kafka_project.py may take: raise it"
-    ),
-    "(MessageSize|RecordList|Record)TooLarge": (
-        "a record is larger than max.message.bytes of the topic allows: raise it"
-    ),
-    "Authorization|SaslAuthenticationFailed|UnsupportedSaslMechanism|SecurityDisabled": None,
-    "PolicyViolation|InvalidConfig|InvalidTopic|InvalidPartitions|InvalidReplicationFactor": None,
-    "InvalidRecord|InvalidTimestamp|UnsupportedForMessageFormat|UnsupportedCompression": None,
-    "UnsupportedVersion|IncompatibleBroker": None,
-}
-"""The errors of Kafka that do not pass, by the beginning of their names, and what is wrong.
-
-Without a cause the text of the error tells it. Many others that Kafka calls final do pass: another
-producer, or another query, goes on where one had to end.
-"""
 
 
 def kafka_python_options(settings: Settings) -> dict[str, Any]:
@@ -166,46 +118,44 @@ def when_reachable(
 
 
 def _try(settings: Settings, do: Callable[[KafkaAdminClient], None]) -> str | None:
-    """Call `do`; returns why that has to be tried again, None if it went well."""
+    """Call `do`; returns why it has to be tried again, None if it succeeded."""
     if not is_reachable(settings):
         return NOTHING_LISTENS
     with BootstrapLog() as bootstrap:
         try:
-            # A refused password often shows as a closed connection only. With a short backoff the
-            # client asks often enough to hear the reason.
+            # A refused password often shows only as a closed connection. With a short backoff the
+            # client asks often enough to be told the reason.
             options = kafka_python_options(settings) | {"reconnect_backoff_max_ms": 100}
             with KafkaAdminClient(**options) as admin:
                 _check_addresses(settings, admin)
                 do(admin)
         except KafkaError as error:
-            if (cause := bootstrap.permanent_cause()) is not None:
-                raise Failure(f"Kafka at {settings.kafka.bootstrap_servers} {cause}") from None
-            if not is_transient(error):
-                raise Failure(refusal_message(settings, error)) from None
-            return str(error) or type(error).__name__
+            for problem in ("\n".join(bootstrap.lines), error):
+                if not is_retriable(problem):
+                    raise Failure(describe(problem, settings)) from None
+            return cause(error)
     return None
 
 
 def _check_addresses(settings: Settings, admin: KafkaAdminClient) -> None:
-    """Raise Failure if Kafka gives addresses of its brokers none of which can be reached from here.
+    """Raise Failure if none of the addresses that Kafka advertises can be reached from here.
 
-    The broker that has answered is one of them, so it is not that all are away. Waiting would not
-    help: a broker has to be started anew with other addresses, or this machine needs other names.
+    A broker has just answered, so they are not all down. Waiting would not help: the brokers have
+    to advertise other addresses, or this machine has to resolve the names.
     """
     addresses = [f"{broker.host}:{broker.port}" for broker in admin._manager.cluster.brokers()]
     deadline = time.monotonic() + ADDRESS_TIMEOUT
     while not any(listens(address) for address in addresses):
         if time.monotonic() > deadline:
             raise Failure(
-                f"Kafka was reached at {settings.kafka.bootstrap_servers}, but says that it lives"
-                f" at {', '.join(addresses)}, which cannot be reached from here:"
-                " correct advertised.listeners of that Kafka"
+                f"Kafka at {settings.kafka.bootstrap_servers} advertises {', '.join(addresses)},"
+                " which cannot be reached from here: correct advertised.listeners of that Kafka"
             )
         time.sleep(MAX_RETRY)
 
 
 class BootstrapLog(logging.Handler):
-    """Collects why kafka-python could not connect: only its log says that, its error does not."""
+    """Collects why kafka-python could not connect: only its log says so, its errors do not."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -226,45 +176,9 @@ class BootstrapLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.append(record.getMessage())
 
-    def permanent_cause(self) -> str | None:
-        """What is wrong if waiting does not help, as the end of "Kafka at … …"; else None."""
-        text = "\n".join(self.lines)
-        for sign, cause in BOOTSTRAP_ERRORS.items():
-            if match := re.search(sign, text):
-                return cause.format(*match.groups())
-        return None
-
-
-def is_transient(error: KafkaError) -> bool:
-    """Whether the same request may succeed later.
-
-    Kafka calls the error of a broker that has just died, which the others do not know for a while,
-    final.
-    """
-    return error.retriable or isinstance(error, UnknownBrokerIdError)
-
-
-def final_cause(error: Exception) -> str | None:
-    """What is wrong if Kafka would refuse the same again, also after a reconnect; else None.
-
-    kafka-python wraps many errors, and Spark gives those of Java: their names are in the text.
-    """
-    text = f"{type(error).__name__}: {error}"
-    for sign, cause in FINAL_ERRORS.items():
-        if re.search(rf"({sign})\w*(Error|Exception|Version)\b", text):
-            return cause or str(error)
-    return None
-
-
-def refusal_message(settings: Settings, error: KafkaError | str) -> str:
-    """The line for an error that is not transient."""
-    user = f" the user {settings.kafka.sasl_username}" if settings.kafka.sasl_username else ""
-    cause = error if isinstance(error, str) else final_cause(error) or error
-    return f"Kafka at {settings.kafka.bootstrap_servers} refused{user}: {cause}"
-
 
 def no_answer_message(settings: Settings) -> str:
-    """The line for a Kafka that does not answer any more."""
+    """The message for a Kafka that no longer answers."""
     return f"Kafka at {settings.kafka.bootstrap_servers} does not answer: waiting for it"
 
 

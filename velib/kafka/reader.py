@@ -9,7 +9,7 @@ from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 from config import Settings
-from velib.errors import Failure
+from velib.errors import Failure, describe, is_retriable
 from velib.kafka import clients, topics
 from velib.kafka.topics import Offsets
 from velib.runtime import log
@@ -105,8 +105,8 @@ class Reader:
         try:
             yield
         except KafkaError as error:
-            if not clients.is_transient(error):
-                raise Failure(clients.refusal_message(self.settings, error)) from None
+            if not is_retriable(error):
+                raise Failure(describe(error, self.settings)) from None
             log.warning("Kafka failed (%s): trying again", error)
             time.sleep(min(RETRY_SECONDS, self.deadline.seconds_left()))
 

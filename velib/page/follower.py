@@ -12,7 +12,7 @@ from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.errors import KafkaError
 
 from config import Settings
-from velib.errors import Failure
+from velib.errors import Failure, describe, is_retriable
 from velib.kafka import clients, membership, topics
 from velib.kafka.reader import Deadline, Reader
 from velib.kafka.topics import Offsets
@@ -42,8 +42,8 @@ class Follower:
             try:
                 self._follow()
             except KafkaError as error:
-                if not clients.is_transient(error):
-                    raise Failure(clients.refusal_message(self.settings, error)) from None
+                if not is_retriable(error):
+                    raise Failure(describe(error, self.settings)) from None
                 log.warning("Kafka failed (%s): trying again", error)
                 with self.state.lock:
                     self.state.set_status(is_kafka_up=False, producers=None, unread_backlog=0)
@@ -96,7 +96,7 @@ class Follower:
                 unread = self._unread_backlog(consumer, starts)
                 producers = self._producers()
             except KafkaError as error:
-                is_up = not clients.is_transient(error)
+                is_up = not is_retriable(error)
         with self.state.lock:
             self.state.set_status(is_up, producers, unread)
 
@@ -109,7 +109,7 @@ class Follower:
             with KafkaAdminClient(**options) as admin:
                 return membership.count(admin, self.settings)
         except KafkaError as error:
-            if not (self.has_warned or clients.is_transient(error)):
+            if not (self.has_warned or is_retriable(error)):
                 log.warning("Whether a producer runs is not shown: %s", error)
                 self.has_warned = True
             return None

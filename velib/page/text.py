@@ -1,11 +1,11 @@
-"""The words of the page in English and French, and how each language writes numbers and times."""
+"""The texts of the page in English and French, and how each language writes numbers and times."""
 
 from datetime import datetime, tzinfo
 from typing import Literal
 
 from velib.runtime import printable
 
-MAX_TEXT = 200  # characters that are shown of a text that others have written
+MAX_TEXT = 200  # characters that are shown of a text from a record
 
 TEXTS = {
     "en": {
@@ -174,19 +174,19 @@ def preferred_language(accept_language: str) -> str:
 
 
 class Words:
-    """The texts of one language, with numbers and times put in as it writes them."""
+    """The texts of one language, and numbers and times as it writes them."""
 
     def __init__(self, language: str) -> None:
         self.language = language
         self.zone: tzinfo | None = None
-        """The reader's time zone; None for that of this machine."""
+        """The reader's time zone; None for this machine's."""
 
     def __call__(self, name: str, /, **values: object) -> str:
-        """The text of this name, with `values` in their places."""
+        """The text with this name, with `values` filled in."""
         return TEXTS[self.language][name].format(**values)
 
     def number(self, number: float) -> str:
-        """A whole number with its thousands apart."""
+        """A whole number with a separator between thousands."""
         separator = "\u202f" if self.language == "fr" else ","
         return f"{number:,.0f}".replace(",", separator)
 
@@ -202,13 +202,13 @@ class Words:
         return f"{share * 100:.0f}" + ("\u202f%" if self.language == "fr" else "%")
 
     def time(self, epoch_seconds: float, now: float) -> str:
-        """The time of day, with the date if that is another day's."""
+        """The time of day, with the date if that is not today's."""
         time, today = (datetime.fromtimestamp(t, self.zone) for t in (epoch_seconds, now))
         is_today = time.date() == today.date()
         return f"{time:%H:%M:%S}" if is_today else f"{time:%Y-%m-%d %H:%M:%S}"
 
     def age(self, seconds: float) -> str:
-        """A span of time in the largest unit of which it has at least two."""
+        """A duration in the largest unit of which it has at least two."""
         days = "j" if self.language == "fr" else "d"
         for size, unit in ((86400, days), (3600, "h"), (60, "min")):
             if seconds >= 2 * size:
@@ -217,5 +217,5 @@ class Words:
 
 
 def readable(text: str) -> str:
-    """A text that others have written, as it may be shown: printable, and not endless."""
+    """A text from a record, safe to show: printable and shortened."""
     return printable(text[:MAX_TEXT])
