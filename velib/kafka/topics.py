@@ -44,7 +44,7 @@ def configurations(settings: Settings) -> dict[str, dict[str, str]]:
     """
     return {
         settings.raw_topic: {"retention.ms": str(7 * DAY_MS)},
-        # The newest total of each postal code stays for good, the older ones for a week at least.
+        # The newest total of each postal code is kept permanently, the older ones for a week.
         settings.final_topic: {
             "cleanup.policy": "compact",
             "min.compaction.lag.ms": str(7 * DAY_MS),
@@ -54,7 +54,7 @@ def configurations(settings: Settings) -> dict[str, dict[str, str]]:
             "retention.ms": str(30 * DAY_MS),
             "max.message.bytes": str(4 * 1024 * 1024),
         },
-        # The newest name and position of each station stay for good.
+        # The newest name and position of each station are kept permanently.
         settings.station_topic: {"cleanup.policy": "compact"},
     }
 
