@@ -4,6 +4,7 @@ from datetime import datetime, tzinfo
 from typing import Literal
 
 from velib.runtime import printable
+from velib.totals.records import COUNTS
 
 MAX_TEXT = 200  # characters that are shown of a text from a record
 
@@ -15,10 +16,6 @@ TEXTS = {
         "no_totals": "waiting for the first totals",
         "theme": "Light or dark",
         "language": "Français",
-        "num_bikes_available": "Bikes",
-        "mechanical": "Mechanical",
-        "ebike": "Electric",
-        "num_docks_available": "Free docks",
         "fill": "How full",
         "short_num_bikes_available": "Bikes",
         "short_ebike": "Electric",
@@ -86,10 +83,6 @@ TEXTS = {
         "no_totals": "en attente des premiers totaux",
         "theme": "Clair ou sombre",
         "language": "English",
-        "num_bikes_available": "Vélos",
-        "mechanical": "Mécaniques",
-        "ebike": "Électriques",
-        "num_docks_available": "Places libres",
         "fill": "Remplissage",
         "short_num_bikes_available": "Vélos",
         "short_ebike": "Élec.",
@@ -155,7 +148,10 @@ TEXTS = {
         "last_dead_letters": "Derniers messages rejetés",
     },
 }
-"""The texts by language and name."""
+"""The texts by language and name; those of the counts are in velib/totals/records.py."""
+
+for _name, _count in COUNTS.items():
+    TEXTS["en"][_name], TEXTS["fr"][_name] = _count.english, _count.french
 
 LANGUAGES: dict[str, Literal["en-US", "fr"]] = {"en": "en-US", "fr": "fr"}
 """The languages of TEXTS, as NiceGUI and browsers name them."""
