@@ -11,7 +11,7 @@ import ssl
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
@@ -35,16 +35,12 @@ def _require(condition: object) -> None:
         raise ValueError
 
 
-def _check_host(url: SplitResult) -> None:
-    _require(url.hostname and url.port != 0)
-    # Raises UnicodeError, a ValueError, if a part between two dots is empty or over 63 letters.
-    _require(len((url.hostname or "").encode("idna")) <= 253)
-
-
 def _check_url(text: str) -> str:
     url = urlsplit(text)
-    _require(url.scheme in ("http", "https") and not re.search(r"\s", text))
-    _check_host(url)
+    _require(url.scheme in ("http", "https") and url.port != 0 and not re.search(r"\s", text))
+    # Raises UnicodeError, a ValueError, if a part between two dots is empty or over 63 letters.
+    host = (url.hostname or "").encode("idna")
+    _require(0 < len(host) <= 253)
     return text
 
 
@@ -52,7 +48,7 @@ def _to_servers(text: str) -> str:
     servers = [server.strip() for server in text.split(",")]
     for server in servers:
         _require(re.fullmatch(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}", server))
-        _check_host(urlsplit(f"//{server}"))
+        _check_url(f"http://{server}")
     return ",".join(servers)
 
 
@@ -288,16 +284,12 @@ def _check_together(settings: Settings, kafka: KafkaSettings) -> None:
             f"{', '.join(topics)} are {', '.join(map(repr, topics.values()))}:"
             " they must be four different topics"
         )
-    needs: dict[str, list[str]] = {}
     if kafka.security_protocol.startswith("SASL_"):
-        needed = ["sasl_mechanism", "sasl_username", "sasl_password"]
-        needs[f"KAFKA_SECURITY_PROTOCOL={kafka.security_protocol}"] = needed
+        for name in ("sasl_mechanism", "sasl_username", "sasl_password"):
+            _check_is_set(kafka, name, f"KAFKA_SECURITY_PROTOCOL={kafka.security_protocol}")
     if kafka.ssl_certfile or kafka.ssl_keyfile:
-        needs["KAFKA_SSL_CERTFILE"], needs["KAFKA_SSL_KEYFILE"] = ["ssl_keyfile"], ["ssl_certfile"]
-    for variable, names in needs.items():
-        for name in names:
-            if getattr(kafka, name) is None:
-                raise BadSetting(f"KAFKA_{name.upper()} is not set: {variable} needs it")
+        _check_is_set(kafka, "ssl_keyfile", "KAFKA_SSL_CERTFILE")
+        _check_is_set(kafka, "ssl_certfile", "KAFKA_SSL_KEYFILE")
     if kafka.ssl_certfile:
         try:
             ssl.create_default_context().load_cert_chain(kafka.ssl_certfile, kafka.ssl_keyfile)
@@ -306,3 +298,8 @@ def _check_together(settings: Settings, kafka: KafkaSettings) -> None:
                 f"KAFKA_SSL_KEYFILE is {str(kafka.ssl_keyfile)!r}: it must be the key of the"
                 f" certificate in KAFKA_SSL_CERTFILE ({error.reason})"
             ) from None
+
+
+def _check_is_set(kafka: KafkaSettings, name: str, because_of: str) -> None:
+    if getattr(kafka, name) is None:
+        raise BadSetting(f"KAFKA_{name.upper()} is not set: {because_of} needs it")

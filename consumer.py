@@ -24,8 +24,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from prometheus_client import Counter, Gauge
+
 import config
-from velib import runtime
+from velib import metrics, runtime
 from velib.errors import Failure
 from velib.kafka import topics
 from velib.kafka.reader import Deadline, Reader
@@ -48,6 +50,11 @@ from velib.totals.table import LiveTable
 MAX_SHOWN = 60  # characters of a dead letter's value in the text form
 CSV_COLUMNS = ("postal_code", "last_updated", *COUNTS)
 
+TOTALS_SHOWN = Counter("velib_consumer_totals_shown", "Totals shown since the start.")
+NEWEST_SNAPSHOT = Gauge(
+    "velib_consumer_snapshot_timestamp_seconds", "The newest snapshot with a total shown."
+)
+
 BETWEEN_TOKENS = re.compile(r"[\t\r\n]")  # JSON does not allow them within a string
 
 
@@ -55,6 +62,7 @@ def main(table_class: type[LiveTable] = LiveTable) -> None:
     """Print the totals, or show them in a table of this class: the demo has one of its own."""
     options = _options()
     settings = config.load()
+    metrics.serve(options.metrics_port)
     deadline = Deadline(options.timeout_ms)
     topic = settings.dead_letter_topic if options.dead_letters else settings.final_topic
     reader = Reader(settings, topic, deadline)
@@ -106,10 +114,13 @@ class Message(NamedTuple):
 def totals(reader: Reader, options: argparse.Namespace) -> Iterator[Message]:
     """Each total of the chosen postal codes and of the span, but no exact repeat."""
     wanted = Wanted(options.span, options.postal_code)
-    repeats = Repeats()
+    repeats, newest = Repeats(), 0
     for value in _values(reader, options, wanted):
         total = parse_total(value)
         if total is not None and wanted.has(total) and not repeats.has(value):
+            newest = max(newest, total["last_updated"])
+            TOTALS_SHOWN.inc()
+            NEWEST_SNAPSHOT.set(newest)
             yield Message(total, json=BETWEEN_TOKENS.sub(" ", value.decode()))
 
 
@@ -183,6 +194,7 @@ def _options() -> argparse.Namespace:
         default=[],
         help="print this one only (may be repeated)",
     )
+    metrics.add_option(parser)
     options = parser.parse_args()
     has_span = options.since is not None or options.until is not None
     if options.table and (options.json or options.csv or options.dead_letters):

@@ -79,11 +79,10 @@ def main(stop: Event) -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Show the pipeline live in a browser.")
     parser.add_argument("--host", default="localhost", help="address (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8080, help="port (default: %(default)s)")
-    arguments = parser.parse_args()
-    if not 0 < arguments.port < 65536:
-        parser.error(f"argument --port: {arguments.port} is not a port: use 1 to 65535")
-    return arguments
+    parser.add_argument(
+        "--port", type=runtime.port, default=8080, help="port (default: %(default)s)"
+    )
+    return parser.parse_args()
 
 
 def check_address(host: str, port: int) -> None:

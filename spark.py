@@ -19,13 +19,14 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 import config
 from config import Settings
-from velib import java, runtime
+from velib import java, metrics, runtime
 from velib.job import columns
 from velib.job.checkpoint import Checkpoint, confirm_reset
 from velib.job.session import set_shuffle_partitions, spark_session
 from velib.job.supervisor import PATIENCE, keep_running
 from velib.kafka import clients, topics
 from velib.runtime import log
+from velib.totals.records import COUNTS
 
 RECORD_COLUMNS = ("key", "value", "topic", "partition", "offset")
 """What a record contains, and its position in the topic."""
@@ -59,7 +60,7 @@ def parse(records: DataFrame) -> DataFrame:
     """Read the station out of each record, and say why if it cannot be counted.
 
     Input: Kafka's columns. Output: RECORD_COLUMNS, stationCode (string), last_updated (epoch
-    seconds), postal_code (string), counts (struct of columns.COUNTS) and reason (string), which is
+    seconds), postal_code (string), counts (struct of COUNTS) and reason (string), which is
     null if the record can be counted:
     … stationCode 16107, last_updated 1732004538, postal_code 75016, reason null, counts
     {stations 1, num_bikes_available 1, mechanical 1, ebike 0, num_docks_available 34}
@@ -112,7 +113,7 @@ def sum_by_postal_code(stations: DataFrame, watermark: str) -> DataFrame:
     A topic may contain a record twice, when a tool has copied it: the set has it once. Should the
     records of a station differ, the one that sorts last counts.
 
-    Output: snapshot (timestamp), postal_code (string) and columns.COUNTS (long):
+    Output: snapshot (timestamp), postal_code (string) and COUNTS (long):
     snapshot 2024-11-19 08:22:18, postal_code 75016, stations 58, num_bikes_available 708,
     mechanical 411, ebike 297, num_docks_available 1148
     """
@@ -135,7 +136,7 @@ def to_total_records(totals: DataFrame, topic: str) -> DataFrame:
     key 75016, value {"postal_code": "75016", "last_updated": 1732004538, "stations": 58, …}
     """
     last_updated = F.unix_seconds("snapshot").alias("last_updated")
-    value = F.to_json(F.struct("postal_code", last_updated, *columns.COUNTS))
+    value = F.to_json(F.struct("postal_code", last_updated, *COUNTS))
     return totals.select(
         F.col("postal_code").cast("binary").alias("key"),
         value.cast("binary").alias("value"),
@@ -198,6 +199,7 @@ def start(
 def main(stop: Event) -> None:
     arguments = parse_arguments()
     settings = config.load()
+    metrics.serve(arguments.metrics_port)
     java.find()
     if arguments.reset_checkpoint and not arguments.yes:
         confirm_reset(settings)
@@ -233,6 +235,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--yes", action="store_true", help="do not ask before the checkpoint is reset"
     )
+    metrics.add_option(parser)
     arguments = parser.parse_args()
     if arguments.yes and not arguments.reset_checkpoint:
         parser.error("--yes goes with --reset-checkpoint")

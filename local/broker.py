@@ -143,7 +143,8 @@ def _parse_arguments() -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a property of Kafka's (may be repeated)",
+        help="a property of Kafka's (may be repeated); {number}, {port} and {controller_port} in it"
+        " are the node's",
     )
     arguments = parser.parse_args()
     max_port = 65536 - arguments.nodes
@@ -218,6 +219,8 @@ def _write_configuration(
         folder = os.path.relpath(security.directory, node.directory)
         text += security.properties(folder, node.port, node.broker_port, node.controller_port)
     text += "".join(f"{override}\n" for override in overrides)
+    for name in ("number", "port", "controller_port"):
+        text = text.replace(f"{{{name}}}", str(vars(node)[name]))
     properties = node.directory / "server.properties"
     properties.touch(mode=0o600)
     properties.write_text(text)

@@ -7,23 +7,17 @@ import argparse
 
 from prometheus_client import disable_created_metrics, start_http_server
 
+from velib import runtime
 from velib.errors import Failure
 from velib.runtime import log
 
 disable_created_metrics()  # a second time series for each counter, which nobody needs
 
 
-def port(text: str) -> int:
-    """The port that an option gives; raises ArgumentTypeError."""
-    if text.isdecimal() and 0 < int(text) < 65536:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text} is not a port: use 1 to 65535")
-
-
 def add_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics-port",
-        type=port,
+        type=runtime.port,
         metavar="N",
         help="serve metrics for Prometheus at http://localhost:N/metrics",
     )

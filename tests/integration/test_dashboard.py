@@ -313,7 +313,7 @@ def test_axe_finds_nothing_serious(shown: Shown, browser: Browser, scheme: Any) 
     context.close()
 
 
-def test_two_hundred_pages_cost_one_reader_and_little_memory(shown: Shown, page: Page) -> None:
+def test_a_hundred_pages_cost_one_reader_and_little_memory(shown: Shown, page: Page) -> None:
     process = psutil.Process(shown.dashboard.process.pid)
     kafka = int(shown.pipeline.settings.kafka.bootstrap_servers.rpartition(":")[2])
 
@@ -321,8 +321,8 @@ def test_two_hundred_pages_cost_one_reader_and_little_memory(shown: Shown, page:
         return sum(c.raddr.port == kafka for c in process.net_connections() if c.raddr)
 
     before = connections()
-    with OpenPages(shown.url, 200) as pages:
-        wait_until(lambda: len(pages.messages) == 200, "every page gets messages")
+    with OpenPages(shown.url, 100) as pages:
+        wait_until(lambda: len(pages.messages) == 100, "every page gets messages")
         assert connections() <= before + 3  # a check has one of its own for a moment
         seen = dict(pages.messages)
         wait_until(
@@ -334,7 +334,7 @@ def test_two_hundred_pages_cost_one_reader_and_little_memory(shown: Shown, page:
             "the page is current",
         )
         memory = process.memory_info().rss / 1e6
-        assert memory < 600, f"{memory:.0f} MB"
+        assert memory < 400, f"{memory:.0f} MB"
     assert not shown.dashboard.has_ended()
 
 

@@ -77,7 +77,7 @@ def test_the_checkpoint_is_on_the_volume_that_is_claimed() -> None:
     assert ("PersistentVolumeClaim", claim) in NAMED
 
 
-def test_a_checkpoint_has_one_job_and_the_producer_a_standby() -> None:
+def test_a_checkpoint_has_one_job_and_there_are_two_producers() -> None:
     counts = {name: NAMED["Deployment", name]["spec"]["replicas"] for name in PODS}
     assert counts == {"velib-producer": 2, "velib-spark": 1}
     assert NAMED["Deployment", "velib-spark"]["spec"]["strategy"] == {"type": "Recreate"}

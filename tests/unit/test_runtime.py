@@ -112,6 +112,27 @@ def test_a_signal_stops_a_script_whatever_it_waits_for(
         assert process.stdout.read() == printed
 
 
+UNNOTICED_SIGNAL = """
+import signal, threading
+from velib import runtime
+
+def main(stop):
+    threading.Event().wait(0.2)  # until the main thread waits
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    print(stop.wait(10))
+
+runtime.run(main)
+"""
+
+
+def test_a_signal_that_does_not_interrupt_the_wait_of_the_main_thread_is_noticed(
+    tmp_path: Path,
+) -> None:
+    with _start(tmp_path, UNNOTICED_SIGNAL) as process:
+        assert process.communicate(timeout=20) == ("True\n", "")
+    assert process.returncode == 0
+
+
 def test_nohup_keeps_a_script_running_when_the_terminal_closes(tmp_path: Path) -> None:
     with _start(
         tmp_path, f"import signal; signal.signal(1, signal.SIG_IGN)\n{WAITS_FOR_STOP}"

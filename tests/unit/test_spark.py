@@ -19,6 +19,7 @@ import spark as job
 from tests import PROJECT, expected
 from tests.expected import station
 from velib.job import columns, session
+from velib.totals.records import COUNTS
 
 NOW = 1732004538
 KAFKA = """
@@ -266,7 +267,7 @@ def _counted(one: dict[str, Any]) -> list[int]:
 def test_a_closed_station_does_not_count_and_leaves_a_record_of_zeros(spark: SparkSession) -> None:
     closed = [station("16107", is_renting=0), station("16108", is_installed=0)]
     (total,) = totals_of(spark, as_values(*closed))
-    assert total == {"postal_code": "75016", "last_updated": NOW} | dict.fromkeys(columns.COUNTS, 0)
+    assert total == {"postal_code": "75016", "last_updated": NOW} | dict.fromkeys(COUNTS, 0)
     (total,) = totals_of(spark, as_values(*closed, station("16109", 2, 1)))
     assert (total["stations"], total["num_bikes_available"]) == (1, 3)
 

@@ -58,17 +58,22 @@ def _stay_joined(settings: Settings, ended: Event) -> None:
     has_warned = False
     while not ended.is_set():
         try:
-            with KafkaConsumer(
-                **clients.kafka_python_options(settings),
-                group_id=group(settings),
-                session_timeout_ms=SESSION_TIMEOUT_MS,
-                enable_auto_commit=False,
-            ) as consumer:
-                consumer.subscribe(pattern=NO_TOPIC)
-                while not ended.is_set():
-                    consumer.poll(POLL_MS)  # joins the group, again if Kafka has forgotten it
+            if clients.is_reachable(settings):  # a client that cannot connect leaves a thread
+                _heartbeat(settings, ended)
         except KafkaError as error:
             if not (has_warned or is_retriable(error)):
                 log.warning("The dashboard cannot tell that this producer runs: %s", error)
                 has_warned = True
-            ended.wait(RETRY_SECONDS)
+        ended.wait(RETRY_SECONDS)
+
+
+def _heartbeat(settings: Settings, ended: Event) -> None:
+    with KafkaConsumer(
+        **clients.kafka_python_options(settings),
+        group_id=group(settings),
+        session_timeout_ms=SESSION_TIMEOUT_MS,
+        enable_auto_commit=False,
+    ) as consumer:
+        consumer.subscribe(pattern=NO_TOPIC)
+        while not ended.is_set():
+            consumer.poll(POLL_MS)  # joins the group, again if Kafka has forgotten this member

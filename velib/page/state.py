@@ -264,11 +264,10 @@ def parse_station(value: bytes | None) -> Station | None:
         raw = json.loads(value or b"")
         types = {kind: n for entry in raw["num_bikes_available_types"] for kind, n in entry.items()}
         counts = Counts(
-            stations=1,
-            num_bikes_available=raw["num_bikes_available"],
-            mechanical=types.get("mechanical", 0),
-            ebike=types.get("ebike", 0),
-            num_docks_available=raw["num_docks_available"],
+            *[
+                types.get(count.kind, 0) if count.kind else raw[count.field] if count.field else 1
+                for count in COUNTS.values()
+            ]
         )
         if not all(type(number) is int and 0 <= number < MAX_NUMBER for number in counts):
             return None

@@ -10,9 +10,9 @@ from velib.page.colours import FILL, value
 from velib.page.state import PipelineState
 from velib.page.text import LANGUAGES, Words
 from velib.totals.areas import NAMES
-from velib.totals.records import Counts
+from velib.totals.records import COUNTS, Counts
 
-NO_COUNTS = Counts(0, 0, 0, 0, 0)
+NO_COUNTS = Counts(*[0 for _ in COUNTS])
 COLUMNS = ("num_bikes_available", "ebike", "num_docks_available")
 
 

@@ -1,11 +1,12 @@
-"""The words of the page in English and French, and how each language writes numbers and times."""
+"""The texts of the page in English and French, and how each language writes numbers and times."""
 
 from datetime import datetime, tzinfo
 from typing import Literal
 
 from velib.runtime import printable
+from velib.totals.records import COUNTS
 
-MAX_TEXT = 200  # characters that are shown of a text that others have written
+MAX_TEXT = 200  # characters that are shown of a text from a record
 
 TEXTS = {
     "en": {
@@ -15,10 +16,6 @@ TEXTS = {
         "no_totals": "waiting for the first totals",
         "theme": "Light or dark",
         "language": "Français",
-        "num_bikes_available": "Bikes",
-        "mechanical": "Mechanical",
-        "ebike": "Electric",
-        "num_docks_available": "Free docks",
         "fill": "How full",
         "short_num_bikes_available": "Bikes",
         "short_ebike": "Electric",
@@ -86,10 +83,6 @@ TEXTS = {
         "no_totals": "en attente des premiers totaux",
         "theme": "Clair ou sombre",
         "language": "English",
-        "num_bikes_available": "Vélos",
-        "mechanical": "Mécaniques",
-        "ebike": "Électriques",
-        "num_docks_available": "Places libres",
         "fill": "Remplissage",
         "short_num_bikes_available": "Vélos",
         "short_ebike": "Élec.",
@@ -155,7 +148,10 @@ TEXTS = {
         "last_dead_letters": "Derniers messages rejetés",
     },
 }
-"""The texts by language and name."""
+"""The texts by language and name; those of the counts are in velib/totals/records.py."""
+
+for _name, _count in COUNTS.items():
+    TEXTS["en"][_name], TEXTS["fr"][_name] = _count.english, _count.french
 
 LANGUAGES: dict[str, Literal["en-US", "fr"]] = {"en": "en-US", "fr": "fr"}
 """The languages of TEXTS, as NiceGUI and browsers name them."""
@@ -174,19 +170,19 @@ def preferred_language(accept_language: str) -> str:
 
 
 class Words:
-    """The texts of one language, with numbers and times put in as it writes them."""
+    """The texts of one language, and numbers and times as it writes them."""
 
     def __init__(self, language: str) -> None:
         self.language = language
         self.zone: tzinfo | None = None
-        """The reader's time zone; None for that of this machine."""
+        """The reader's time zone; None for this machine's."""
 
     def __call__(self, name: str, /, **values: object) -> str:
-        """The text of this name, with `values` in their places."""
+        """The text with this name, with `values` filled in."""
         return TEXTS[self.language][name].format(**values)
 
     def number(self, number: float) -> str:
-        """A whole number with its thousands apart."""
+        """A whole number with a separator between thousands."""
         separator = "\u202f" if self.language == "fr" else ","
         return f"{number:,.0f}".replace(",", separator)
 
@@ -202,13 +198,13 @@ class Words:
         return f"{share * 100:.0f}" + ("\u202f%" if self.language == "fr" else "%")
 
     def time(self, epoch_seconds: float, now: float) -> str:
-        """The time of day, with the date if that is another day's."""
+        """The time of day, with the date if that is not today's."""
         time, today = (datetime.fromtimestamp(t, self.zone) for t in (epoch_seconds, now))
         is_today = time.date() == today.date()
         return f"{time:%H:%M:%S}" if is_today else f"{time:%Y-%m-%d %H:%M:%S}"
 
     def age(self, seconds: float) -> str:
-        """A span of time in the largest unit of which it has at least two."""
+        """A duration in the largest unit of which it has at least two."""
         days = "j" if self.language == "fr" else "d"
         for size, unit in ((86400, days), (3600, "h"), (60, "min")):
             if seconds >= 2 * size:
@@ -217,5 +213,5 @@ class Words:
 
 
 def readable(text: str) -> str:
-    """A text that others have written, as it may be shown: printable, and not endless."""
+    """A text from a record, safe to show: printable and shortened."""
     return printable(text[:MAX_TEXT])

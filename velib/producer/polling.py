@@ -3,14 +3,20 @@
 import time
 from collections.abc import Iterator
 from threading import Event
+from typing import get_args
+
+from prometheus_client import Counter
 
 from velib.errors import Failure
-from velib.feed.api import FeedError
+from velib.feed.api import ErrorKind, FeedError
 from velib.feed.snapshot import FailureLog, Feed, Snapshot
-from velib.producer import metrics
 from velib.runtime import backoff
 
 MAX_BACKOFF = 300.0  # seconds between two polls of a feed that fails
+
+POLL_ERRORS = Counter("velib_producer_poll_errors", "Polls without a snapshot, by kind.", ["kind"])
+for kind in get_args(ErrorKind):  # a kind that has not come yet is a zero, not a gap
+    POLL_ERRORS.labels(kind)
 
 
 def poll_once(feed: Feed) -> Snapshot:
@@ -36,7 +42,7 @@ def poll(feed: Feed, poll_seconds: float, stop: Event) -> Iterator[Snapshot]:
         try:
             snapshot = feed.snapshot()
         except FeedError as error:
-            metrics.poll_failed(error.kind)
+            POLL_ERRORS.labels(error.kind).inc()
             failures.failed(error)
             pause = max(next(delays), error.retry_after)
         else:

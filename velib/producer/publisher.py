@@ -10,6 +10,7 @@ looks at the newest snapshot in the topic, and publishes only what is newer.
 """
 
 import json
+import math
 import random
 import re
 import time
@@ -20,18 +21,30 @@ from typing import Any, TypeVar
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
+from prometheus_client import Counter, Gauge, Histogram
 
 from config import Settings
 from velib.errors import Failure, describe, is_retriable
 from velib.feed.api import MAX_ANSWER_BYTES
 from velib.feed.snapshot import Snapshot
 from velib.kafka import clients, topics
-from velib.producer import metrics
 from velib.runtime import backoff, local_time, log
 
 TRANSACTION_TIMEOUT = 20  # seconds after which Kafka aborts a transaction that nobody ends
 REQUEST_TIMEOUT = 10  # seconds without an answer after which a request is sent again
 FIRST_PAUSE, MAX_PAUSE = 0.5, 30.0  # seconds between two attempts
+
+PUBLISHED = Counter("velib_producer_snapshots_published", "Snapshots published since the start.")
+STATIONS = Gauge("velib_producer_stations", "Stations of the last snapshot that was published.")
+DURATION = Histogram(
+    "velib_producer_publish_duration_seconds",
+    "Time to publish a snapshot, up to the end of its transaction.",
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20),
+)
+FEED_AGE = Gauge(
+    "velib_producer_feed_age_seconds",
+    "Age of the newest published snapshot by the feed's own time stamp, NaN if there is none.",
+)
 
 Record = tuple[bytes | None, bytes]
 """Key and value."""
@@ -51,6 +64,7 @@ class Publisher:
         self.newest = 0
         """The newest snapshot that is known to be in the topic (epoch seconds)."""
 
+        FEED_AGE.set_function(lambda: time.time() - self.newest if self.newest else math.nan)
         self.is_connected = False
         self.skipped: set[int] = set()  # have a log line: many polls return the same snapshot
 
@@ -94,8 +108,6 @@ class Publisher:
         newest = topics.newest_snapshot(self.settings)
         if newest and not self.newest:
             log.info("Resuming after snapshot %s", local_time(newest))
-        if newest:
-            metrics.set_newest_snapshot(newest)
         self.newest = max(self.newest, newest)
 
     def _publish(self, snapshots: Sequence[Snapshot]) -> float | None:
@@ -111,7 +123,9 @@ class Publisher:
             send_in_transaction(producer, self.settings.raw_topic, records)
         seconds = time.monotonic() - started
         for snapshot in newer:
-            metrics.published(snapshot, seconds / len(newer))
+            PUBLISHED.inc()
+            STATIONS.set(len(snapshot.stations))
+            DURATION.observe(seconds / len(newer))
         self.newest = newer[-1].last_updated
         self.skipped = {self.newest}
         return seconds

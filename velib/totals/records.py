@@ -2,7 +2,7 @@
 
 import json
 import re
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from velib.runtime import log
 
@@ -12,23 +12,39 @@ MAX_NUMBER = 2**53  # JSON numbers are exact below
 DEAD_LETTER = ("reason", "topic", "partition", "offset", "key", "value")
 
 
-class Counts(NamedTuple):
-    """The counts of a total, by their names in the topic.
+class Count(NamedTuple):
+    """How a count comes from an open station of the feed, and what the page calls it.
 
-    To add a count, name it here, say in `counts` (velib/job/columns.py) what a station adds to it
-    and in `parse_station` (velib/page/state.py) what a single station has, and give it a label in
-    velib/page/text.py. Totals without it are then ignored, and the job needs a new checkpoint: its
-    state keeps the counts.
+    It is a field of the station, its bikes of a kind, or else 1.
     """
 
-    stations: int
-    num_bikes_available: int
-    mechanical: int
-    ebike: int
-    num_docks_available: int
+    english: str
+    french: str
+    field: str = ""
+    kind: str = ""
+    """A key in the field `num_bikes_available_types`."""
 
 
-COUNTS = Counts._fields
+class Counts(NamedTuple):
+    """What is summed by postal code, by its name in the topic.
+
+    To add a count, add a line here. The job, the consumer and the page follow; where the page and
+    the live table show it is decided there. The job then needs a new checkpoint, because its state
+    contains the counts, and readers ignore the totals that lack it.
+    """
+
+    stations: Annotated[int, Count("Stations", "Stations")]
+    num_bikes_available: Annotated[int, Count("Bikes", "Vélos", field="num_bikes_available")]
+    mechanical: Annotated[int, Count("Mechanical", "Mécaniques", kind="mechanical")]
+    ebike: Annotated[int, Count("Electric", "Électriques", kind="ebike")]
+    num_docks_available: Annotated[
+        int, Count("Free docks", "Places libres", field="num_docks_available")
+    ]
+
+
+COUNTS: dict[str, Count] = {
+    name: hint.__metadata__[0] for name, hint in get_type_hints(Counts, include_extras=True).items()
+}
 NUMBERS = (*COUNTS, "last_updated")
 
 
