@@ -68,7 +68,7 @@ def _to_stations(text: str) -> str | tuple[str, ...]:
 
 
 def _to_cache_dir(path: Path) -> Path:
-    """The absolute path; a `~` stays where this user has no home, and velib/cache.py refuses it."""
+    """The absolute path; a `~` stays where this user has no home, and velib/jars.py refuses it."""
     # `:` would end the path in Java's class path, `,` in Spark's list of jars; Ivy has patterns.
     _require(not re.search(r"[:,()\[\]]", str(path)))
     with suppress(RuntimeError):

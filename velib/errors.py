@@ -217,5 +217,6 @@ def _find(error: Exception | str) -> tuple[Known, tuple[str, ...]] | None:
 
 
 def _text(error: Exception | str) -> str:
-    """What an error says. The text of an exception of Spark leaves out the causes."""
-    return getattr(error, "_stackTrace", None) or str(error)
+    """What an error says. An exception of Spark leaves out its causes, which are Java's."""
+    spark_cause = getattr(error, "_cause", None)
+    return f"{error}\nCaused by: {spark_cause._stackTrace}" if spark_cause else str(error)
