@@ -1,7 +1,10 @@
-"""A short run of `make chaos`."""
+"""A short run of `make chaos`, and that its verdict is independent."""
 
+import ast
 import subprocess
 import sys
+
+import pytest
 
 from tests import PROJECT
 
@@ -13,3 +16,14 @@ def test_every_total_is_right_whatever_breaks() -> None:
     command = [sys.executable, "-m", "tests.chaos.run", *options]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("name", ["chaos/verdict.py", "chaos/reading.py", "expected.py"])
+def test_the_verdict_uses_no_code_of_the_product(name: str) -> None:
+    scripts = {path.stem for path in PROJECT.glob("*.py")}
+    nodes = list(ast.walk(ast.parse((PROJECT / "tests" / name).read_text())))
+    imported = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    imported += [
+        alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
+    ]
+    assert not {module.partition(".")[0] for module in imported} & (scripts | {"velib"})
