@@ -19,6 +19,7 @@ from local.security import ADMIN, MECHANISM, SCRIPTS, Security, grant
 from tests import PROJECT
 from tests.expected import Total
 from velib.kafka import clients, topics
+from velib.kafka.reader import partitions
 
 DEADLINE = 90.0  # seconds; the machine may be slow, and a test that passes does not wait for it
 
@@ -240,7 +241,7 @@ class Pipeline:
         level = "read_committed" if committed else "read_uncommitted"
         options = {"isolation_level": level, "enable_auto_commit": False}
         with KafkaConsumer(**self.client, **options) as consumer:
-            for partition in topics.partitions(consumer, topic):
+            for partition in partitions(consumer, topic):
                 consumer.assign([partition])
                 consumer.seek_to_beginning(partition)
                 end = consumer.end_offsets([partition])[partition]

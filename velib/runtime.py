@@ -113,6 +113,16 @@ def run_tool(main: Callable[[], None]) -> NoReturn:
     sys.exit(_status_of(main))
 
 
+def suspend_process() -> None:
+    """Stop this process until it is continued, as if its SIGTSTP (Ctrl-Z) had no handler.
+
+    A process that no shell could continue is not stopped.
+    """
+    handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGTSTP)
+    signal.signal(signal.SIGTSTP, handler)
+
+
 def in_thread(call: Callable[[], T]) -> "Future[T]":
     """The result of a call that runs in a daemon thread: the process can end before it does."""
     result: Future[T] = Future()

@@ -5,6 +5,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from threading import Event
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer
@@ -133,16 +134,20 @@ def committed_consumer(settings: Settings) -> KafkaConsumer:
         isolation_level="read_committed",
         auto_offset_reset="earliest",
         enable_auto_commit=False,
+        allow_auto_create_topics=False,  # a reader creates nothing
         max_poll_records=5_000,
     )
 
 
 def when_reachable(
-    settings: Settings, do: Callable[[KafkaAdminClient], None], timeout: float = float("inf")
+    settings: Settings,
+    do: Callable[[KafkaAdminClient], None],
+    stop: Event,
+    timeout: float = float("inf"),
 ) -> bool:
-    """Wait until Kafka answers, then call `do`; False if that took `timeout` seconds.
+    """Wait until Kafka answers, then call `do`.
 
-    Raises Failure when Kafka refuses in a way that waiting does not mend.
+    False if that took `timeout` seconds or `stop` was set before. Raises Failure if Kafka refuses.
     """
     started = time.monotonic()
     retry, is_waiting = FIRST_RETRY, False
@@ -151,9 +156,8 @@ def when_reachable(
         if not is_waiting and waited > QUIET_START:
             is_waiting = True
             log.info("Waiting for Kafka at %s (%s)", settings.bootstrap_servers, reason)
-        if waited + retry > timeout:
+        if waited + retry > timeout or stop.wait(retry):
             return False
-        time.sleep(retry)
         retry = min(retry * 2, MAX_RETRY)
     if is_waiting:
         log.info("Kafka answers after %.0f s", time.monotonic() - started)

@@ -15,7 +15,7 @@ from config import Settings
 from velib import last_poll
 from velib.errors import Failure
 from velib.kafka import clients, topics
-from velib.kafka.topics import Offsets
+from velib.kafka.reader import Offsets, offsets_at, partitions
 from velib.last_poll import LastPoll
 from velib.page.state import DAY, MAX_DEAD_LETTERS, Live
 from velib.runtime import log
@@ -79,7 +79,7 @@ class Follower(Thread):
             start_offsets(consumer, settings.final_topic, now - DAY, spans.RECENT, MAX_TOTALS)
             | start_offsets(consumer, settings.raw_topic, now, RECENT_STATIONS, RECENT_STATIONS)
             | start_offsets(consumer, settings.dead_letter_topic, now - DAY, 0, MAX_DEAD_LETTERS)
-            | dict.fromkeys(topics.partitions(consumer, settings.station_topic), 0)
+            | dict.fromkeys(partitions(consumer, settings.station_topic), 0)
         )
 
     def _add(self, consumer: KafkaConsumer) -> None:
@@ -143,6 +143,6 @@ def start_offsets(
 
     It lies from `at_least` to `at_most` offsets before the end.
     """
-    ends: Offsets = consumer.end_offsets(topics.partitions(consumer, topic))
-    firsts = topics.offsets_at(consumer, ends, since)
+    ends: Offsets = consumer.end_offsets(partitions(consumer, topic))
+    firsts = offsets_at(consumer, ends, since)
     return {p: max(0, end - at_most, min(firsts[p], end - at_least)) for p, end in ends.items()}
