@@ -3,7 +3,7 @@
     python consumer.py                        aligned text
     python consumer.py --table                a live table that fills the terminal
     python consumer.py --json                 one JSON object a line, as stored
-    python consumer.py --postal-code 75016    this postal code alone; the option may be repeated
+    python consumer.py --postal-code 75016    only this postal code; the option may be repeated
     python consumer.py --from-beginning       every total, the oldest first
     python consumer.py --csv                  comma-separated values, with a header
     python consumer.py --since "2026-11-01 08:00" --until "2026-11-01 09:00"
@@ -22,7 +22,6 @@ import json
 import os
 import re
 import select
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -120,7 +119,8 @@ def _output(
 
 
 class Lines:
-    """Lines on stdout, each of them whole, whatever ends the script.
+    """Lines on stdout. Each is written as a whole, even if the script is stopped while it waits for
+    the reader of a pipe; only a line longer than PIPE_BUF may be cut off then.
 
     A header comes with the first line, or at the end if there is none. If the script fails before,
     nothing is printed: a header without lines says that there are no totals.
@@ -132,7 +132,7 @@ class Lines:
         # The shell may have closed stdout: `>&-`
         stdout = 1 if sys.stdout else os.open(os.devnull, os.O_WRONLY)
         self.encoding = sys.stdout.encoding if sys.stdout else "utf-8"
-        # A pipe takes PIPE_BUF bytes at once or none of them. Python's buffer never splits a line.
+        # A pipe takes PIPE_BUF bytes as a whole or not at all; Python's buffer splits no line.
         self.file = os.fdopen(stdout, "wb", buffering=select.PIPE_BUF, closefd=False)
 
     def add_header(self) -> None:
@@ -162,7 +162,7 @@ class Lines:
             raise Failure(f"The output cannot be written: {error.strerror}") from None
         poll = select.poll()
         poll.register(self.file, 0)
-        if poll.poll(0):
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
             raise BrokenPipeError
 
 
@@ -264,5 +264,5 @@ if __name__ == "__main__":
     live_table = None
     if options.table and table.can_be_shown():
         live_table = LiveTable(options.sort)
-        signal.signal(signal.SIGTSTP, live_table.suspend)
+        runtime.suspend_within(live_table.hidden)
     runtime.run(partial(main, options, live_table))

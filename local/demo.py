@@ -31,7 +31,7 @@ from local.broker import free_port
 from local.stopping import stop
 from velib import runtime
 from velib.errors import Failure
-from velib.runtime import in_thread, log, printable, suspend_process
+from velib.runtime import in_thread, log, printable
 from velib.totals import table
 from velib.totals.table import LiveTable
 
@@ -151,7 +151,7 @@ class Parts:
         self.stopping = Event()
         options = consumer.parse_options([])
         self.consumer = in_thread(lambda: consumer.main(options, live_table, self.stopping))
-        signal.signal(signal.SIGTSTP, self._suspend)
+        runtime.suspend_within(self._suspended)
 
     def start(self, name: str, arguments: list[str]) -> None:
         """Start a process with the name of its part."""
@@ -190,7 +190,6 @@ class Parts:
         while not condition() and time.monotonic() < deadline:
             if self.consumer.done():
                 self.consumer.result()
-                return "consumer"
             for name, process in self.processes.items():
                 if process.poll() is not None:
                     self.log_copiers[name].join(1)
@@ -198,12 +197,15 @@ class Parts:
             time.sleep(0.2)
         return ""
 
-    def _suspend(self, number: int, frame: object) -> None:
-        """Handle SIGTSTP (Ctrl-Z): give the terminal back, and stop the processes, too."""
+    @contextmanager
+    def _suspended(self) -> Iterator[None]:
+        """Give the terminal back and suspend the processes while the block runs."""
         with self.live_table.hidden() if self.live_table else nullcontext():
             self._send(signal.SIGSTOP)
-            suspend_process()
-            self._send(signal.SIGCONT)
+            try:
+                yield
+            finally:
+                self._send(signal.SIGCONT)
 
     def _send(self, number: int) -> None:
         """Send a signal to the processes and to those that they have started."""

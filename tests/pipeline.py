@@ -32,15 +32,6 @@ NOT_THE_PRODUCER = [("written-by", b"a test")]
 """The header of the raw records that tests write. The producer's own records have no header."""
 
 
-OF_PYTEST = {"COLUMNS", "LINES"}
-"""What a plugin of pytest puts into the environment, which the live table would go by."""
-
-
-def inherited() -> dict[str, str]:
-    """The environment of the person who runs the tests."""
-    return {name: value for name, value in os.environ.items() if name not in OF_PYTEST}
-
-
 def wait_until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:
     """The first true value of the condition; fails after `deadline` seconds."""
     end = time.monotonic() + deadline
@@ -73,7 +64,7 @@ class Script:
         self.out, self.err = folder / f"{name}.{number}.out", folder / f"{name}.{number}.err"
         python = {"PYTHONPATH": str(PROJECT), "PYTHONFAULTHANDLER": "1"}
         python["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-        all_variables = inherited() | QUICK_START | python | environment
+        all_variables = os.environ | QUICK_START | python | environment
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(
                 command,

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from threading import Event, Thread
@@ -113,14 +114,21 @@ def run_tool(main: Callable[[], None]) -> NoReturn:
     sys.exit(_status_of(main))
 
 
-def suspend_process() -> None:
-    """Stop this process until it is continued, as if its SIGTSTP (Ctrl-Z) had no handler.
+def suspend_within(context: Callable[[], AbstractContextManager[None]]) -> None:
+    """From now on Ctrl-Z (SIGTSTP) stops this process, until `fg`, within a new context.
 
-    A process that no shell could continue is not stopped.
+    A process that no shell could continue leaves the context at once.
     """
-    handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-    signal.raise_signal(signal.SIGTSTP)
-    signal.signal(signal.SIGTSTP, handler)
+
+    def suspend(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+        with context():
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGTSTP)
+            signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+        signal.signal(signal.SIGTSTP, suspend)
+
+    signal.signal(signal.SIGTSTP, suspend)
 
 
 def in_thread(call: Callable[[], T]) -> "Future[T]":

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from velib.kafka.reader import Reader
-from velib.runtime import FORMATTER, local_time, suspend_process
+from velib.runtime import FORMATTER, local_time
 from velib.totals.areas import NAMES
 
 REFRESHES = 2  # a second
@@ -156,11 +156,6 @@ class LiveTable:
         with self.lock:
             if self.is_shown:
                 self.live.start(refresh=True)
-
-    def suspend(self, number: int, frame: object) -> None:
-        """Handle SIGTSTP (Ctrl-Z) as `top` does: give the terminal back, and redraw after `fg`."""
-        with self.hidden():
-            suspend_process()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The table as large as the window, in which `Live` draws it, or the whole of it."""
