@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from threading import Event, Thread
@@ -124,6 +125,23 @@ def backoff(first: float, longest: float) -> Iterator[float]:
     while True:
         yield first
         first = min(2 * first, longest)
+
+
+def suspend_within(context: Callable[[], AbstractContextManager[None]]) -> None:
+    """From now on Ctrl-Z (SIGTSTP) stops this process, until `fg`, within a new context.
+
+    A process that no shell could continue leaves the context at once.
+    """
+
+    def suspend(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+        with context():
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGTSTP)
+            signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+        signal.signal(signal.SIGTSTP, suspend)
+
+    signal.signal(signal.SIGTSTP, suspend)
 
 
 def in_thread(call: Callable[[], T]) -> "Future[T]":
