@@ -1,8 +1,10 @@
 # Everything there is to do with the project. `make demo` is the place to start.
 
-# The first Python that will do, 3.10 or newer; name another with `make demo PYTHON=python3.12`.
-PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
-	$$python -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$python && break; done)
+# The first of these for which the pinned packages have wheels; name another with `make demo PYTHON=python3.12`.
+PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11 python3.10
+SUITABLE_PYTHON = $(or $(shell for python in $(PYTHON); do \
+	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 15))' 2>/dev/null && echo $$python && break; \
+	done),$(error Python 3.10 to 3.14 is needed, there is none among $(PYTHON). Debian/Ubuntu: sudo apt install python3; Fedora: sudo dnf install python3.14; macOS: brew install python@3.14))
 VENV := .venv/bin
 CACHE := $(or $(VELIB_CACHE_DIR),$(HOME)/.cache/velib-projet)
 
@@ -21,10 +23,10 @@ help:
 	@echo 'make clean  remove everything that make made'
 
 setup:
-	@$(or $(PYTHON),$(error Python 3.10 or newer is needed. Debian/Ubuntu: sudo apt install python3; Fedora: sudo dnf install python3; macOS: brew install python@3.13)) -m local.setup
+	@$(SUITABLE_PYTHON) -m local.setup
 
 setup-dev:
-	@$(or $(PYTHON),$(error Python 3.10 or newer is needed)) -m local.setup --dev
+	@$(SUITABLE_PYTHON) -m local.setup --dev
 
 demo: setup
 	@exec $(VENV)/python -m local.demo
@@ -53,5 +55,5 @@ soak: setup-dev
 	@$(VENV)/python -m tests.chaos.soak
 
 clean:
-	rm -rf .venv .velib .pytest_cache .mypy_cache .ruff_cache "$(CACHE)"/ivy "$(CACHE)"/kafka-*
+	rm -rf .venv .velib .pytest_cache .mypy_cache .ruff_cache "$(CACHE)"/kafka-* "$(CACHE)"/spark-kafka-*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

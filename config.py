@@ -1,8 +1,8 @@
 """Every setting of the pipeline, from the environment or a `.env` file: checked, with its default.
 
 No other file reads a setting from the environment. `load()` returns the settings or raises
-BadSetting, whose text has a line for each bad value: the variable, what it holds (never a secret)
-and what is allowed.
+BadSetting, whose text has a line for each bad value: the variable, its value (never a secret's) and
+what is allowed.
 """
 
 import os
@@ -13,250 +13,208 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+import pydantic
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-
-from velib.errors import BadSetting
-from velib.runtime import masked
 
 ALL = "all"
 
-SECRETS = ("VELIB_API_KEY", "KAFKA_SASL_PASSWORD")
-DEFAULT_CACHE_DIR = Path("~/.cache/velib-projet")
+
+class BadSetting(Exception):
+    """A setting that cannot be used. The text names the variable, its value and what is allowed."""
+
+    status = 2
+    """The exit status of the script."""
 
 
-def _must(condition: object) -> None:
-    """Refuse a value; what is allowed instead is the description of its field."""
+def _require(condition: object) -> None:
+    """Refuse a value; the description of its field says what is allowed."""
     if not condition:
         raise ValueError
 
 
-def _url(text: str) -> str:
+def _check_url(text: str) -> str:
     url = urlsplit(text)
-    _must(
-        url.scheme in ("http", "https")
-        and url.hostname
-        and url.port != 0
-        and not re.search(r"\s", text)
-    )
+    _require(url.scheme in ("http", "https") and url.port != 0 and not re.search(r"\s", text))
+    # Raises UnicodeError, a ValueError, if a part between two dots is empty or over 63 letters.
+    host = (url.hostname or "").encode("idna")
+    _require(0 < len(host) <= 253)
     return text
 
 
-def _header(text: str | None) -> str | None:
-    """A text that can be sent as the value of an HTTP header."""
-    _must(re.fullmatch(r"[!-~]+", text or "none"))
-    return text
+def _to_servers(text: str) -> str:
+    servers = [server.strip() for server in text.split(",")]
+    for server in servers:
+        _require(re.fullmatch(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}", server))
+        _check_url(f"http://{server}")
+    return ",".join(servers)
 
 
-def _stations(text: str) -> tuple[str, ...] | str:
+def _check_key(key: SecretStr) -> SecretStr:
+    """The key is sent as the value of an HTTP header."""
+    _require(re.fullmatch(r"[!-~]+", key.get_secret_value()))
+    return key
+
+
+def _to_stations(text: str) -> str | tuple[str, ...]:
     """Station codes as the feed writes them, without leading zeros; `all` stays as it is."""
     if text.strip().lower() == ALL:
         return ALL
     codes = [code.strip().lstrip("0") for code in text.split(",")]
-    _must(all(re.fullmatch(r"[0-9]+(_[A-Za-z0-9_]+)?", code) for code in codes))
+    _require(all(re.fullmatch(r"[0-9]+(_[A-Za-z0-9_]+)?", code) for code in codes))
     return tuple(dict.fromkeys(codes))
 
 
-def _servers(text: str) -> str:
-    servers = [server.strip() for server in text.split(",")]
-    for server in servers:
-        host, _, port = server.rpartition(":")
-        _must(re.fullmatch(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]", host))
-        _must(re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) < 65536)
-    return ",".join(servers)
-
-
-def _matches(pattern: str) -> AfterValidator:
-    def check(text: str) -> str:
-        _must(re.fullmatch(pattern, text))
-        return text
-
-    return AfterValidator(check)
-
-
-def _cache_dir(path: Path) -> Path:
+def _to_cache_dir(path: Path) -> Path:
     """The absolute path; a `~` stays where this user has no home, and velib/cache.py refuses it."""
     # `:` would end the path in Java's class path, `,` in Spark's list of jars; Ivy has patterns.
-    _must(not re.search(r"[:,()\[\]]", str(path)))
+    _require(not re.search(r"[:,()\[\]]", str(path)))
     with suppress(RuntimeError):
         return path.expanduser().absolute()
     return path
 
 
-def _readable_file(path: Path) -> Path:
-    _must(os.access(path, os.R_OK) and path.is_file())
+def _check_readable(path: Path) -> Path:
+    _require(os.access(path, os.R_OK) and path.is_file())
     return path
 
 
-def _certificates(path: Path) -> Path:
+def _check_certificates(path: Path) -> Path:
     try:
-        ssl.create_default_context(cafile=_readable_file(path))
+        ssl.create_default_context(cafile=_check_readable(path))
     except ssl.SSLError:  # a file of another kind, such as a Java keystore
         raise ValueError from None
     return path
 
 
-def _private_key(path: Path) -> Path:
-    """Java reads a PEM key in the form of PKCS#8 alone, and the scripts have no password for it."""
-    _must("-----BEGIN PRIVATE KEY-----" in _readable_file(path).read_text(errors="replace"))
+def _check_private_key(path: Path) -> Path:
+    """Java reads a PEM key only as PKCS#8, and the scripts have no password for it."""
+    _require("-----BEGIN PRIVATE KEY-----" in _check_readable(path).read_text(errors="replace"))
     return path
 
 
-_COUNT = "[1-9][0-9]{0,4}"
+Topic = Annotated[
+    str,
+    Field(
+        pattern=r"^(\.{0,2}[A-Za-z0-9_-]|\.{3})[A-Za-z0-9._-]*$",  # neither "." nor ".."
+        max_length=249,
+        description="a Kafka topic name: 1 to 249 letters, digits, '.', '_' or '-'",
+    ),
+]
+Certificates = Annotated[Path, AfterValidator(_check_certificates)]
+PrivateKey = Annotated[Path, AfterValidator(_check_private_key)]
+_N = "[1-9][0-9]{0,4}"
+SPARK_MASTER = (
+    rf"^(local(\[(\*|{_N})( *, *{_N})?\])?|local-cluster\[ *{_N} *, *{_N} *, *{_N} *\]"
+    r"|spark://\S+:[0-9]{1,5}|yarn|k8s://\S+)$"
+)
 
-_EMPTY_IS_NONE = BeforeValidator(lambda value: value or None)
 
-KafkaName = Annotated[str, _matches(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")]
-_NAME = "1 to 249 letters, digits, '.', '_' or '-'"
-_TOPIC = f"a Kafka topic name: {_NAME}"
-
-
-class Settings(BaseSettings):
-    """The settings. A field's description says what is allowed, for the line of a BadSetting."""
+class _Environment(BaseSettings):
+    """A field's description says what is allowed."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
         extra="ignore",
         frozen=True,
-        case_sensitive=True,
         hide_input_in_errors=True,
         validate_default=False,
     )
 
-    api_url: Annotated[str, AfterValidator(_url)] = Field(
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _check_text(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse what is not UTF-8; an empty value is unset where that means something."""
+        str(value).encode()
+        default = cls.model_fields[str(info.field_name)].default
+        return default if value == "" and isinstance(default, Path | None) else value
+
+
+class KafkaSettings(_Environment):
+    """How to reach Kafka: the variables KAFKA_BOOTSTRAP_SERVERS and so on."""
+
+    model_config = SettingsConfigDict(env_prefix="KAFKA_")
+
+    bootstrap_servers: Annotated[str, AfterValidator(_to_servers)] = Field(
+        "localhost:9092", description="host:port, or several separated by commas"
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        None, description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
+    )
+    sasl_username: str | None = Field(None, description="a user name")
+    sasl_password: SecretStr | None = Field(None, description="a password")
+    ssl_cafile: Certificates | None = Field(
+        None, description="a readable file of CA certificates (PEM)"
+    )
+    ssl_certfile: Certificates | None = Field(
+        None, description="a readable file with the certificate of this client (PEM)"
+    )
+    ssl_keyfile: PrivateKey | None = Field(
+        None,
+        description="a readable PEM file with the key of KAFKA_SSL_CERTFILE, PKCS#8 without a"
+        " password (`openssl pkcs8 -topk8 -nocrypt -in KEY -out NEW` converts another key)",
+    )
+
+
+class Settings(_Environment):
+    """All settings: the variables VELIB_API_URL and so on, and those of Kafka."""
+
+    model_config = SettingsConfigDict(env_prefix="VELIB_")
+
+    api_url: Annotated[str, AfterValidator(_check_url)] = Field(
         "https://velib-metropole-opendata.smovengo.cloud/opendata/Velib_Metropole",
-        validation_alias="VELIB_API_URL",
         description="a URL that starts with http:// or https://",
     )
-    api_key: Annotated[SecretStr | None, BeforeValidator(_header), _EMPTY_IS_NONE] = Field(
-        None,
-        validation_alias="VELIB_API_KEY",
-        description="a key of ASCII letters, digits and signs, without spaces",
+    api_key: Annotated[SecretStr, AfterValidator(_check_key)] | None = Field(
+        None, description="a key of ASCII letters, digits and signs, without spaces"
     )
-    stations: Annotated[tuple[str, ...] | Literal["all"], NoDecode, BeforeValidator(_stations)] = (
-        Field(
-            ("16107", "32017"),
-            validation_alias="VELIB_STATIONS",
-            description="station codes separated by commas, such as 16107,32017, or the word all",
-        )
+    stations: Annotated[
+        tuple[str, ...] | Literal["all"], NoDecode, BeforeValidator(_to_stations)
+    ] = Field(
+        ("16107", "32017"),
+        description="station codes separated by commas, such as 16107,32017, or the word all",
     )
     poll_seconds: float = Field(
-        60,
-        validation_alias="VELIB_POLL_SECONDS",
-        ge=0.1,
-        le=86400,
-        description="a number of seconds from 0.1 to 86400",
+        60, ge=0.1, le=86400, description="a number of seconds from 0.1 to 86400"
     )
-    raw_topic: KafkaName = Field(
-        "velib-projet", validation_alias="VELIB_RAW_TOPIC", description=_TOPIC
-    )
-    final_topic: KafkaName = Field(
-        "velib-projet-final-data", validation_alias="VELIB_FINAL_TOPIC", description=_TOPIC
-    )
-    dead_letter_topic: KafkaName = Field(
-        "velib-projet-dead-letters", validation_alias="VELIB_DEAD_LETTER_TOPIC", description=_TOPIC
-    )
-    station_topic: KafkaName = Field(
-        "velib-projet-stations", validation_alias="VELIB_STATION_TOPIC", description=_TOPIC
-    )
-    transactional_id: Annotated[KafkaName | None, _EMPTY_IS_NONE] = Field(
-        None,
-        validation_alias="VELIB_TRANSACTIONAL_ID",
-        description=f"a name of {_NAME}, or empty for that of the raw topic and -producer",
-    )
-    checkpoint_dir: Annotated[str, _matches(r"\S(.*\S)?")] = Field(
+    raw_topic: Topic = "velib-projet"
+    final_topic: Topic = "velib-projet-final-data"
+    dead_letter_topic: Topic = "velib-projet-dead-letters"
+    station_topic: Topic = "velib-projet-stations"
+    checkpoint_dir: str = Field(
         ".velib/checkpoint",
-        validation_alias="VELIB_CHECKPOINT_DIR",
+        pattern=r"^\S(.*\S)?$",
         description="a folder, or an object-store URL such as s3a://bucket/folder",
     )
-    watermark: Annotated[str, _matches(r"[1-9][0-9]{0,6} (second|minute|hour|day)s?")] = Field(
+    watermark: str = Field(
         "10 minutes",
-        validation_alias="VELIB_WATERMARK",
-        description=(
-            "a whole number and a unit, such as '10 minutes' (seconds, minutes, hours or days)"
-        ),
+        pattern="^[1-9][0-9]{0,6} (second|minute|hour|day)s?$",
+        description="a number and a unit, such as '10 minutes' (seconds, minutes, hours or days)",
     )
-    spark_master: Annotated[
-        str,
-        _matches(
-            rf"local(\[(\*|{_COUNT})( *, *{_COUNT})?\])?"
-            rf"|local-cluster\[ *{_COUNT} *, *{_COUNT} *, *{_COUNT} *\]"
-            r"|spark://\S+:[0-9]{1,5}|yarn|k8s://\S+"
-        ),
-    ] = Field(
+    spark_master: str = Field(
         "local[*]",
-        validation_alias="VELIB_SPARK_MASTER",
-        description=(
-            "a Spark master: local[*], local[N] with N from 1, spark://host:port, yarn"
-            " or k8s://host:port"
-        ),
+        pattern=SPARK_MASTER,
+        description="a Spark master: local[*], local[N] with N from 1, spark://host:port, yarn or"
+        " k8s://host:port",
     )
-    shuffle_partitions: Annotated[Annotated[int, Field(ge=1, le=10_000)] | None, _EMPTY_IS_NONE] = (
-        Field(
-            None,
-            validation_alias="VELIB_SHUFFLE_PARTITIONS",
-            description="a whole number from 1 to 10000, or empty for a number that fits",
-        )
+    shuffle_partitions: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        None, description="a whole number from 1 to 10000, or empty for a number that fits"
     )
-    cache_dir: Annotated[
-        Path, BeforeValidator(lambda value: value or DEFAULT_CACHE_DIR), AfterValidator(_cache_dir)
-    ] = Field(
-        DEFAULT_CACHE_DIR,
-        validation_alias="VELIB_CACHE_DIR",
+    cache_dir: Annotated[Path, AfterValidator(_to_cache_dir)] = Field(
+        Path("~/.cache/velib-projet"),
         validate_default=True,
         description="a folder whose path has none of : , ( ) [ ]",
     )
-    metrics_port: Annotated[Annotated[int, Field(ge=1, le=65535)] | None, _EMPTY_IS_NONE] = Field(
-        None,
-        validation_alias="VELIB_METRICS_PORT",
-        description="a port from 1 to 65535, or empty for no metrics",
-    )
-    bootstrap_servers: Annotated[str, AfterValidator(_servers)] = Field(
-        "localhost:9092",
-        validation_alias="KAFKA_BOOTSTRAP_SERVERS",
-        description="host:port, or several separated by commas",
-    )
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT",
-        validation_alias="KAFKA_SECURITY_PROTOCOL",
-        description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL",
-    )
-    sasl_mechanism: Annotated[
-        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None, _EMPTY_IS_NONE
-    ] = Field(
-        None,
-        validation_alias="KAFKA_SASL_MECHANISM",
-        description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
-    )
-    sasl_username: Annotated[str | None, _EMPTY_IS_NONE] = Field(
-        None, validation_alias="KAFKA_SASL_USERNAME", description="a user name"
-    )
-    sasl_password: Annotated[SecretStr | None, _EMPTY_IS_NONE] = Field(
-        None, validation_alias="KAFKA_SASL_PASSWORD", description="a password"
-    )
-    ssl_cafile: Annotated[Annotated[Path, AfterValidator(_certificates)] | None, _EMPTY_IS_NONE] = (
-        Field(
-            None,
-            validation_alias="KAFKA_SSL_CAFILE",
-            description="a readable file of CA certificates (PEM)",
-        )
-    )
-    ssl_certfile: Annotated[
-        Annotated[Path, AfterValidator(_certificates)] | None, _EMPTY_IS_NONE
-    ] = Field(
-        None,
-        validation_alias="KAFKA_SSL_CERTFILE",
-        description="a readable file with the certificate of this client (PEM)",
-    )
-    ssl_keyfile: Annotated[Annotated[Path, AfterValidator(_private_key)] | None, _EMPTY_IS_NONE] = (
-        Field(
-            None,
-            validation_alias="KAFKA_SSL_KEYFILE",
-            description=(
-                "a readable PEM file with the key of KAFKA_SSL_CERTFILE, PKCS#8 without a password"
-                " (`openssl pkcs8 -topk8 -nocrypt -in KEY -out NEW` makes one of another key)"
-            ),
-        )
+    # Validating the dictionary reads the environment, and adds Kafka's bad values to the others.
+    kafka: Annotated[KafkaSettings, NoDecode] = Field(
+        default_factory=dict,
+        validate_default=True,
+        description="unset: Kafka's settings are KAFKA_BOOTSTRAP_SERVERS and so on",
     )
 
 
@@ -264,14 +222,20 @@ def load() -> Settings:
     """The settings of this process; raises BadSetting."""
     try:
         settings = Settings()
-    except ValidationError as error:
-        raise BadSetting(
-            "\n".join(_line(e["loc"][0], e["input"]) for e in error.errors())
-        ) from None
+    except pydantic.ValidationError as error:
+        raise BadSetting("\n".join(map(_line, error.errors()))) from None
     except UnicodeDecodeError:
         raise BadSetting("The file .env is not UTF-8 text: save it as UTF-8") from None
-    _check_together(settings)
+    _check_together(settings, settings.kafka)
     return settings
+
+
+def variables() -> dict[str, FieldInfo]:
+    """The field of each environment variable."""
+    velib = {f"VELIB_{name.upper()}": field for name, field in Settings.model_fields.items()}
+    kafka = {f"KAFKA_{name.upper()}": field for name, field in KafkaSettings.model_fields.items()}
+    del velib["VELIB_KAFKA"]
+    return velib | kafka
 
 
 def under_spark_submit() -> bool:
@@ -279,19 +243,35 @@ def under_spark_submit() -> bool:
     return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
-def _line(location: int | str, value: object) -> str:
-    field = next(f for f in Settings.model_fields.values() if f.validation_alias == location)
-    return f"{location} is {_shown(location, str(value))}: it must be {field.description}"
+def masked(url: str) -> str:
+    """The URL without what may be secret: user information, query string and fragment."""
+    match = re.match(r"\w+://", url)
+    scheme = match[0] if match else ""
+    rest = url.removeprefix(scheme)
+    shown = re.sub(r"^[^?#]*@", "***@", rest)
+    if not re.match(r"(\*\*\*@)?(\[[^/?#@]*\]|[^/?#@:]*)(:\d*)?([/?#]|$)", shown):
+        # Neither host nor port precede the first `?` or `#`, so that belongs to a password.
+        shown = re.sub(r"(?s)^.*@", "***@", rest)
+    return scheme + re.sub(r"(?s)([?#]).*", r"\1***", shown)
 
 
-def _shown(location: int | str, value: str) -> str:
-    """A setting's value as a line may show it: it may hold a secret, also where none belongs."""
-    if location in SECRETS or "PRIVATE KEY" in value:
+def _line(error: ErrorDetails) -> str:
+    *group, name = error["loc"]  # ("stations",) or ("kafka", "bootstrap_servers")
+    fields = (KafkaSettings if group else Settings).model_fields
+    variable = f"{'KAFKA' if group else 'VELIB'}_{name}".upper()
+    value = _shown(variable, str(error["input"]))
+    return f"{variable} is {value}: it must be {fields[str(name)].description}"
+
+
+def _shown(variable: str, value: str) -> str:
+    """A value as a line may show it: it may contain a secret even where none belongs."""
+    if variable in ("VELIB_API_KEY", "KAFKA_SASL_PASSWORD") or "PRIVATE KEY" in value:
         return "(not shown)"
-    return repr(masked(value) if location == "VELIB_API_URL" else value)[:200]
+    is_address = variable in ("VELIB_API_URL", "KAFKA_BOOTSTRAP_SERVERS")
+    return repr(masked(value) if is_address else value)[:200]
 
 
-def _check_together(settings: Settings) -> None:
+def _check_together(settings: Settings, kafka: KafkaSettings) -> None:
     """Rules that need more than one setting."""
     topics = {
         "VELIB_RAW_TOPIC": settings.raw_topic,
@@ -304,30 +284,22 @@ def _check_together(settings: Settings) -> None:
             f"{', '.join(topics)} are {', '.join(map(repr, topics.values()))}:"
             " they must be four different topics"
         )
-    if settings.security_protocol.startswith("SASL_"):
-        for variable, value in (
-            ("KAFKA_SASL_MECHANISM", settings.sasl_mechanism),
-            ("KAFKA_SASL_USERNAME", settings.sasl_username),
-            ("KAFKA_SASL_PASSWORD", settings.sasl_password),
-        ):
-            if value is None:
-                raise BadSetting(
-                    f"{variable} is not set:"
-                    f" KAFKA_SECURITY_PROTOCOL={settings.security_protocol} needs it"
-                )
-    _check_key_pair(settings.ssl_certfile, settings.ssl_keyfile)
-
-
-def _check_key_pair(certfile: Path | None, keyfile: Path | None) -> None:
-    if certfile and not keyfile:
-        raise BadSetting("KAFKA_SSL_KEYFILE is not set: KAFKA_SSL_CERTFILE needs it")
-    if keyfile and not certfile:
-        raise BadSetting("KAFKA_SSL_CERTFILE is not set: KAFKA_SSL_KEYFILE needs it")
-    if certfile:
+    if kafka.security_protocol.startswith("SASL_"):
+        for name in ("sasl_mechanism", "sasl_username", "sasl_password"):
+            _check_is_set(kafka, name, f"KAFKA_SECURITY_PROTOCOL={kafka.security_protocol}")
+    if kafka.ssl_certfile or kafka.ssl_keyfile:
+        _check_is_set(kafka, "ssl_keyfile", "KAFKA_SSL_CERTFILE")
+        _check_is_set(kafka, "ssl_certfile", "KAFKA_SSL_KEYFILE")
+    if kafka.ssl_certfile:
         try:
-            ssl.create_default_context().load_cert_chain(certfile, keyfile)
+            ssl.create_default_context().load_cert_chain(kafka.ssl_certfile, kafka.ssl_keyfile)
         except ssl.SSLError as error:
             raise BadSetting(
-                f"KAFKA_SSL_KEYFILE is {str(keyfile)!r}: it must be the key of the certificate"
-                f" in KAFKA_SSL_CERTFILE ({error.reason})"
+                f"KAFKA_SSL_KEYFILE is {str(kafka.ssl_keyfile)!r}: it must be the key of the"
+                f" certificate in KAFKA_SSL_CERTFILE ({error.reason})"
             ) from None
+
+
+def _check_is_set(kafka: KafkaSettings, name: str, because_of: str) -> None:
+    if getattr(kafka, name) is None:
+        raise BadSetting(f"KAFKA_{name.upper()} is not set: {because_of} needs it")

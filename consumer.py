@@ -30,8 +30,10 @@ from itertools import islice
 from threading import Event
 from typing import Any
 
+from prometheus_client import Counter, Gauge
+
 import config
-from velib import runtime
+from velib import metrics, runtime
 from velib.errors import Failure
 from velib.kafka.reader import Reader
 from velib.runtime import local_time, printable
@@ -45,6 +47,11 @@ MAX_SHOWN = 60  # characters of a dead letter's value in the text form
 MAX_LINES = 100  # that are kept until more records are awaited
 CSV_COLUMNS = ("postal_code", "last_updated", *COUNTS)
 
+TOTALS_SHOWN = Counter("velib_consumer_totals_shown", "Totals shown since the start.")
+NEWEST_SNAPSHOT = Gauge(
+    "velib_consumer_snapshot_timestamp_seconds", "The newest snapshot with a total shown."
+)
+
 BETWEEN_TOKENS = re.compile(r"[\t\r\n]")  # JSON does not allow them within a string
 
 Fields = dict[str, Any]
@@ -55,6 +62,7 @@ Message = tuple[Fields, bytes]
 def main(options: argparse.Namespace, live_table: LiveTable | None, stop: Event) -> None:
     """Print the totals or the dead letters that the options ask for, or show them in a table."""
     settings = config.load()
+    metrics.serve(options.metrics_port)
     topic = settings.dead_letter_topic if options.dead_letters else settings.final_topic
     reader = Reader(settings, topic, stop, options.timeout_ms)
     with _output(options, reader, live_table) as show:
@@ -72,10 +80,13 @@ def main(options: argparse.Namespace, live_table: LiveTable | None, stop: Event)
 
 def totals(reader: Reader, options: argparse.Namespace) -> Iterator[Message]:
     """Each total of the chosen postal codes and snapshots, without repeats."""
-    repeats = Repeats()
+    repeats, newest = Repeats(), 0
     for value in _values(reader, options):
         total = parse_total(value)
         if total is not None and options.span.has(total) and not repeats.has(value):
+            newest = max(newest, total["last_updated"])
+            TOTALS_SHOWN.inc()
+            NEWEST_SNAPSHOT.set(newest)
             yield total, value
 
 
@@ -230,6 +241,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--dead-letters", action="store_true", help="the records that could not be counted")
     add("--max-messages", type=_at_least_one, metavar="N", help="stop after N messages")
     add("--timeout-ms", type=_at_least_one, metavar="N", help="stop after N ms without a message")
+    metrics.add_option(parser)
     options = parser.parse_args(arguments)
     since = -1 if options.since is None else options.since
     until = float("inf") if options.until is None else options.until

@@ -1,21 +1,17 @@
 """Sums the available bikes of the selected stations by postal code, for every snapshot of the feed.
 
-    python spark.py                     go on from where the last run stopped, until stopped
+    python spark.py                     resume where the last run stopped, until stopped
     python spark.py --available-now     process what is in the topic now, then stop
     spark-submit --master 'local[2]' --packages \\
         org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0 spark.py      under spark-submit
 
 Reads the stations of every snapshot from `velib-projet` and writes a total for each postal code and
 snapshot to `velib-projet-final-data`. What cannot be counted goes to `velib-projet-dead-letters`.
-`--reset-checkpoint` forgets the progress: the job starts over from the topic's earliest record.
+`--reset-checkpoint` deletes the progress: the job starts over from the topic's earliest record.
 """
 
 import argparse
-from collections.abc import Iterator
 from threading import Event
-from typing import Any
-
-from velib.job import session  # isort: skip  (chooses Spark, so it comes before pyspark)
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
@@ -23,18 +19,28 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 import config
 from config import Settings
-from velib import java, runtime
-from velib.job import columns, supervisor
+from velib import java, metrics, runtime
+from velib.job import columns
 from velib.job.checkpoint import Checkpoint, confirm_reset
+from velib.job.session import set_shuffle_partitions, spark_session
+from velib.job.supervisor import PATIENCE, keep_running
 from velib.kafka import clients, topics
 from velib.runtime import log
+from velib.totals.records import COUNTS
 
 RECORD_COLUMNS = ("key", "value", "topic", "partition", "offset")
-"""What a record holds, and where it stands."""
+"""What a record contains, and its position in the topic."""
+
+MAX_BUFFERED = 64 * columns.MAX_VALUE  # bytes of records that Kafka's sink sends at a time
 
 
 def read(spark: SparkSession, settings: Settings, starting_offsets: str) -> DataFrame:
-    """The stream of the raw topic's committed records, with the columns of Spark's Kafka source."""
+    """The stream of the raw topic's committed records, with the columns of Spark's Kafka source.
+
+    A record is one station of one snapshot:
+    key 16107, value {"stationCode": "16107", "num_bikes_available": 1, "is_renting": 1, …,
+    "last_updated": 1732004538}, topic velib-projet, partition 0, offset 0, timestamp …
+    """
     return (
         spark.readStream.format("kafka")
         .options(**clients.spark_options(settings))
@@ -43,29 +49,29 @@ def read(spark: SparkSession, settings: Settings, starting_offsets: str) -> Data
         .option("kafka.isolation.level", "read_committed")
         # The last offset is a commit marker, not a record: the default waits 500 ms behind it.
         .option("kafka.fetch.max.wait.ms", "10")
-        # A backlog of days is worked off in batches that fit the memory, in tasks for all cores.
+        # Cap the batch so that a backlog fits in memory; split partitions to use all cores.
         .option("maxOffsetsPerTrigger", "2000000")
         .option("maxRecordsPerPartition", "100000")
         .load()
     )
-    # key 16107, value {"stationCode": "16107", "num_bikes_available": 1, "is_renting": 1, …,
-    # "last_updated": 1732004538}, topic velib-projet, partition 0, offset 0, timestamp …
 
 
 def parse(records: DataFrame) -> DataFrame:
     """Read the station out of each record, and say why if it cannot be counted.
 
     Input: Kafka's columns. Output: RECORD_COLUMNS, stationCode (string), last_updated (epoch
-    seconds), postal_code (string), counts (struct of columns.COUNTS) and reason (string), which
-    is null if the record can be counted.
+    seconds), postal_code (string), counts (struct of COUNTS) and reason (string), which is
+    null if the record can be counted:
+    … stationCode 16107, last_updated 1732004538, postal_code 75016, reason null, counts
+    {stations 1, num_bikes_available 1, mechanical 1, ebike 0, num_docks_available 34}
     """
+    station, postal_code = F.col("station"), F.col("postal_code")
     return (
         records.withColumn("station", columns.station(F.col("value")))
-        .withColumn("postal_code", columns.postal_code(F.col("station.stationCode")))
-        .withColumn("counts", columns.counts(F.col("station")))
+        .withColumn("postal_code", columns.postal_code(station["stationCode"]))
+        .withColumn("counts", columns.counts(station))
         .withColumn(
-            "reason",
-            columns.reason(*[F.col(c) for c in ("value", "timestamp", "station", "postal_code")]),
+            "reason", columns.reason(F.col("value"), F.col("timestamp"), station, postal_code)
         )
         .select(
             *RECORD_COLUMNS,
@@ -75,58 +81,75 @@ def parse(records: DataFrame) -> DataFrame:
             "counts",
             "reason",
         )
-        # For the warning about dead letters. It is a barrier, too: without it Spark copies the
-        # whole expression of `reason` into the filters that follow, and parses each record about
-        # twenty times (14,000 records a second instead of 170,000).
-        .observe("parsed", F.mode("reason").alias("commonest_reason"))
+        .transform(parse_once)
     )
-    # … stationCode 16107, last_updated 1732004538, postal_code 75016, reason null, counts
-    # {stations 1, num_bikes_available 1, mechanical 1, ebike 0, num_docks_available 34}
 
 
-def select(parsed: DataFrame, codes: tuple[str, ...] | str) -> DataFrame:
-    """Keep the stations that can be counted and have one of these codes; any code for `all`."""
+def parse_once(parsed: DataFrame) -> DataFrame:
+    """Keep Spark from copying the expression of `reason` into each filter that follows.
+
+    With the copies it would parse each record about twenty times: 14,000 records a second instead
+    of 170,000. It does not move an expression across an observation. What this one observes is for
+    the log: how many records there are, how many are dead letters, and their commonest reason.
+    """
+    return parsed.observe(
+        "parsed",
+        F.count(F.lit(1)).alias("records"),
+        F.count("reason").alias("dead_letters"),
+        F.mode("reason").alias("commonest_reason"),
+    )
+
+
+def keep_stations(parsed: DataFrame, codes: tuple[str, ...] | str) -> DataFrame:
+    """The stations that can be counted and have one of these codes; any code for `all`."""
     can_be_counted = F.col("reason").isNull()
     is_selected = F.lit(True) if codes == config.ALL else F.col("stationCode").isin(*codes)
     return parsed.where(can_be_counted & is_selected)
 
 
-def total(selected: DataFrame, watermark: str) -> DataFrame:
+def sum_by_postal_code(stations: DataFrame, watermark: str) -> DataFrame:
     """Sum the stations of each snapshot by postal code, each station once.
 
-    A topic may hold a record twice, when a tool has copied it or a producer has tried again: the
-    set has it once. Should the records of a station differ, the one that sorts last counts.
+    A topic may contain a record twice, when a tool has copied it: the set has it once. Should the
+    records of a station differ, the one that sorts last counts.
 
-    Output: snapshot (timestamp), postal_code (string) and columns.COUNTS (long).
+    Output: snapshot (timestamp), postal_code (string) and COUNTS (long):
+    snapshot 2024-11-19 08:22:18, postal_code 75016, stations 58, num_bikes_available 708,
+    mechanical 411, ebike 297, num_docks_available 1148
     """
-    counts_by_code = F.map_from_entries(F.sort_array("station_set"))  # of a code twice, the last
-    sums = F.aggregate(F.map_values(counts_by_code), columns.zero_counts(), columns.add)
+    # Of two entries with one key, a map has the last. By default Spark refuses to build it.
+    stations.sparkSession.conf.set("spark.sql.mapKeyDedupPolicy", "LAST_WIN")
+    counts_by_code = F.map_from_entries(F.sort_array("station_set"))
+    sums = F.aggregate(F.map_values(counts_by_code), columns.zero_counts(), columns.add_counts)
     return (
-        selected.withColumn("snapshot", F.timestamp_seconds("last_updated"))
+        stations.withColumn("snapshot", F.timestamp_seconds("last_updated"))
         .withWatermark("snapshot", watermark)
         .groupBy("snapshot", "postal_code")
         .agg(F.collect_set(F.struct("stationCode", "counts")).alias("station_set"))
         .select("snapshot", "postal_code", sums.alias("sums"))
         .select("snapshot", "postal_code", "sums.*")
     )
-    # snapshot 2024-11-19 08:22:18, postal_code 75016, stations 58, num_bikes_available 708,
-    # mechanical 411, ebike 297, num_docks_available 1148
 
 
-def total_records(totals: DataFrame, topic: str) -> DataFrame:
-    """The totals as records for Kafka: key, value (JSON) and topic (strings)."""
+def to_total_records(totals: DataFrame, topic: str) -> DataFrame:
+    """The totals as records for Kafka: key, value (JSON) and topic (strings):
+    key 75016, value {"postal_code": "75016", "last_updated": 1732004538, "stations": 58, …}
+    """
     last_updated = F.unix_seconds("snapshot").alias("last_updated")
-    value = F.to_json(F.struct("postal_code", last_updated, *columns.COUNTS))
+    value = F.to_json(F.struct("postal_code", last_updated, *COUNTS))
     return totals.select(
-        F.col("postal_code").alias("key"), value.alias("value"), F.lit(topic).alias("topic")
+        F.col("postal_code").cast("binary").alias("key"),
+        value.cast("binary").alias("value"),
+        F.lit(topic).alias("topic"),
     )
-    # key 75016, value {"postal_code": "75016", "last_updated": 1732004538, "stations": 58, …}
 
 
-def dead_letter_records(parsed: DataFrame, topic: str) -> DataFrame:
+def to_dead_letters(parsed: DataFrame, topic: str) -> DataFrame:
     """The records that cannot be counted, as records for Kafka: key, value, topic and headers.
 
-    Key and value are the record's own; the headers say why it is here and where it stood.
+    Key and value are the record's own; the headers give the reason and its position:
+    key 99999, value {"stationCode": "99999", …}, headers reason: stationCode without a postal
+    code, topic: velib-projet, partition: 0, offset: 313
     """
     headers = [
         F.struct(F.lit(name).alias("key"), F.col(name).cast("string").cast("binary").alias("value"))
@@ -138,76 +161,65 @@ def dead_letter_records(parsed: DataFrame, topic: str) -> DataFrame:
         F.lit(topic).alias("topic"),
         F.array(*headers).alias("headers"),
     )
-    # key 99999, value {"stationCode": "99999", …}, headers reason: stationCode without a postal
-    # code, topic: velib-projet, partition: 0, offset: 313
 
 
-def write(
-    records: DataFrame, name: str, settings: Settings, trigger: dict[str, Any]
-) -> StreamingQuery:
-    """Start a query that writes records to Kafka; its checkpoint is in a folder of its name."""
+def write(records: DataFrame, settings: Settings, available_now: bool) -> StreamingQuery:
+    """Start the query that writes the records to their topics."""
+    trigger = {"availableNow": True} if available_now else {"processingTime": "0 seconds"}
     return (
-        records.writeStream.queryName(name)
+        records.writeStream.queryName("velib")
         .outputMode("update")
         .trigger(**trigger)
         .format("kafka")
         .options(**clients.spark_options(settings))
-        .option("checkpointLocation", f"{settings.checkpoint_dir}/{name}")
+        .option("checkpointLocation", settings.checkpoint_dir)
         .option("kafka.compression.type", "gzip")
         # Kafka's own limit is for the compressed batch, these are for records before that.
-        .option("kafka.max.request.size", str(64 * columns.MAX_VALUE))
-        .option("kafka.buffer.memory", str(64 * columns.MAX_VALUE))
+        .option("kafka.max.request.size", str(MAX_BUFFERED))
+        .option("kafka.buffer.memory", str(MAX_BUFFERED))
         .start()
     )
 
 
 def start(
-    spark: SparkSession, settings: Settings, starting_offsets: str, available_now: bool
-) -> Iterator[StreamingQuery]:
-    """Start the two queries, which are the whole path of the data; yields each when it runs."""
-    selection = "all" if settings.stations == config.ALL else ", ".join(settings.stations)
-    log.info("Sums of stations %s: %s to %s", selection, settings.raw_topic, settings.final_topic)
-    parsed = parse(read(spark, settings, starting_offsets))
-    totals = total(select(parsed, settings.stations), settings.watermark)
-    yield write(
-        total_records(totals, settings.final_topic),
-        "totals",
-        settings,
-        {"availableNow": True} if available_now else {"processingTime": "0 seconds"},
-    )
-    yield write(
-        dead_letter_records(parsed, settings.dead_letter_topic),
-        "dead-letters",
-        settings,
-        # Seldom, so that it hardly slows the totals: it parses every record again.
-        {"availableNow": True} if available_now else {"processingTime": "10 seconds"},
-    )
+    spark: SparkSession, settings: Settings, checkpoint: Checkpoint, available_now: bool
+) -> StreamingQuery:
+    """Start the whole path of the data. Totals and dead letters are one stream of records, so that
+    both are committed together.
+    """
+    parsed = parse(read(spark, settings, checkpoint.starting_offsets()))
+    stations = keep_stations(parsed, settings.stations)
+    sums = sum_by_postal_code(stations, settings.watermark)
+    totals = to_total_records(sums, settings.final_topic)
+    dead_letters = to_dead_letters(parsed, settings.dead_letter_topic)
+    records = totals.unionByName(dead_letters, allowMissingColumns=True)
+    return write(records, settings, available_now)
 
 
 def main(stop: Event) -> None:
     arguments = parse_arguments()
     settings = config.load()
+    metrics.serve(arguments.metrics_port)
     java.find()
     if arguments.reset_checkpoint and not arguments.yes:
         confirm_reset(settings)
-    # A user whom Kafka refuses learns it at once. Spark can start before Kafka is there.
-    has_topics = topics.ensure(settings, timeout=0)
-    with session.spark_session(settings) as spark:
-        if not has_topics:
-            topics.ensure(settings)
+    with spark_session(settings) as spark:
+        if not topics.ensure(settings, stop):
+            return
         checkpoint = Checkpoint(spark, settings)
         if arguments.reset_checkpoint:
             checkpoint.reset()
 
-        def start_queries() -> Iterator[StreamingQuery]:
-            topics.refuse_compaction(settings)
+        def start_query() -> StreamingQuery:
             checkpoint.check()
-            session.set_shuffle_partitions(spark, settings, checkpoint.shuffle_partitions())
-            return start(spark, settings, checkpoint.starting_offsets(), arguments.available_now)
+            set_shuffle_partitions(spark, settings)
+            return start(spark, settings, checkpoint, arguments.available_now)
 
-        supervisor.keep_running(
-            spark, settings, start_queries, one_by_one=arguments.available_now, stop=stop
+        selection = "all" if settings.stations == config.ALL else ", ".join(settings.stations)
+        log.info(
+            "Summing stations %s: %s → %s", selection, settings.raw_topic, settings.final_topic
         )
+        keep_running(spark, settings, start_query, stop)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -218,11 +230,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--reset-checkpoint",
         action="store_true",
-        help="forget the progress: start over from the topic's earliest record",
+        help="delete the progress: start over from the topic's earliest record",
     )
     parser.add_argument(
         "--yes", action="store_true", help="do not ask before the checkpoint is reset"
     )
+    metrics.add_option(parser)
     arguments = parser.parse_args()
     if arguments.yes and not arguments.reset_checkpoint:
         parser.error("--yes goes with --reset-checkpoint")
@@ -230,4 +243,4 @@ def parse_arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    runtime.run(main, supervisor.PATIENCE)
+    runtime.run(main, PATIENCE)

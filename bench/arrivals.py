@@ -27,7 +27,7 @@ class Arrivals:
 
     def __init__(self, settings: Settings) -> None:
         self.consumer = Consumer(
-            {"bootstrap.servers": settings.bootstrap_servers, "group.id": "arrivals"}
+            {"bootstrap.servers": settings.kafka.bootstrap_servers, "group.id": "arrivals"}
         )
         self.consumer.assign([TopicPartition(settings.final_topic, 0, OFFSET_BEGINNING)])
         self.expected: Totals = {}

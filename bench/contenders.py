@@ -5,19 +5,18 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.request import urlretrieve
 
+from velib import jars
+from velib.errors import Failure
 from velib.runtime import log
 
 PROJECT = Path(__file__).parent.parent
 FOLDER = PROJECT / ".velib" / "bench"
 PEERS_VENV = FOLDER / "venv"
 REQUIREMENTS = PROJECT / "bench" / "requirements.txt"
-CONNECTOR = FOLDER / "flink-sql-connector-kafka-5.0.0-2.2.jar"
-CONNECTOR_URL = (
-    "https://repo1.maven.org/maven2/org/apache/flink/flink-sql-connector-kafka/5.0.0-2.2/"
-    + CONNECTOR.name
-)
+CONNECTOR_VERSION = "5.0.0-2.2"
+FLINK_JARS = FOLDER / f"flink-kafka-{CONNECTOR_VERSION}"
+CONNECTOR = FLINK_JARS / f"flink-sql-connector-kafka-{CONNECTOR_VERSION}.jar"
 PYTHONS = (11, 12)  # minor versions for which both Quix Streams and PyFlink have packages
 
 
@@ -87,9 +86,10 @@ def prepare_peers() -> str:
         if subprocess.run(command, stdout=sys.stderr).returncode != 0:
             return f"{' '.join(command)} failed"
     try:
-        urlretrieve(CONNECTOR_URL, CONNECTOR)
-    except OSError as error:
-        return f"{CONNECTOR_URL} cannot be fetched: {error}"
+        artifact = f"org.apache.flink:flink-sql-connector-kafka:{CONNECTOR_VERSION}"
+        jars.fetch(FLINK_JARS, "Flink's Kafka connector", [artifact])
+    except Failure as failure:
+        return str(failure)
     installed.write_text(REQUIREMENTS.read_text())
     return ""
 

@@ -39,7 +39,7 @@ class Publisher:
         self.topic = settings.raw_topic
         self.producer = Producer(
             {
-                "bootstrap.servers": settings.bootstrap_servers,
+                "bootstrap.servers": settings.kafka.bootstrap_servers,
                 "log_level": 0,  # it warns when Kafka is still starting, or ends first
                 "transactional.id": topics.transactional_id(settings),
                 "compression.type": "gzip",

@@ -16,7 +16,7 @@ from bench.arrivals import Arrivals, WrongTotals
 from bench.contenders import COPY, Contender
 from bench.fill import Publisher, Totals, make_raw_topic, snapshots
 from bench.processes import running
-from config import Settings
+from config import KafkaSettings, Settings
 from tests.expected import totals
 from velib.kafka import topics
 
@@ -36,11 +36,10 @@ class Place:
     folder: Path
 
     @property
-    def values(self) -> dict[str, str]:
-        """The settings of the run, by the names that they have in config.py."""
+    def values(self) -> dict[str, Any]:
+        """The settings of the run without the address of Kafka, by their names in config.py."""
         name = self.folder.name
         return {
-            "bootstrap_servers": self.kafka,
             "raw_topic": self.raw_topic,
             "final_topic": f"{name}-final",
             "dead_letter_topic": f"{name}-dead",
@@ -51,13 +50,13 @@ class Place:
 
     @property
     def settings(self) -> Settings:
-        return Settings().model_copy(update=self.values)
+        return Settings(kafka=KafkaSettings(bootstrap_servers=self.kafka), **self.values)
 
     @property
     def environment(self) -> dict[str, str]:
         """The same for a process."""
-        fields = Settings.model_fields
-        return {str(fields[name].validation_alias): value for name, value in self.values.items()}
+        velib = {f"VELIB_{name.upper()}": value for name, value in self.values.items()}
+        return velib | {"KAFKA_BOOTSTRAP_SERVERS": self.kafka}
 
 
 def live(
@@ -165,7 +164,9 @@ def catch_up(
 def written(settings: Settings) -> Totals:
     """The last total of each postal code and snapshot in the final topic."""
     found: Totals = {}
-    consumer = Consumer({"bootstrap.servers": settings.bootstrap_servers, "group.id": "bench"})
+    consumer = Consumer(
+        {"bootstrap.servers": settings.kafka.bootstrap_servers, "group.id": "bench"}
+    )
     partition = TopicPartition(settings.final_topic, 0, 0)
     _, end = consumer.get_watermark_offsets(partition)
     consumer.assign([partition])

@@ -14,7 +14,7 @@ from velib.errors import Failure
 
 TIMEOUT = 120.0  # seconds until the first total
 PUBLISHED = r"Published \d+ stations"
-TOTALS = r"records in, (\d+) out"
+TOTALS = r"records in, (\d+) totals out"
 POSTAL_CODES = 89
 
 

@@ -5,15 +5,15 @@ moment of the machine.
 import time
 from collections.abc import Callable
 from itertools import islice
+from threading import Event
 
-import kafka_project
 from bench import pipeline
 from bench.bench import PERIOD, Bench, Task
 from bench.contenders import CATCH_UP, CLASSROOM, JOB, LIVE, QUIX, Contender
 from bench.fill import RECORDS, STATIONS, snapshots
 from bench.measure import Figures, Place, catch_up, live
 from velib.feed.snapshot import Snapshot
-from velib.last_poll import LastPollNote
+from velib.producer.publisher import Publisher
 
 FEW = (CLASSROOM, QUIX)
 """These would take many minutes for five million records: they have half a million, which is no
@@ -142,12 +142,12 @@ def publishing(bench: Bench) -> list[Task]:
 def publish(place: Place, stations: int, count: int) -> Figures:
     """Of `count` snapshots, after three that are not measured."""
     seconds = []
-    with kafka_project.connect(place.settings, LastPollNote(place.settings)) as publisher:
-        for feed in islice(snapshots(stations), count + 3):
-            snapshot = Snapshot(feed["lastUpdatedOther"], feed["data"]["stations"])
-            started = time.monotonic()
-            publisher.publish(snapshot)
-            seconds.append(time.monotonic() - started)
+    publisher = Publisher(place.settings, Event())
+    for feed in islice(snapshots(stations), count + 3):
+        snapshot = Snapshot(feed["lastUpdatedOther"], feed["data"]["stations"])
+        started = time.monotonic()
+        publisher.publish([snapshot])
+        seconds.append(time.monotonic() - started)
     mean = sum(seconds[3:]) / count
     return {"records_per_second": stations / mean, "seconds": mean}
 

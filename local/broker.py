@@ -6,21 +6,18 @@
     python -m local.broker --override transaction.max.timeout.ms=30000    with a property of Kafka's
 
 Prints `ready` when it serves. The data directory keeps its records for the next start; each node
-writes its log to `kafka.log` there. When a node of the cluster ends, it is started again: meanwhile
+writes its log to `kafka.log` there. When a node of the cluster ends, it is restarted: until then
 the other two go on, and no record is lost.
 """
 
 import argparse
 import base64
-import fcntl
 import os
 import shutil
 import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +28,9 @@ from local import jars
 from local.security import ADMIN, Security, grant
 from local.stopping import stop
 from velib import java, runtime
-from velib.errors import Failure
+from velib.errors import Failure, cause
 from velib.kafka import clients
+from velib.locks import locked
 from velib.runtime import log
 
 START_TIMEOUT = 60  # seconds
@@ -102,7 +100,12 @@ def main() -> None:
     arguments = _parse_arguments()
     directory: Path = arguments.data_dir.absolute()
     command = kafka_command(config.load().cache_dir)
-    with _locked(directory) as lock:
+    in_use = (
+        f"The data directory {directory} belongs to another running broker:"
+        " stop that one, or name another --data-dir"
+    )
+    # Kafka inherits the lock, which lasts as long as Kafka even if this process is killed.
+    with locked(directory, in_use) as lock:
         nodes = _nodes(arguments.nodes, arguments.port, directory)
         security = _security(command[0], directory) if arguments.secure else None
         for node in nodes:
@@ -140,36 +143,14 @@ def _parse_arguments() -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a property of Kafka's (may be repeated)",
+        help="a property of Kafka's (may be repeated); {number}, {port} and {controller_port} in it"
+        " are the node's",
     )
     arguments = parser.parse_args()
     max_port = 65536 - arguments.nodes
     if not 0 < arguments.port <= max_port:
         parser.error(f"argument --port: {arguments.port} is not a port: use 1 to {max_port}")
     return arguments
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[int]:
-    """Hold the data directory; yields the file descriptor of its lock.
-
-    Kafka inherits it, so that the lock lasts as long as Kafka even if this process is killed.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = os.open(directory, os.O_RDONLY)
-    except OSError as error:
-        raise Failure(f"The data directory {directory} cannot be used: {error.strerror}") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield lock
-    except BlockingIOError:
-        raise Failure(
-            f"The data directory {directory} belongs to another running broker:"
-            " stop that one, or name another --data-dir"
-        ) from None
-    finally:
-        os.close(lock)
 
 
 def _nodes(count: int, port: int, directory: Path) -> list[Node]:
@@ -238,6 +219,8 @@ def _write_configuration(
         folder = os.path.relpath(security.directory, node.directory)
         text += security.properties(folder, node.port, node.broker_port, node.controller_port)
     text += "".join(f"{override}\n" for override in overrides)
+    for name in ("number", "port", "controller_port"):
+        text = text.replace(f"{{{name}}}", str(vars(node)[name]))
     properties = node.directory / "server.properties"
     properties.touch(mode=0o600)
     properties.write_text(text)
@@ -245,7 +228,7 @@ def _write_configuration(
 
 
 def kafka_command(cache_dir: Path) -> list[str]:
-    """Java with its options and Kafka's jars, which are fetched if missing; raises Failure."""
+    """Java with its options and Kafka's jars, downloaded if missing; raises Failure."""
     folder = jars.kafka(cache_dir)
     logging = "-Dlog4j2.configurationFile=log4j2.properties"
     return [java.find(), "-Xmx512m", logging, "-cp", f"{folder}/*"]
@@ -277,8 +260,8 @@ def _format(command: list[str], nodes: list[Node], security: Security | None) ->
         )
         argument_file.unlink()
         if done.returncode != 0:
-            cause = done.stderr.strip() or done.stdout.strip()
-            raise Failure(f"The data directory {node.directory} cannot be formatted: {cause}")
+            reason = cause(done.stderr.strip() or done.stdout.strip())
+            raise Failure(f"The data directory {node.directory} cannot be formatted: {reason}")
 
 
 def _serve(

@@ -9,7 +9,6 @@ the totals go to stdout and the log of each part to stderr. The logs are kept in
 """
 
 import argparse
-import fcntl
 import logging
 import os
 import re
@@ -31,6 +30,7 @@ from local.broker import free_port
 from local.stopping import stop
 from velib import runtime
 from velib.errors import Failure
+from velib.locks import locked
 from velib.runtime import in_thread, log, printable
 from velib.totals import table
 from velib.totals.table import LiveTable
@@ -53,7 +53,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     settings = config.load()
-    with _locked_folder():
+    # Two demos in one folder would mix their logs and records.
+    with locked(LOGS, "A demo runs in this folder already: stop that one first"):
         if arguments.live:
             run(live_commands(settings))
         else:
@@ -65,7 +66,7 @@ def main() -> None:
 
 def live_commands(settings: config.Settings) -> dict[str, list[str]]:
     """The arguments with which Python runs each part before the consumer, by its name."""
-    uses_own_kafka = "bootstrap_servers" not in settings.model_fields_set
+    uses_own_kafka = "bootstrap_servers" not in settings.kafka.model_fields_set
     return ({"broker": ["-m", "local.broker"]} if uses_own_kafka else {}) | SCRIPTS
 
 
@@ -82,8 +83,8 @@ def demo_commands(broker_port: int, feed_port: int) -> dict[str, list[str]]:
 def demo_environment(settings: config.Settings, broker_port: int, feed_port: int) -> dict[str, str]:
     """The settings of the demo: the defaults, whatever the user's own are, but the user's cache."""
     defaults = {
-        str(field.validation_alias): "" if field.default is None else str(field.default)
-        for field in config.Settings.model_fields.values()
+        variable: "" if field.default is None else str(field.default)
+        for variable, field in config.variables().items()
     }
     return defaults | {
         "KAFKA_BOOTSTRAP_SERVERS": f"localhost:{broker_port}",
@@ -95,20 +96,6 @@ def demo_environment(settings: config.Settings, broker_port: int, feed_port: int
         # Java's thorough compiler takes longer than it saves in the first minutes: half of a start.
         "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1",
     }
-
-
-@contextmanager
-def _locked_folder() -> Iterator[None]:
-    """Let one demo at a time run in a folder: two would mix their logs and records."""
-    LOGS.mkdir(parents=True, exist_ok=True)
-    lock = os.open(LOGS, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise Failure("A demo runs in this folder already: stop that one first") from None
-    finally:
-        os.close(lock)
 
 
 def run(commands: dict[str, list[str]]) -> None:

@@ -24,11 +24,10 @@ from kafka.admin import (
 from kafka.errors import KafkaError
 from pydantic import SecretStr
 
-from config import Settings
-from velib import last_poll
+from config import KafkaSettings, Settings
 from velib.errors import Failure
 from velib.java import LOCALE
-from velib.kafka import clients, topics
+from velib.kafka import clients, membership, topics
 
 ADMIN, PRODUCER, JOB, CONSUMER = "velib-admin", "velib-producer", "velib-spark", "velib-consumer"
 DASHBOARD = "velib-dashboard"
@@ -164,15 +163,15 @@ class Security:
 
     def settings(self, servers: str, user: str) -> Settings:
         """The settings with which a user reaches this Kafka; the others are the environment's."""
-        return Settings().model_copy(
-            update={
-                "bootstrap_servers": servers,
-                "security_protocol": "SASL_SSL",
-                "sasl_mechanism": MECHANISM,
-                "sasl_username": user,
-                "sasl_password": SecretStr(self.password(user)),
-                "ssl_cafile": self.ca,
-            }
+        return Settings(
+            kafka=KafkaSettings(
+                bootstrap_servers=servers,
+                security_protocol="SASL_SSL",
+                sasl_mechanism=MECHANISM,
+                sasl_username=user,
+                sasl_password=SecretStr(self.password(user)),
+                ssl_cafile=self.ca,
+            )
         )
 
     def exports(self, servers: str) -> str:
@@ -192,7 +191,7 @@ def rights(settings: Settings) -> list[tuple[str, ResourceType, str, ACLOperatio
     """What each script's user may do, and nothing more: user, resource, its name, operation."""
     raw, final, dead_letters = settings.raw_topic, settings.final_topic, settings.dead_letter_topic
     stations = settings.station_topic
-    poll_group = last_poll.group(settings)
+    producers = membership.group(settings)
     topic, group = ResourceType.TOPIC, ResourceType.GROUP
     read, write = ACLOperation.READ, ACLOperation.WRITE
     return [
@@ -202,7 +201,8 @@ def rights(settings: Settings) -> list[tuple[str, ResourceType, str, ACLOperatio
         (PRODUCER, topic, stations, write),
         (PRODUCER, topic, stations, read),  # what has changed since
         (PRODUCER, ResourceType.TRANSACTIONAL_ID, topics.transactional_id(settings), write),
-        (PRODUCER, group, poll_group, read),  # Kafka's word for committing an offset
+        (PRODUCER, ResourceType.TRANSACTIONAL_ID, topics.positions_id(settings), write),
+        (PRODUCER, group, producers, read),  # Kafka's word for being a member
         (JOB, topic, raw, read),
         (JOB, topic, raw, ACLOperation.DESCRIBE_CONFIGS),
         (JOB, topic, final, write),
@@ -210,8 +210,8 @@ def rights(settings: Settings) -> list[tuple[str, ResourceType, str, ACLOperatio
         (CONSUMER, topic, final, read),
         (CONSUMER, topic, dead_letters, read),
         *[(DASHBOARD, topic, name, read) for name in (raw, final, dead_letters, stations)],
-        (DASHBOARD, group, poll_group, ACLOperation.DESCRIBE),
-        # Whichever of these scripts starts first makes the topics; the consumer waits for its own.
+        (DASHBOARD, group, producers, ACLOperation.DESCRIBE),
+        # Whichever of these starts first creates the topics; the consumer waits for its own.
         *[
             (user, topic, name, operation)
             for user in (PRODUCER, JOB, DASHBOARD)

@@ -1,9 +1,9 @@
-"""Makes what the scripts need: Java, `.venv` with the pinned packages, Kafka and Spark's connector.
+"""Installs what the scripts need: Java, the pinned packages, Kafka and Spark's Kafka connector.
 
     python -m local.setup [--dev]
 
-Uses the standard library alone, as it runs before anything is installed. What is there already is
-left as it is.
+Imports only the standard library, because it runs before anything is installed. What is installed
+already stays as it is.
 """
 
 import hashlib
@@ -24,85 +24,73 @@ PROMTOOL = VENV / "bin" / "promtool"  # Prometheus' own checks, for the tests of
 
 
 def main() -> None:
-    requirements = Path("requirements-dev.txt" if "--dev" in sys.argv[1:] else "requirements.txt")
-    need_java()
-    need_venv()
-    install(requirements)
-    if "--dev" in sys.argv[1:]:
-        want("chromium", "the page is tested in it")
-        offer_promtool()
-    fetch_jars()
+    is_for_development = "--dev" in sys.argv[1:]
+    install_java()
+    make_venv()
+    install_packages("requirements-dev.txt" if is_for_development else "requirements.txt")
+    if is_for_development:
+        install_optional("chromium", "the page is tested in it")
+        install_promtool()
+    if not succeeds(str(PYTHON), "-m", "local.jars"):
+        sys.exit(1)
 
 
-def need_java() -> None:
-    """Install Java if it is missing; where that takes a password, end with the command to type."""
+def install_java() -> None:
+    """Install Java if it is missing; where that needs a password, exit with the command to type."""
     try:
         java.find()
     except JavaMissing as missing:
-        can_install = "JAVA_HOME" not in os.environ
-        if not (can_install and any(apt_install(p, str(missing)) for p in java.APT_PACKAGES)):
+        if "JAVA_HOME" in os.environ or not apt_install(str(missing), *java.APT_PACKAGES):
             sys.exit(str(missing))
     except Failure as failure:
         sys.exit(str(failure))
 
 
-def need_venv() -> None:
-    """Make `.venv` if it is missing. Debian and Ubuntu have a package of its own for that."""
-    if PYTHON.exists():
-        return
-    if importlib.util.find_spec("ensurepip") is None:
-        package = f"python3.{sys.version_info.minor}-venv"
-        missing = (
-            f"Python's venv is missing. Debian/Ubuntu: sudo apt install {package};"
-            " Fedora: sudo dnf install python3; macOS: brew install python@3.13"
-        )
-        if not apt_install(package, missing):
-            sys.exit(missing)
+def make_venv() -> None:
+    """Make `.venv` if it is missing, or if its folder was moved: its commands contain the path."""
+    pip = VENV / "bin" / "pip"
+    if PYTHON.exists() and pip.exists():
+        if str(VENV.absolute()) in pip.read_text(errors="surrogateescape"):
+            return
+        log(f"This folder was moved, and {VENV} contains its old path")
+    if importlib.util.find_spec("ensurepip") is None:  # Debian and Ubuntu have a package for it
+        apt_install("Python's venv is missing", f"python3.{sys.version_info.minor}-venv")
     log(f"Making {VENV} with Python {sys.version.split()[0]}")
     if not succeeds(sys.executable, "-m", "venv", "--clear", str(VENV)):
         sys.exit(f"{VENV} could not be made in {Path.cwd()}: see the lines above")
 
 
-def want(command: str, purpose: str) -> None:
+def install_packages(requirements: str) -> None:
+    """Install the pinned packages, unless the same ones are installed already."""
+    pins = b"".join(Path(name).read_bytes() for name in ("requirements.txt", requirements))
+    digest = hashlib.sha256(pins).hexdigest()
+    installed = VENV / Path(requirements).with_suffix(".installed")
+    if installed.exists() and installed.read_text() == digest:
+        return
+    log(f"Installing the packages of {requirements} into {VENV}; Spark is the large one, 450 MB")
+    pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check"]
+    if not succeeds(*pip, "-r", requirements):
+        sys.exit("pip could not install the packages: see its last lines, then type the same again")
+    installed.write_text(digest)
+
+
+def install_optional(command: str, purpose: str) -> None:
     """Install the Debian package of a command that some tests need; without it they are skipped."""
     if shutil.which(command) is None:
-        apt_install(command, f"{command} is missing: {purpose}")
+        apt_install(f"{command} is missing: {purpose}", command)
 
 
-def apt_install(package: str, reason: str) -> bool:
-    """Install a Debian package where that needs no password; returns whether it is installed."""
-    if not (apt_get := apt_get_without_password()):
-        return False
-    log(f"{reason.partition('. ')[0]}: installing {package} with apt")
-    return succeeds(*apt_get, "update", "-qq") and succeeds(
-        *apt_get, "install", "-y", "-qq", "--no-install-recommends", package
-    )
-
-
-def apt_get_without_password() -> list[str]:
-    """The command `apt-get` as root, empty where that takes a password or where there is no apt."""
-    if shutil.which("apt-get") is None:
-        return []
-    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    if sudo and (
-        shutil.which("sudo") is None
-        or subprocess.run([*sudo, "true"], capture_output=True).returncode
-    ):
-        return []
-    return [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
-
-
-def offer_promtool() -> None:
+def install_promtool() -> None:
     """Put promtool into `.venv` if it is missing; without it the tests that use it are skipped.
 
-    It is taken out of Debian's package, which would start a Prometheus server if it was installed.
+    It is extracted from the package `prometheus`: to install that would start a server.
     """
     if PROMTOOL.exists() or shutil.which("promtool"):
         return
     if not (apt_get := apt_get_without_password()):
         log("There is no promtool: tests of the metrics will be skipped")
         return
-    log("Taking promtool out of the package prometheus with apt, 20 MB")
+    log("Extracting promtool from the package prometheus, 20 MB")
     with tempfile.TemporaryDirectory() as folder:
         download = [*apt_get, "-o", "APT::Sandbox::User=root", "download", "-qq", "prometheus"]
         if succeeds(*apt_get, "update", "-qq") and succeeds(*download, folder=folder):
@@ -111,28 +99,29 @@ def offer_promtool() -> None:
                 shutil.move(Path(folder) / "usr" / "bin" / "promtool", PROMTOOL)
 
 
-def install(requirements: Path) -> None:
-    """Install the pinned packages, unless the same ones are installed already."""
-    digest = digest_of("requirements.txt", requirements)
-    installed = VENV / f"{requirements.stem}.installed"
-    if installed.exists() and installed.read_text() == digest:
-        return
-    log(f"Installing the packages of {requirements} into {VENV}; Spark is the large one, 450 MB")
-    pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check"]
-    if not succeeds(*pip, "-r", str(requirements)):
-        sys.exit("pip could not install the packages: see its last lines, then type the same again")
-    installed.write_text(digest)
+def apt_install(reason: str, *packages: str) -> bool:
+    """Install the first of these Debian packages that this release has, where that needs no
+    password; returns whether it is installed.
+    """
+    if not (apt_get := apt_get_without_password()) or not succeeds(*apt_get, "update", "-qq"):
+        return False
+    install = [*apt_get, "install", "-y", "-qq", "--no-install-recommends"]
+    for package in packages:
+        if subprocess.run([*install, "--simulate", package], capture_output=True).returncode == 0:
+            log(f"{reason.partition('. ')[0]}: installing {package} with apt")
+            return succeeds(*install, package)
+    return False
 
 
-def fetch_jars() -> None:
-    """Fetch Kafka and Spark's Kafka connector, unless these versions are in the cache."""
-    if subprocess.run([PYTHON, "-m", "local.jars"]).returncode != 0:
-        sys.exit(1)
-
-
-def digest_of(*files: str | Path) -> str:
-    """A digest of what is in these files."""
-    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
+def apt_get_without_password() -> list[str]:
+    """The command `apt-get` as root, empty if that needs a password or there is no apt."""
+    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    apt_get = [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
+    try:
+        done = subprocess.run([*apt_get, "--version"], capture_output=True)
+    except OSError:  # there is no sudo
+        return []
+    return apt_get if done.returncode == 0 else []
 
 
 def succeeds(*command: str, folder: str = ".") -> bool:

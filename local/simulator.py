@@ -74,7 +74,7 @@ def main() -> None:
         prog="python -m local.simulator", description="The Vélib' API on this machine."
     )
     parser.add_argument(
-        "--port", type=int, default=8000, help="port on localhost (default: %(default)s)"
+        "--port", type=runtime.port, default=8000, help="port on localhost (default: %(default)s)"
     )
     parser.add_argument(
         "--stations", type=int, default=1500, metavar="N", help="number (default: %(default)s)"
@@ -96,8 +96,6 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.period < 1:
         parser.error("argument --period: 1 second is the shortest")
-    if not 0 < arguments.port < 65536:
-        parser.error(f"argument --port: {arguments.port} is not a port: use 1 to 65535")
     try:
         network = make_network(arguments.stations, arguments.seed)
     except ValueError as error:

@@ -52,7 +52,7 @@ def _parse_arguments() -> argparse.Namespace:
         prog="python -m local.spark_cluster", description="A Spark cluster on this machine alone."
     )
     add = parser.add_argument
-    add("--port", type=int, default=7077, help="of the master (default: %(default)s)")
+    add("--port", type=runtime.port, default=7077, help="of the master (default: %(default)s)")
     add("--workers", type=int, default=2, metavar="N", help="number (default: %(default)s)")
     add("--cores", type=int, default=1, metavar="N", help="of each worker (default: %(default)s)")
     add("--memory", default="1500m", help="of each worker (default: %(default)s)")
@@ -65,8 +65,6 @@ def _parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.workers < 1 or arguments.cores < 1:
         parser.error("--workers and --cores are whole numbers from 1")
-    if not 0 < arguments.port < 65536:
-        parser.error(f"argument --port: {arguments.port} is not a port: use 1 to 65535")
     return arguments
 
 

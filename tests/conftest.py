@@ -12,8 +12,8 @@ import config
 def clean_environment() -> Iterator[None]:
     """No setting is set in the environment."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        for field in config.Settings.model_fields.values():
-            monkeypatch.delenv(str(field.validation_alias), raising=False)
+        for variable in config.variables():
+            monkeypatch.delenv(variable, raising=False)
         yield
 
 

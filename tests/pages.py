@@ -10,6 +10,8 @@ from types import TracebackType
 
 import socketio
 
+TIMEOUT = 60  # seconds; the machine may be slow
+
 
 class OpenPages:
     """Pages that are open as long as the context lasts.
@@ -28,7 +30,7 @@ class OpenPages:
     def __enter__(self) -> "OpenPages":
         self.thread.start()
         for number in range(self.number):
-            asyncio.run_coroutine_threadsafe(self._open(number), self.loop).result(60)
+            asyncio.run_coroutine_threadsafe(self._open(number), self.loop).result(TIMEOUT)
         return self
 
     def __exit__(
@@ -38,16 +40,16 @@ class OpenPages:
         trace: TracebackType | None,
     ) -> None:
         for socket in self.sockets:
-            asyncio.run_coroutine_threadsafe(socket.disconnect(), self.loop).result(60)
+            asyncio.run_coroutine_threadsafe(socket.disconnect(), self.loop).result(TIMEOUT)
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(60)
+        self.thread.join(TIMEOUT)
 
     async def _open(self, number: int) -> None:
         page = await asyncio.to_thread(self._load)
         found = re.search(r"'client_id': '([^']+)'", page)
         assert found, page[:500]
         client, tab = found[1], str(uuid.uuid4())
-        socket = socketio.AsyncClient(reconnection=False)
+        socket = socketio.AsyncClient(reconnection=False, request_timeout=TIMEOUT)
 
         async def count(event: str, *arguments: object) -> None:
             self.messages[number] += 1
@@ -63,9 +65,10 @@ class OpenPages:
             f"{self.url}?{query}",
             socketio_path="/_nicegui_ws/socket.io",
             transports=["websocket"],
+            wait_timeout=TIMEOUT,
         )
         self.sockets.append(socket)
 
     def _load(self) -> str:
-        with urllib.request.urlopen(self.url + "/en", timeout=60) as response:
+        with urllib.request.urlopen(self.url + "/en", timeout=TIMEOUT) as response:
             return str(response.read().decode())

@@ -13,7 +13,7 @@ from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer
 
-from config import Settings
+from config import KafkaSettings, Settings
 from local.broker import free_port
 from local.security import ADMIN, MECHANISM, SCRIPTS, Security, grant
 from tests import PROJECT
@@ -146,10 +146,8 @@ class Pipeline:
         each script has its own user, who has the rights that it needs on this test's topics.
         """
         topic = self.folder.name
-        address = {"bootstrap_servers": kafka}
-        admin = (
-            security.settings(kafka, ADMIN) if security else Settings().model_copy(update=address)
-        )
+        address = KafkaSettings(bootstrap_servers=kafka)
+        admin = security.settings(kafka, ADMIN) if security else Settings(kafka=address)
         topics = {
             "raw_topic": topic,
             "final_topic": f"{topic}-final",
@@ -208,7 +206,7 @@ class Pipeline:
 
     def start_broker(self, *options: str) -> Script:
         """Start a Kafka of this pipeline's own, at the address that was given to `use`."""
-        port = self.settings.bootstrap_servers.rpartition(":")[2]
+        port = self.settings.kafka.bootstrap_servers.rpartition(":")[2]
         return self.start("-m", "local.broker", "--port", port, "--data-dir", "own", *options)
 
     def write(self, topic: str, *records: tuple[bytes | None, bytes | None]) -> None:

@@ -1,6 +1,6 @@
-"""Finds the Java that Spark and Kafka run on, and knows what it has to be told about this machine.
+"""Finds the Java that Spark and Kafka run on, and the options that it needs on this machine.
 
-Uses the standard library alone, as `local/setup.py` needs it before anything is installed.
+Uses only the standard library, because `local/setup.py` runs before anything is installed.
 """
 
 import os
@@ -8,14 +8,17 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from urllib.parse import unquote
+from urllib.request import getproxies
 
 from velib.errors import Failure, JavaMissing
 
 OLDEST = 17
-APT_PACKAGES = ("openjdk-21-jre-headless", "openjdk-17-jre-headless")
-"""Debian's and Ubuntu's packages, the preferred one first: a release may have only one of them."""
+APT_PACKAGES = tuple(f"openjdk-{version}-jre-headless" for version in (21, 17, 25))
+"""Debian's and Ubuntu's packages, in order of preference: no release has all of them."""
 
 HOW_TO_INSTALL = (
     "Debian/Ubuntu: sudo apt install openjdk-21-jre-headless (Debian 12: openjdk-17-jre-headless);"
@@ -27,10 +30,18 @@ OPTION_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
 """The variables from which every Java takes options."""
 
 LOCALE = {"LC_ALL": "C.UTF-8"} if sys.getfilesystemencoding() == "utf-8" else {}
-"""The variables for every Java process. Java cannot open a file whose name has letters that its
-locale does not know, as C, or a locale that is not installed, knows none but ASCII. Python reads
-the names as UTF-8 in these, too. In a Turkish locale the lower case of I is no i.
+"""Environment variables for every Java process.
+
+Java cannot open a file whose name has letters that its locale does not know. The locale C, and one
+that is not installed, know only ASCII, while Python reads file names as UTF-8 even there. In a
+Turkish locale the lower case of I is not i.
 """
+
+_PROXY = re.compile(
+    r"(?:\w+://)?(?:(?P<user>[^:@]*)(?::(?P<password>.*))?@)?"
+    r"(?P<host>[^@:/\[\]]+|\[[^@]+\])(?::(?P<port>\d+))?(?:/[^@]*)?"
+)
+"""The address of a proxy. `urlsplit` takes a `/` or `#` in a password for the end of the host."""
 
 
 def find() -> str:
@@ -40,14 +51,14 @@ def find() -> str:
     """
     home = os.environ.get("JAVA_HOME")
     where = f"in JAVA_HOME={home}" if home else "on the PATH"
-    # Absolute, as Kafka does not run in the folder of this process.
+    # Absolute, because Kafka runs in another folder.
     command = str(Path(home, "bin", "java").absolute()) if home else shutil.which("java") or "java"
     what_to_do = f"{'Correct or unset JAVA_HOME. ' if home else ''}{HOW_TO_INSTALL}"
     try:
         banner = _banner(command)
     except OSError:
         raise JavaMissing(
-            f"There is no Java {where}. Java {OLDEST} or 21 is needed. {what_to_do}"
+            f"There is no Java {where}. Java {OLDEST} or newer is needed. {what_to_do}"
         ) from None
     except subprocess.CalledProcessError as error:
         raise Failure(_not_started(where, error.stderr)) from None
@@ -55,13 +66,13 @@ def find() -> str:
     if version is None or int(version[1]) < OLDEST:
         found = version[1] if version else "of an unknown version"
         raise JavaMissing(
-            f"Java {found} {where} is too old. Java {OLDEST} or 21 is needed. {what_to_do}"
+            f"Java {found} {where} is too old. Java {OLDEST} or newer is needed. {what_to_do}"
         )
     return command
 
 
 def _not_started(where: str, output: str) -> str:
-    """The line for a Java that ends at once, from what it has printed."""
+    """The error message for a Java that ends at once, from what it has printed."""
     lines = [line for line in output.splitlines() if not re.match("(NOTE: )?Picked up", line)]
     cause = lines[0] if lines else "it prints nothing"
     options = [name for name in OPTION_VARIABLES if name in os.environ]
@@ -70,15 +81,62 @@ def _not_started(where: str, output: str) -> str:
 
 
 def quoted(argument: str) -> str:
-    """The argument as an argument file of Java and Spark's options of Java take it."""
+    """Quote an argument for Java's argument files and for Spark's options that go to Java."""
     escaped = argument.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
-def build() -> str:
-    """The build of the Java that `find` gives: `OpenJDK Runtime Environment (build 17.0.15+6-…)`.
+@dataclass(frozen=True)
+class Proxy:
+    """The proxy to the internet: Java itself does not read HTTPS_PROXY."""
 
-    It is the same whatever the options of JAVA_TOOL_OPTIONS. Raises JavaMissing and Failure.
+    host: str
+    port: int = 80
+    user: str | None = None
+    password: str | None = None
+    excepted: str = ""
+    """NO_PROXY: hosts and domains, separated by commas."""
+
+    def options(self) -> list[str]:
+        """Options with which Java uses the proxy. They may contain a password."""
+        names = [name.strip(" .").partition(":")[0] for name in self.excepted.split(",")]
+        patterns = [pattern for name in names if name for pattern in (name, f"*.{name}")]
+        options = {
+            "https.proxyHost": self.host,
+            "https.proxyPort": str(self.port),
+            "http.nonProxyHosts": "|".join(patterns),  # for https too
+        }
+        if self.user is not None:
+            options |= {
+                "http.proxyUser": self.user,  # Ivy reads these two
+                "http.proxyPassword": self.password or "",
+                # By default Java refuses to send a password in clear text.
+                "jdk.http.auth.tunneling.disabledSchemes": "",
+            }
+        return [f"-D{name}={value}" for name, value in options.items()]
+
+
+def proxy() -> Proxy | None:
+    """The proxy of HTTPS_PROXY or ALL_PROXY, if one is set; raises Failure if it is not a URL."""
+    proxies = getproxies()
+    address = proxies.get("https") or proxies.get("all")
+    if not address:
+        return None
+    found = _PROXY.fullmatch(address)
+    if found is None:
+        raise Failure(
+            "HTTPS_PROXY is not the address of a proxy, such as http://host:3128 or"
+            " http://user:password@host:3128"
+        )
+    user, password = (text and unquote(text) for text in found.group("user", "password"))
+    host, port = found["host"].strip("[]"), int(found["port"] or 80)
+    return Proxy(host, port, user, password, proxies.get("no", ""))
+
+
+def build() -> str:
+    """The build of the Java that `find` returns: `OpenJDK Runtime Environment (build 17.0.15+6-…)`.
+
+    It does not depend on JAVA_TOOL_OPTIONS. Raises JavaMissing and Failure.
     """
     return "".join(re.findall(r".*Runtime Environment.*", _banner(find())))
 

@@ -10,7 +10,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
@@ -20,11 +20,13 @@ from threading import Event, Thread
 from types import FrameType
 from typing import NoReturn, TypeVar
 
-from velib.errors import BadSetting, Failure
+from config import BadSetting
+from velib.errors import Failure
 
 T = TypeVar("T")
 
 PATIENCE = 5.0  # seconds that a script has to end after a signal
+SIGNAL_DELAY = 0.5  # seconds until a signal is noticed at the latest
 INTERRUPTED = 130  # the exit status after Ctrl-C, as shells have it
 
 log = logging.getLogger("velib")
@@ -50,11 +52,6 @@ def printable(text: str) -> str:
     )
 
 
-def masked(url: str) -> str:
-    """The URL without what may be secret: user information and query string."""
-    return re.sub(r"\?.*", "?***", re.sub(r"^(\w+://)?.*@", r"\1***@", url))
-
-
 def local_time(epoch_seconds: float) -> str:
     """The time on this machine's clock, to the second."""
     return datetime.fromtimestamp(epoch_seconds).strftime("%Y-%m-%d %H:%M:%S")
@@ -71,6 +68,13 @@ def moment(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{reason} or 2026-11-01") from None
 
 
+def port(text: str) -> int:
+    """The port that an option gives; raises ArgumentTypeError."""
+    if text.isdecimal() and 0 < int(text) < 65536:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text} is not a port: use 1 to 65535")
+
+
 def run(main: Callable[[Event], None], patience: float = PATIENCE) -> NoReturn:
     """Run a script's `main`, then exit with status 0, that of a Failure, or 130 (Ctrl-C).
 
@@ -79,21 +83,21 @@ def run(main: Callable[[Event], None], patience: float = PATIENCE) -> NoReturn:
     returned `patience` seconds later, because a call still waits for an answer, the process ends.
     """
     _start_log()
-    stop, wake = Event(), Event()
+    stop = Event()
     status = 0
 
     def request_stop(number: int, frame: FrameType | None) -> None:
         nonlocal status
         status = INTERRUPTED if number == signal.SIGINT else 0
         stop.set()
-        wake.set()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
             signal.signal(number, request_stop)
     outcome = in_thread(lambda: main(stop))
-    outcome.add_done_callback(lambda _: wake.set())
-    wake.wait()
+    while not (stop.is_set() or outcome.done()):
+        # Python handles a signal that comes just before a wait only after it: so it is short.
+        futures.wait([outcome], SIGNAL_DELAY)
     if futures.wait([outcome], patience).done:
         sys.exit(_status_of(outcome.result) or status)
     os._exit(status)
@@ -129,6 +133,15 @@ def suspend_within(context: Callable[[], AbstractContextManager[None]]) -> None:
         signal.signal(signal.SIGTSTP, suspend)
 
     signal.signal(signal.SIGTSTP, suspend)
+
+
+def backoff(first: float, longest: float) -> Iterator[float]:
+    """The seconds to wait between attempts: `first`, then twice as long each time, at most
+    `longest`.
+    """
+    while True:
+        yield first
+        first = min(2 * first, longest)
 
 
 def in_thread(call: Callable[[], T]) -> "Future[T]":

@@ -24,7 +24,7 @@ def main() -> None:
     available_now = "--available-now" in sys.argv[1:]
     consumer = Consumer(
         {
-            "bootstrap.servers": settings.bootstrap_servers,
+            "bootstrap.servers": settings.kafka.bootstrap_servers,
             "group.id": f"{settings.final_topic}-loop",
             "isolation.level": "read_committed",
             "auto.offset.reset": "earliest",
@@ -32,7 +32,7 @@ def main() -> None:
             "enable.partition.eof": True,
         }
     )
-    producer = Producer({"bootstrap.servers": settings.bootstrap_servers})
+    producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers})
     consumer.subscribe([settings.raw_topic])
     sums, at_end = Sums(), set()
     started = time.monotonic()

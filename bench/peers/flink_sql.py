@@ -90,7 +90,7 @@ def main() -> None:
     names = {
         "raw": settings.raw_topic,
         "final": settings.final_topic,
-        "servers": settings.bootstrap_servers,
+        "servers": settings.kafka.bootstrap_servers,
         "bounded": ", 'scan.bounded.mode' = 'latest-offset'" if available_now else "",
         "exceptions": "\n        ".join(
             f"WHEN stationCode = '{code}' THEN '{postal_code}'"

@@ -24,14 +24,14 @@ def main() -> None:
     available_now = "--available-now" in sys.argv[1:]
     consumer = KafkaConsumer(
         settings.raw_topic,
-        bootstrap_servers=settings.bootstrap_servers,
+        bootstrap_servers=settings.kafka.bootstrap_servers,
         group_id=f"{settings.final_topic}-loop",
         isolation_level="read_committed",
         auto_offset_reset="earliest",
         enable_auto_commit=False,
         max_poll_records=5_000,
     )
-    producer = KafkaProducer(bootstrap_servers=settings.bootstrap_servers)
+    producer = KafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers)
     numbers = consumer.partitions_for_topic(settings.raw_topic)
     ends = consumer.end_offsets([TopicPartition(settings.raw_topic, n) for n in numbers])
     sums = Sums()

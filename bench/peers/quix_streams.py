@@ -37,7 +37,7 @@ def main() -> None:
     settings = config.load()
     clock = Clock()
     app = Application(
-        broker_address=settings.bootstrap_servers,
+        broker_address=settings.kafka.bootstrap_servers,
         consumer_group=settings.final_topic,
         auto_offset_reset="earliest",
         state_dir=settings.checkpoint_dir,

@@ -37,7 +37,7 @@ def main(stop: Event) -> None:
     if "--available-now" in sys.argv[1:]:
         trigger = {"availableNow": True}
     sums = Sums()
-    producer = KafkaProducer(bootstrap_servers=settings.bootstrap_servers)
+    producer = KafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers)
 
     def write_totals(batch: DataFrame, batch_id: int) -> None:
         for row in batch.collect():

@@ -30,7 +30,7 @@ def main(stop: Event) -> None:
             read(spark, settings)
             .select("key", "value")
             .writeStream.format("kafka")
-            .option("kafka.bootstrap.servers", settings.bootstrap_servers)
+            .option("kafka.bootstrap.servers", settings.kafka.bootstrap_servers)
             .option("topic", settings.final_topic)
             .option("checkpointLocation", settings.checkpoint_dir)
             .start()

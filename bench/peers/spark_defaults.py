@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from velib.job import session  # isort: skip  (chooses Spark, so it comes before pyspark)
+import velib.job  # isort: skip  # noqa: F401  (chooses Spark, so it comes before pyspark)
 
 from pyspark.sql import DataFrame, SparkSession
 
 from config import Settings
-from velib import cache
+from velib import jars
 
 
 @contextmanager
@@ -17,9 +17,7 @@ def default_session(settings: Settings) -> Iterator[SparkSession]:
     spark = (
         SparkSession.builder.appName("velib-peer")
         .master(settings.spark_master)
-        .config("spark.jars.packages", session.CONNECTOR)
-        .config("spark.jars.excludes", ",".join(session.PROVIDED_BY_PYSPARK))
-        .config("spark.jars.ivy", str(cache.ivy_dir(settings.cache_dir)))
+        .config("spark.jars", f"{jars.connector(settings.cache_dir)}/*.jar")
         .getOrCreate()
     )
     spark.sparkContext.setLogLevel("ERROR")
@@ -33,7 +31,7 @@ def default_read(spark: SparkSession, settings: Settings) -> DataFrame:
     """The stream of the raw topic's committed records."""
     return (
         spark.readStream.format("kafka")
-        .option("kafka.bootstrap.servers", settings.bootstrap_servers)
+        .option("kafka.bootstrap.servers", settings.kafka.bootstrap_servers)
         .option("subscribe", settings.raw_topic)
         .option("startingOffsets", "earliest")
         .option("kafka.isolation.level", "read_committed")

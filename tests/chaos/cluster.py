@@ -30,9 +30,8 @@ from tests import expected
 from tests.chaos.faults import ports_in_a_row
 from tests.chaos.feed import BAD, Feed
 from tests.pipeline import Pipeline, Script, wait_until
-from velib import cache, runtime
+from velib import jars, runtime
 from velib.errors import Failure
-from velib.job import session
 from velib.kafka import topics
 from velib.runtime import log
 
@@ -108,8 +107,7 @@ class ClusterDemo:
         self.submit = (
             "spark-submit",
             *("--master", f"spark://127.0.0.1:{master_port}"),
-            *("--packages", session.CONNECTOR),
-            *("--conf", f"spark.jars.ivy={cache.ivy_dir(config.load().cache_dir)}"),
+            *("--jars", f"{jars.connector(config.load().cache_dir)}/*.jar"),
             "spark.py",
         )
         self.producer = self._start("kafka_project.py")

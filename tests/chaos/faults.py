@@ -1,10 +1,10 @@
-"""The pipeline under test, and everything harmful that is done to it."""
+"""The pipeline under test, and every fault that is injected into it."""
 
 import collections
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,13 +17,17 @@ from kafka.errors import KafkaError
 from local.broker import free_port
 from local.simulator import make_network
 from tests import expected
+from tests.chaos import proxy
 from tests.chaos.feed import FAULTS, YEAR, Feed
+from tests.chaos.proxy import Api, Proxy
+from tests.chaos.reading import read
 from tests.pipeline import Pipeline, Script
-from velib.kafka import clients
 from velib.runtime import log
 
-STATIONS, PERIOD = 300, 2
+STATIONS, PERIOD = 1500, 3
+"""A snapshot of 1,500 stations takes several requests, so a part of it can be in the topic."""
 MIN_LIFE = 25.0  # seconds: a process does some work between two kills
+MAX_PLAN = 20.0  # seconds that the plan for a late request may take
 HOSTILE = b"hostile"  # the key of records that cannot be counted
 
 Fault = Callable[[], bool]
@@ -44,6 +48,18 @@ HOSTILE_VALUES: list[Callable[[random.Random], bytes | None]] = [
 ]
 
 
+DISTURBANCES: dict[str, tuple[proxy.Fault, float]] = {
+    "cuts before requests": (proxy.cut_before, 0.3),
+    "cuts inside requests": (proxy.cut_inside, 0.3),
+    "lost answers": (proxy.lose_answer, 0.3),
+    "repeated requests": (proxy.repeat, 0.3),
+    "half-open connections": (proxy.freeze, 0.05),
+    "delays": (proxy.delay(2.0), 0.3),
+    "slow link": (proxy.slow_link(50_000), 1.0),
+}
+"""The random faults of the network by name, each with the share of the requests that it hits."""
+
+
 def _station(**fields: Any) -> bytes:
     return json.dumps(expected.station(**fields)).encode()
 
@@ -53,44 +69,66 @@ def faults(chaos: "Chaos") -> list[tuple[str, Fault]]:
     parts = list(chaos.commands)
     kills = [(f"kill -9: {part}", partial(chaos.kill, part)) for part in parts]
     pauses = [(f"SIGSTOP: {part}", partial(chaos.pause, part)) for part in parts]
+    of_network = [
+        (f"the network: {name}", partial(chaos.disturb, fault, share))
+        for name, (fault, share) in DISTURBANCES.items()
+    ]
+    late = [
+        ("the network: a late commit", partial(chaos.deliver_late, [Api.END_TXN], [Api.PRODUCE])),
+        ("the network: a late request", partial(chaos.deliver_late, list(Api), list(Api))),
+    ]
     of_feed = [(f"the feed: {fault}", partial(chaos.misbehave, fault)) for fault in FAULTS]
     refusal = [("the feed: refuses connections", chaos.refuse)]
     records = [
         ("hostile records", chaos.write_hostile_records),
         ("true records, again", chaos.repeat_true_records),
     ]
-    return [*kills * 4, *pauses * 2, *of_feed, *refusal, *records * 3]
+    return [
+        *kills * 4,
+        *pauses * 2,
+        *of_network * 3,
+        *late * 6,
+        *of_feed,
+        *refusal,
+        *records * 3,
+    ]
 
 
 class Chaos:
-    """A running pipeline, its feed, and how often each fault was injected."""
+    """A running pipeline, its feed and its network, and how often each fault was injected."""
 
-    def __init__(self, folder: Path, seed: int, nodes: int) -> None:
+    def __init__(self, folder: Path, seed: int, nodes: int, producers: int) -> None:
         self.chance = random.Random(seed)
         self.nodes = nodes
         self.counts: collections.Counter[str] = collections.Counter()
         self.ended: list[str] = []
-        port = ports_in_a_row(nodes)
-        self.pipeline = Pipeline(",".join(f"localhost:{port + n}" for n in range(nodes)), folder)
+        port, proxied = ports_in_a_row(nodes), proxy.ports(nodes)
+        self.proxy = Proxy(proxied, seed)
+        self.servers = _addresses(range(port, port + nodes))
+        """Kafka past the proxy; the scripts go through it."""
+        self.pipeline = Pipeline(self.servers, folder)
         self.feed = Feed(make_network(STATIONS, seed), seed, PERIOD, free_port())
         self.pipeline.environment |= {
             "VELIB_API_URL": f"http://localhost:{self.feed.port}",
             "VELIB_STATIONS": "all",
+            "KAFKA_BOOTSTRAP_SERVERS": _addresses(proxied),
         }
-        broker = ("-m", "local.broker", "--data-dir", "kafka")
-        self.commands = {
-            "broker": (*broker, "--port", str(port), "--nodes", str(nodes)),
-            "producer": ("kafka_project.py",),
+        self.producers = [f"producer {n + 1}" for n in range(producers)]
+        broker = ("-m", "local.broker", "--data-dir", "kafka", "--port", str(port))
+        self.commands: dict[str, tuple[str, ...]] = {
+            "broker": (*broker, "--nodes", str(nodes), *proxy.broker_options(proxied)),
+            **dict.fromkeys(self.producers, ("kafka_project.py",)),
             "job": ("spark.py",),
             "consumer": ("consumer.py", "--json", "--from-beginning"),
         }
+        self.planned_at = 0.0  # on the monotonic clock
         self.scripts: dict[str, Script] = {}
         self.started: dict[str, float] = {}
         for name in self.commands:
             self.start(name)
 
     def start(self, name: str) -> None:
-        """Start the broker, the producer, the job or the consumer."""
+        """Start the broker, a producer, the job or the consumer."""
         self.scripts[name] = self.pipeline.start(*self.commands[name])
         self.started[name] = time.monotonic()
 
@@ -104,10 +142,11 @@ class Chaos:
                 log.error("The %s ended by itself, status %s: %s", name, status, last)
                 self.start(name)
 
-    def stop_producer(self) -> None:
-        """Stop the producer for good; notes it if that is not clean."""
-        if self.scripts.pop("producer").stop() != 0:
-            self.ended.append("producer: did not stop cleanly")
+    def stop_producers(self) -> None:
+        """Stop the producers; reports one that does not stop cleanly."""
+        for name in self.producers:
+            if self.scripts.pop(name).stop() != 0:
+                self.ended.append(f"{name}: did not stop cleanly")
 
     def kill(self, name: str) -> bool:
         """Kill -9 a part and start it again; of three brokers, kill one."""
@@ -143,6 +182,22 @@ class Chaos:
                 process.resume()
         return True
 
+    def disturb(self, fault: proxy.Fault, share: float) -> bool:
+        """Let a fault of the network hit a share of all requests for some seconds."""
+        self.proxy.disturb(fault, share, self.chance.uniform(2, 8))
+        return True
+
+    def deliver_late(self, kept: list[Api], during: list[Api]) -> bool:
+        """Deliver one of these requests during one of these requests of a later transaction."""
+        if self.proxy.steps and time.monotonic() - self.planned_at < MAX_PLAN:
+            return False
+        steps = proxy.late(
+            self.chance.choice(kept), self.chance.randint(1, 2), self.chance.choice(during)
+        )
+        self.proxy.plan(steps, f"{self.pipeline.settings.raw_topic}-producer")
+        self.planned_at = time.monotonic()
+        return True
+
     def misbehave(self, fault: str) -> bool:
         """Let the feed answer badly for a while."""
         self.feed.fault = fault
@@ -165,10 +220,11 @@ class Chaos:
     def repeat_true_records(self) -> bool:
         """Deliver the producer's last records once more, as they were."""
         try:
-            records = self.pipeline.raw()[-STATIONS:]
+            records = read(self.servers, self.pipeline.settings.raw_topic, -STATIONS)
         except KafkaError:
             return False
-        return self._write([(record.key, record.value) for record in records if not record.headers])
+        true = [(record.key, record.value) for record in records if not record.headers]
+        return bool(true) and self._write(true)
 
     def _write(self, records: list[tuple[bytes | None, bytes | None]]) -> bool:
         with suppress(KafkaError):  # it may be dead; the verdict is on the records that arrived
@@ -177,7 +233,7 @@ class Chaos:
 
 
 def are_in_sync(pipeline: Pipeline, timeout: float) -> bool:
-    """Whether every copy of every partition is up to date within so many seconds."""
+    """Whether every replica of every partition is in sync within `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         with suppress(KafkaError), KafkaAdminClient(**pipeline.client) as admin:
@@ -191,9 +247,13 @@ def are_in_sync(pipeline: Pipeline, timeout: float) -> bool:
 
 
 def ports_in_a_row(count: int) -> int:
-    """The first of so many ports that nothing uses now."""
+    """The first of `count` consecutive free ports."""
     while True:
         first = free_port()
         ports = range(first, first + count)
-        if max(ports) < 65536 and not any(clients.listens(f"localhost:{p}") for p in ports):
+        if max(ports) < 65536 and all(free_port(port) == port for port in ports):
             return first
+
+
+def _addresses(ports: Iterable[int]) -> str:
+    return ",".join(f"localhost:{port}" for port in ports)

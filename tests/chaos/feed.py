@@ -35,7 +35,7 @@ class Feed:
 
     def __init__(self, network: list[Station], seed: int, period: int, port: int) -> None:
         self.network, self.seed, self.period, self.port = network, seed, period, port
-        self.served: dict[int, dict[str, Any]] = {}
+        self.served: set[int] = set()
         self.fault: str | None = None
         self.faulty_answers = 0
         self.start()
@@ -75,6 +75,14 @@ class Feed:
                 stations.insert(chance.randrange(len(stations)), stations[0] | {BAD: True} | fault)
         return answer
 
+    def published(self, last_updated: int) -> list[dict[str, Any]]:
+        """The raw records of a snapshot that was served, as they must be; none if it was not."""
+        stations = self.answer(last_updated)["data"]["stations"]
+        return [
+            station | {"last_updated": last_updated}
+            for station in (stations if last_updated in self.served else [])
+        ]
+
     def now(self) -> int:
         """The time of the snapshot that the feed has now (epoch seconds)."""
         return int(time.time()) // self.period * self.period
@@ -100,7 +108,7 @@ def _good_answer(feed: Feed, request: BaseHTTPRequestHandler) -> None:
         return
     last_updated = feed.now()
     answer = feed.answer(last_updated)
-    feed.served[last_updated] = answer
+    feed.served.add(last_updated)
     _send(request, json.dumps(answer).encode())
 
 

@@ -4,10 +4,11 @@
     python -m tests.chaos.run --minutes 30 --seed 7      longer, other moments
     python -m tests.chaos.run --nodes 3                  on a cluster of three brokers
 
-Processes are killed (-9) and started again, or stopped for a while (SIGSTOP); the feed misbehaves;
-a second producer writes hostile records and repeats true ones. The exit status is 1 if any total is
-wrong or missing, a reader saw a part of a snapshot, a dead letter is missing or one too many, or a
-script ended by itself.
+Two producers publish one feed. Processes are killed (-9) and restarted, or stopped for a while
+(SIGSTOP); the network between the scripts and Kafka cuts, loses, delays and repeats; the feed
+misbehaves; another client writes hostile records and repeats true ones. The exit status is 1 if a
+total was ever wrong, or is missing, if a snapshot was published twice, if a reader saw a part of
+one, if dead letters are missing or too many, or if a script ended by itself.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from pathlib import Path
 from kafka.errors import KafkaError
 
 from tests.chaos.faults import Chaos, faults
-from tests.chaos.verdict import Reader, Verdict
+from tests.chaos.verdict import Verdict
 from velib import runtime
 from velib.errors import Failure
 from velib.runtime import log
@@ -38,6 +39,9 @@ def main() -> None:
     parser.add_argument(
         "--nodes", type=int, choices=(1, 3), default=1, help="Kafka's nodes (default: %(default)s)"
     )
+    parser.add_argument(
+        "--producers", type=int, default=2, help="on the one feed (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     seed = arguments.seed if arguments.seed is not None else int(time.time())
     log.info(
@@ -47,7 +51,7 @@ def main() -> None:
         seed,
     )
     with tempfile.TemporaryDirectory(prefix="velib-chaos-") as name:
-        chaos = Chaos(Path(name), seed, arguments.nodes)
+        chaos = Chaos(Path(name), seed, arguments.nodes, arguments.producers)
         try:
             differences = run(chaos, arguments.minutes * 60)
         finally:
@@ -57,33 +61,34 @@ def main() -> None:
 
 
 def run(chaos: Chaos, seconds: float) -> int:
-    """Break the pipeline for so long, let it recover, and print the verdict.
+    """Break the pipeline for `seconds`, let it recover, and print the verdict.
 
     Returns the number of differences between what came out and what should have.
     """
     wait(chaos, lambda: len(chaos.pipeline.totals()) > 0, "the first totals")
-    reader = Reader(chaos.pipeline, chaos.feed)
-    reader.start()
+    verdict = Verdict(chaos)
+    verdict.watch()
     inject_faults(chaos, seconds)
-    log.info("The end of the faults: waiting until everything is published and summed")
+    chaos.proxy.heal()
+    log.info("No more faults: waiting until everything is published and summed")
     now = int(time.time())
     wait(
         chaos,
-        lambda: max(chaos.pipeline.published(), default=0) > now,
+        lambda: verdict.raw_reader.newest > now,
         "a snapshot after the faults",
     )
-    chaos.stop_producer()
-    verdict = Verdict(chaos, reader)
+    chaos.stop_producers()
+    verdict.expect()
     try:
         wait(chaos, verdict.is_complete, "all totals and dead letters")
     except Failure as failure:
         log.error("%s", failure)
-    reader.done.set()
+    verdict.stop_watching()
     return verdict.show()
 
 
 def inject_faults(chaos: Chaos, seconds: float) -> None:
-    """Do something harmful every few seconds, for so many seconds."""
+    """Inject a fault every few seconds, for `seconds`."""
     possible = faults(chaos)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

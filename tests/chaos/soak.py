@@ -93,8 +93,8 @@ def run(pipeline: Pipeline, feed: FastFeed, port: int) -> Samples:
                 raise Failure(f"The {name} ended: {script.log()}")
             for process, megabytes in _memory(name, script):
                 samples[process].append((feed.count, megabytes))
-        if kept := re.findall(r"(\d+) sums kept", scripts["job"].log()):
-            samples["sums kept in the state"].append((feed.count, float(kept[-1])))
+        if kept := re.findall(r"(\d+) totals kept", scripts["job"].log()):
+            samples["totals kept in the state"].append((feed.count, float(kept[-1])))
         size = _size(pipeline.folder / ".velib" / "checkpoint")
         samples["checkpoint, MB"].append((feed.count, size / 1e6))
         if len(samples["broker, MB"]) % 15 == 0:
@@ -157,7 +157,7 @@ def draw(samples: Samples) -> None:
     """Draw what was measured into docs/soak.svg."""
     network = f"{SNAPSHOTS} snapshots of {STATIONS} stations"
     chart = pygal.XY(
-        title=f"{network}: MB; on the right, sums kept in the state",
+        title=f"{network}: MB; on the right, totals kept in the state",
         x_title="snapshots served",
         show_dots=False,
         truncate_legend=-1,

@@ -22,7 +22,7 @@ needs_promtool = pytest.mark.skipif(
 )
 PROMETHEUS = PROJECT / "docs" / "prometheus"
 OPERATIONS = (PROJECT / "docs" / "operations.md").read_text(encoding="utf-8")
-SPARK = "metrics_velib_driver_"
+SPARK = "metrics_velib_driver_spark_streaming_velib_"
 STATIONS = 50
 
 ALERTS_TEST = f"""\
@@ -98,37 +98,61 @@ def _check_producer(pipeline: Pipeline, url: str, simulator: Script) -> None:
         lambda: _samples(_scrape(url))["velib_producer_poll_errors_total", "unreachable"] >= 2,
         "two polls of a feed that has gone",
     )
-    text, published = _scrape(url), pipeline.published()
-    samples = _samples(text)
+    samples, published = _samples(_scrape(url)), pipeline.published()
     assert samples["velib_producer_snapshots_published_total",] == len(published)
     assert samples["velib_producer_publish_duration_seconds_count",] == len(published)
     assert samples["velib_producer_stations",] == STATIONS
     age = time.time() - max(published)
     assert abs(samples["velib_producer_feed_age_seconds",] - age) < 5
     assert samples["velib_producer_poll_errors_total", "http_status"] == 0
-    served = set(re.findall(r"^# TYPE (velib_\w+)", text, re.MULTILINE))
-    assert served == _documented("The producer")
+    _check_own(url, "The producer")
+
+
+def _check_job(pipeline: Pipeline, url: str) -> None:
+    """What the job serves is what it has read and written."""
+    records_in = STATIONS * len(pipeline.published()) + 2
+    wait_until(
+        lambda: _samples(_scrape(url))["velib_job_records_in_total",] == records_in,
+        "all records are counted",
+    )
+    samples = _samples(_scrape(url))
+    totals = pipeline.records(pipeline.settings.final_topic)
+    assert samples["velib_job_totals_out_total",] == len(totals)
+    assert samples["velib_job_totals_dropped_late_total",] == 0
+    assert samples["velib_job_dead_letters_out_total",] == len(pipeline.dead_letters()) == 2
+    _check_own(url, "The job")
+
+
+def _check_consumer(pipeline: Pipeline, url: str) -> None:
+    """What the consumer serves is what it has printed."""
+    totals = pipeline.totals()
+    wait_until(
+        lambda: (
+            _samples(_scrape(url))["velib_consumer_snapshot_timestamp_seconds",]
+            == max(snapshot for _, snapshot in totals)
+        ),
+        "the newest snapshot is shown",
+    )
+    shown = _samples(_scrape(url))["velib_consumer_totals_shown_total",]
+    assert shown == len(pipeline.records(pipeline.settings.final_topic))
+    _check_own(url, "The consumer")
+
+
+def _check_own(url: str, part: str) -> None:
+    """The project's metrics of a script are those of the documentation, and promtool takes them."""
+    text = _scrape(url)
+    assert set(re.findall(r"^# TYPE (velib_\w+)", text, re.MULTILINE)) == _documented(part)
     if PROMTOOL:
         assert _promtool("check", "metrics", given=text) == (0, "")
 
 
-def _check_job(pipeline: Pipeline, url: str) -> None:
-    """What Spark serves is what the job has read and written."""
-    records_in = STATIONS * len(pipeline.published()) + 2
-    counted, streaming = f"{SPARK}AccumulatorSource_", f"{SPARK}spark_streaming_totals_"
-
-    def value(name: str) -> float:
-        return _samples(_scrape(url))[f"{name}_Value", "gauges"]
-
-    wait_until(lambda: value(f"{counted}records_in") == records_in, "all records are counted")
-    totals = pipeline.records(pipeline.settings.final_topic)
-    assert value(f"{counted}totals_out") == len(totals)
-    assert value(f"{counted}totals_dropped_late") == 0
-    assert value(f"{counted}dead_letters_out") == len(pipeline.dead_letters()) == 2
-    assert 0 < value(f"{streaming}latency") < 60_000
-    assert value(f"{streaming}states_rowsTotal") > 0
+def _check_spark(url: str) -> None:
+    """Spark serves what the documentation says."""
     text = _scrape(url)
-    assert _documented("The job") <= {name for name, *_ in _samples(text)}
+    samples = _samples(text)
+    assert _documented("Spark") <= {name for name, *_ in samples}
+    assert 0 < samples[f"{SPARK}latency_Value", "gauges"] < 60_000
+    assert samples[f"{SPARK}states_rowsTotal_Value", "gauges"] > 0
     if PROMTOOL:
         status, printed = _promtool("check", "metrics", given=text)
         # 3: it has read them all, but does not like Spark's names.
@@ -142,8 +166,7 @@ def _check_dashboard(pipeline: Pipeline, url: str) -> None:
         lambda: _samples(_scrape(url)).get(("velib_snapshot_timestamp_seconds",)) == newest,
         "the newest snapshot",
     )
-    text = _scrape(url)
-    samples = _samples(text)
+    samples = _samples(_scrape(url))
     for (postal_code, snapshot), total in pipeline.totals().items():
         if snapshot == newest:
             assert samples["velib_bikes_available", postal_code] == total["num_bikes_available"]
@@ -152,43 +175,45 @@ def _check_dashboard(pipeline: Pipeline, url: str) -> None:
             assert samples["velib_stations_counted", postal_code] == total["stations"]
     assert samples["velib_raw_snapshot_timestamp_seconds",] == newest
     assert abs(samples["velib_snapshot_age_seconds",] - (time.time() - newest)) < 5
-    assert 0 <= samples["velib_producer_poll_age_seconds",] < 60
+    assert samples["velib_producers",] == 1
     assert samples["velib_records_waiting",] == 0
     assert samples["velib_dead_letters_last_day",] == 2
     assert samples["velib_kafka_up",] == 1
     assert samples["velib_dashboard_pages",] == 0
-    served = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
-    assert served == _documented("The dashboard")
-    if PROMTOOL:
-        assert _promtool("check", "metrics", given=text) == (0, "")
+    _check_own(url, "The dashboard")
 
 
 def test_the_metrics_of_a_running_pipeline_are_those_of_its_topics(pipeline: Pipeline) -> None:
-    port, page_port = free_port(), free_port()
+    ports = [free_port() for _ in range(4)]
+    urls = [f"http://localhost:{port}/metrics" for port in ports]
     simulator = pipeline.simulate(STATIONS, period=1)
-    producer = pipeline.start("kafka_project.py", VELIB_METRICS_PORT=str(port))
+    producer = pipeline.start("kafka_project.py", "--metrics-port", str(ports[0]))
     producer.wait_for("Published")
     bad = (b"99999", b'{"stationCode": "99999"}')
     pipeline.write(pipeline.settings.raw_topic, bad, bad)
-    job = pipeline.start("spark.py", VELIB_STATIONS="all")
-    dashboard = pipeline.start("dashboard.py", "--port", str(page_port))
+    job = pipeline.start("spark.py", "--metrics-port", str(ports[1]), VELIB_STATIONS="all")
+    metrics = ("--metrics-port", str(ports[2]))
+    consumer = pipeline.start("consumer.py", "--from-beginning", "--json", *metrics)
+    dashboard = pipeline.start("dashboard.py", "--port", str(ports[3]))
     job.wait_for("2 dead letters")
-    _check_producer(pipeline, f"http://localhost:{port}/metrics", simulator)
+    _check_producer(pipeline, urls[0], simulator)
     expected_totals = simulated_totals(STATIONS, 1, pipeline.published())
     wait_until(lambda: pipeline.totals() == expected_totals, "all totals")
-    _check_job(pipeline, _spark_url(job))
+    _check_job(pipeline, urls[1])
+    _check_consumer(pipeline, urls[2])
+    _check_spark(_spark_url(job))
     dashboard.wait_for("The page: http")
-    _check_dashboard(pipeline, f"http://localhost:{page_port}/metrics")
-    assert (producer.stop(), job.stop(), dashboard.stop()) == (0, 0, 0)
+    _check_dashboard(pipeline, urls[3])
+    assert [script.stop() for script in (producer, job, consumer, dashboard)] == [0, 0, 0, 0]
 
 
 def test_a_port_for_metrics_that_is_taken_is_one_line(pipeline: Pipeline) -> None:
     pipeline.serve_api()
     port = pipeline.environment["VELIB_API_URL"].rpartition(":")[2]
-    producer = pipeline.start("kafka_project.py", VELIB_METRICS_PORT=port)
+    producer = pipeline.start("kafka_project.py", "--metrics-port", port)
     assert producer.end() == 1
     (line,) = producer.log().splitlines()
-    assert f"VELIB_METRICS_PORT {port} cannot be used (Address already in use)" in line
+    assert f"--metrics-port {port} cannot be used: Address already in use" in line
 
 
 @needs_promtool

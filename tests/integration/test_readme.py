@@ -81,10 +81,10 @@ def test_the_table_of_options_has_every_script() -> None:
 
 
 def test_the_table_of_settings_has_every_setting_and_its_default() -> None:
-    for field in config.Settings.model_fields.values():
-        assert f"`{field.validation_alias}`" in README
+    for variable, field in config.variables().items():
+        assert f"`{variable}`" in README
         if isinstance(field.default, str):
-            assert f"| `{field.validation_alias}` | `{field.default}` |" in README
+            assert f"| `{variable}` | `{field.default}` |" in README
 
 
 @pytest.fixture(scope="module")

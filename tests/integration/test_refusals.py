@@ -98,8 +98,8 @@ def test_a_broker_that_names_itself_wrongly_is_told_from_one_that_is_away(
     scripts = [pipeline.start(name, KAFKA_BOOTSTRAP_SERVERS=servers) for name in PIPELINE]
     for script in scripts:
         assert _refusal(script) == (
-            f"Kafka was reached at {servers}, but says that it lives at kafka.invalid:9092, which"
-            " cannot be reached from here: correct advertised.listeners of that Kafka"
+            f"Kafka at {servers} advertises kafka.invalid:9092, which cannot be reached from here:"
+            " correct advertised.listeners of that Kafka"
         )
         assert "Waiting for Kafka" not in script.log()
 
@@ -115,7 +115,7 @@ def test_what_is_wrong_with_a_certificate_is_named(
     assert [_refusal(script) for script in scripts] == [
         f"Kafka at {expired} has a certificate that has expired, or this machine's clock is wrong",
         f"Kafka at {other_name} has a certificate that is not for the name 127.0.0.1:"
-        " name it as its certificate does",
+        " use the name in the certificate",
     ]
 
 
@@ -172,7 +172,7 @@ def test_a_snapshot_is_split_for_a_topic_of_small_messages_and_a_record_too_larg
     assert [one["stationCode"] for one in pipeline.published()[now - 60]] == codes
     api.put(feed(now, station(name=random.Random(1).randbytes(2000).hex())))
     assert _refusal(pipeline.start("kafka_project.py", "--once")) == (
-        f"Kafka at {pipeline.settings.bootstrap_servers} refused:"
+        f"Kafka at {pipeline.settings.kafka.bootstrap_servers} refused:"
         " a record is larger than max.message.bytes of the topic allows: raise it"
     )
     assert pipeline.published().keys() == {now - 60}
@@ -185,8 +185,9 @@ def test_a_kafka_whose_transactions_are_too_short_is_refused_with_its_setting(
     pipeline.serve_api().put(feed(int(time.time()), station()))
     pipeline.start_broker("--override", "transaction.max.timeout.ms=10000")
     assert _refusal(pipeline.start("kafka_project.py")) == (
-        f"Kafka at {pipeline.settings.bootstrap_servers} refused: its transaction.max.timeout.ms is"
-        " below the 20000 ms that a transaction of kafka_project.py may take: raise it"
+        f"Kafka at {pipeline.settings.kafka.bootstrap_servers} refused: its"
+        " transaction.max.timeout.ms is below the 20000 ms that a transaction of kafka_project.py"
+        " may take: raise it"
     )
 
 

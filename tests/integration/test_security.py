@@ -101,7 +101,7 @@ def test_who_may_read_the_configuration_of_a_compacted_raw_topic_is_refused_and_
     with KafkaAdminClient(**pipeline.client) as admin:
         admin.create_topics({topic: {"configs": {"cleanup.policy": "compact,delete"}}})
     assert pipeline.security is not None
-    servers = pipeline.settings.bootstrap_servers
+    servers = pipeline.settings.kafka.bootstrap_servers
     producer, consumer = (
         pipeline.security.settings(servers, user).model_copy(update={"raw_topic": topic})
         for user in (PRODUCER, CONSUMER)

@@ -1,5 +1,6 @@
-"""Surroundings that are not ours: letters in paths, other locales, proxies, what tools leave."""
+"""Foreign surroundings: letters in paths, other locales, proxies, the variables of other tools."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +9,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import pyspark
 import pytest
 
 import config
 from local.broker import free_port
 from local.security import Security
+from tests import PROJECT
 from tests.expected import feed, station
 from tests.pipeline import Pipeline, wait_until
 
@@ -35,7 +38,7 @@ def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
 
 
 def _start_broker(pipeline: Pipeline) -> None:
-    servers = pipeline.settings.bootstrap_servers
+    servers = pipeline.settings.kafka.bootstrap_servers
     port = servers.rpartition(":")[2]
     broker = pipeline.start(*BROKER, "--port", port, "--data-dir", DATA, "--secure")
     wait_until(lambda: "ready" in broker.printed() or broker.has_ended(), "Kafka is ready")
@@ -53,8 +56,8 @@ def _printed_as_latin_1(pipeline: Pipeline, *options: str) -> str:
 def test_letters_in_every_path_in_a_locale_that_has_none(pipeline: Pipeline) -> None:
     cache = pipeline.folder / "cache"
     cache.mkdir()
-    for fetched in ("ivy", "kafka-4.4.0"):
-        (cache / fetched).symlink_to(config.load().cache_dir / fetched)
+    for jars in ("kafka-4.4.0", "spark-kafka-4.2.0"):
+        (cache / jars).symlink_to(config.load().cache_dir / jars)
     pipeline.environment |= {
         "LC_ALL": "POSIX",
         "VELIB_CACHE_DIR": "cache",
@@ -86,12 +89,17 @@ def test_letters_in_every_path_in_a_locale_that_has_none(pipeline: Pipeline) -> 
 @pytest.mark.parametrize(
     ("variable", "value", "status", "line"),
     [
-        ("SPARK_LOCAL_IP", "10.255.255.1", 1, "Spark did not start (java.net.BindException: "),
+        ("SPARK_LOCAL_IP", "10.255.255.1", 1, "Spark did not start (BindException: "),
         ("HOME", "/dev/null", 1, "The cache folder /dev/null/.cache/velib-projet cannot be used"),
-        ("SPARK_HOME", "/opt/gone", 2, "SPARK_HOME is '/opt/gone', which has no Spark: it must "),
+        (
+            "SPARK_HOME",
+            "/opt/gone",
+            2,
+            "SPARK_HOME is '/opt/gone', which contains no Spark: it must ",
+        ),
     ],
 )
-def test_a_job_that_cannot_start_gives_one_line_with_the_cause(
+def test_a_job_that_cannot_start_says_why_in_one_line(
     pipeline: Pipeline, variable: str, value: str, status: int, line: str
 ) -> None:
     job = pipeline.start("spark.py", **{variable: value})
@@ -100,11 +108,31 @@ def test_a_job_that_cannot_start_gives_one_line_with_the_cause(
     assert len(job.log().splitlines()) == 1, job.log()
 
 
-def test_the_arguments_of_another_pyspark_are_set_aside(pipeline: Pipeline) -> None:
-    job = pipeline.start("spark.py", PYSPARK_SUBMIT_ARGS="--master local[2]")
+def test_a_pyspark_of_another_version_is_named(pipeline: Pipeline, tmp_path: Path) -> None:
+    installed, other = Path(pyspark.__file__).parent, tmp_path / "other" / "pyspark"
+    other.mkdir(parents=True)
+    for path in installed.iterdir():
+        (other / path.name).symlink_to(path)
+    (other / "version.py").unlink()
+    (other / "version.py").write_text("__version__ = '3.5.1'")
+    job = pipeline.start("spark.py", PYTHONPATH=f"{PROJECT}{os.pathsep}{other.parent}")
+    assert job.end() == 2
+    assert "which contains pyspark 3.5.1: it must be unset" in job.log()
+
+
+def test_the_variables_of_another_spark_are_ignored(pipeline: Pipeline) -> None:
+    variables = {"PYSPARK_SUBMIT_ARGS": "--master local[2]", "SPARK_REMOTE": "sc://localhost:1"}
+    job = pipeline.start("spark.py", **variables)
     job.wait_for("Spark 4.2.0 runs on local[1]")
-    assert job.log().count("PYSPARK_SUBMIT_ARGS is set aside") == 1
+    for variable in variables:
+        assert job.log().count(f"{variable} is ignored") == 1
     assert job.stop() == 0
+
+
+def test_help_needs_neither_spark_nor_java(pipeline: Pipeline) -> None:
+    script = pipeline.start("spark.py", "--help", SPARK_HOME="/opt/gone", JAVA_HOME="/opt/gone")
+    assert script.end() == 0
+    assert "--available-now" in script.out.read_text()
 
 
 @contextmanager
@@ -127,14 +155,15 @@ def _refusing_proxy() -> Iterator[tuple[int, list[str]]]:
 
 
 @pytest.mark.parametrize("command", [("-m", "local.jars"), ("spark.py",)])
-def test_what_is_fetched_goes_through_the_proxy_and_one_line_names_it_if_it_refuses(
+def test_downloads_go_through_the_proxy_and_one_line_names_it_if_it_refuses(
     pipeline: Pipeline, command: tuple[str, ...]
 ) -> None:
     with _refusing_proxy() as (port, asked):
-        proxy = {"HTTPS_PROXY": f"http://127.0.0.1:{port}", "VELIB_CACHE_DIR": "empty"}
+        proxy = {"HTTPS_PROXY": f"http://me:a/b#c@127.0.0.1:{port}", "VELIB_CACHE_DIR": "empty"}
         script = pipeline.start(*command, **proxy)
         assert script.end() == 1
-    assert "repo1.maven.org:443" in asked
+    assert asked
     last = script.log().splitlines()[-1]
-    assert f"127.0.0.1:{port}" in last
-    assert "HTTPS_PROXY" in last
+    assert f"cannot be downloaded through the proxy 127.0.0.1:{port} (" in last
+    assert "correct HTTPS_PROXY" in last
+    assert "a/b#c" not in script.log()

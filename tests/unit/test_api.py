@@ -10,7 +10,6 @@ from pydantic import SecretStr
 
 from local.broker import free_port
 from velib.feed.api import Api, FeedError, address
-from velib.runtime import masked
 
 
 class Server:
@@ -73,23 +72,6 @@ def test_the_setting_is_the_folder_of_the_files_or_the_address_of_the_status(
 ) -> None:
     for name in ("station_status.json", "station_information.json"):
         assert address(api_url, name) == expected.replace("NAME", name)
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("http://host/x", "http://host/x"),
-        ("http://me:SECRET@host/x", "http://***@host/x"),
-        ("http://me:SEC@RET@host/x", "http://***@host/x"),
-        ("http://me:SEC/RET@host/x", "http://***@host/x"),
-        ("htp:/me:SECRET@host", "***@host"),
-        ("me:SECRET@host/x", "***@host/x"),
-        ("http://host/x?apikey=SECRET&b=SECRET", "http://host/x?***"),
-        ("http://me:SECRET@host/x?apikey=SECRET", "http://***@host/x?***"),
-    ],
-)
-def test_an_address_is_shown_without_its_secrets(url: str, shown: str) -> None:
-    assert masked(url) == shown
 
 
 def test_user_query_and_key_reach_the_api_and_no_error(servers: tuple[Server, Server]) -> None:

@@ -6,8 +6,8 @@ import certifi
 import pytest
 
 import config
+from config import BadSetting
 from tests.certificates import make_certificate, openssl
-from velib.errors import BadSetting
 
 
 def test_defaults_are_those_of_the_readme() -> None:
@@ -22,13 +22,12 @@ def test_defaults_are_those_of_the_readme() -> None:
     assert settings.final_topic == "velib-projet-final-data"
     assert settings.dead_letter_topic == "velib-projet-dead-letters"
     assert settings.station_topic == "velib-projet-stations"
-    assert settings.transactional_id is None
     assert settings.checkpoint_dir == ".velib/checkpoint"
     assert settings.watermark == "10 minutes"
     assert settings.spark_master == "local[*]"
     assert settings.cache_dir == Path.home() / ".cache" / "velib-projet"
-    assert settings.bootstrap_servers == "localhost:9092"
-    assert settings.security_protocol == "PLAINTEXT"
+    assert settings.kafka.bootstrap_servers == "localhost:9092"
+    assert settings.kafka.security_protocol == "PLAINTEXT"
 
 
 @pytest.mark.parametrize(
@@ -37,10 +36,14 @@ def test_defaults_are_those_of_the_readme() -> None:
         ("VELIB_API_URL", "ftp://host/feed", "http:// or https://"),
         ("VELIB_API_URL", "http://", "http:// or https://"),
         ("VELIB_API_URL", "http://host:port", "http:// or https://"),
+        ("VELIB_API_URL", "http://a..b/feed", "http:// or https://"),
+        ("VELIB_API_URL", "http://" + "a" * 64, "http:// or https://"),
+        ("VELIB_API_URL", "http://host/\udcff", "http:// or https://"),
         ("VELIB_STATIONS", "", "station codes separated by commas"),
         ("VELIB_STATIONS", "16107;32017", "station codes separated by commas"),
         ("VELIB_STATIONS", "16107,", "station codes separated by commas"),
         ("VELIB_STATIONS", "all,16107", "station codes separated by commas"),
+        ("VELIB_POLL_SECONDS", "", "number of seconds"),
         ("VELIB_POLL_SECONDS", "a minute", "number of seconds"),
         ("VELIB_POLL_SECONDS", "0", "number of seconds"),
         ("VELIB_POLL_SECONDS", "-60", "number of seconds"),
@@ -50,7 +53,6 @@ def test_defaults_are_those_of_the_readme() -> None:
         ("VELIB_FINAL_TOPIC", "..", "Kafka topic name"),
         ("VELIB_DEAD_LETTER_TOPIC", "x" * 250, "Kafka topic name"),
         ("VELIB_STATION_TOPIC", "stations/", "Kafka topic name"),
-        ("VELIB_TRANSACTIONAL_ID", "a city", "a name of 1 to 249 letters"),
         ("VELIB_CHECKPOINT_DIR", "", "a folder"),
         ("VELIB_WATERMARK", "10", "'10 minutes'"),
         ("VELIB_WATERMARK", "ten minutes", "'10 minutes'"),
@@ -63,14 +65,17 @@ def test_defaults_are_those_of_the_readme() -> None:
         ("VELIB_SPARK_MASTER", "local-cluster[2,1]", "a Spark master"),
         ("VELIB_SPARK_MASTER", "spark://host", "spark://host:port"),
         ("VELIB_CACHE_DIR", "/var/cache:/tmp", "none of : , ( ) [ ]"),
-        ("VELIB_METRICS_PORT", "0", "a port from 1 to 65535"),
-        ("VELIB_METRICS_PORT", "65536", "a port from 1 to 65535"),
-        ("VELIB_METRICS_PORT", "http", "a port from 1 to 65535"),
         ("KAFKA_BOOTSTRAP_SERVERS", "localhost", "host:port"),
         ("KAFKA_BOOTSTRAP_SERVERS", "localhost:0", "host:port"),
         ("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092,other:99999", "host:port"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "a..b:9092", "host:port"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092,.b:9092", "host:port"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "a" * 64 + ".org:9092", "host:port"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "a." * 127 + "org:9092", "host:port"),
         ("KAFKA_SECURITY_PROTOCOL", "TLS", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"),
         ("KAFKA_SASL_MECHANISM", "GSSAPI", "SCRAM-SHA-512"),
+        ("KAFKA_SASL_USERNAME", "\udcff", "a user name"),
+        ("VELIB_KAFKA", "localhost:9092", "unset: Kafka's settings are KAFKA_BOOTSTRAP_SERVERS"),
         ("KAFKA_SSL_CAFILE", "/no/such/file.pem", "readable file"),
         ("KAFKA_SSL_CAFILE", __file__, "a readable file of CA certificates (PEM)"),
         ("KAFKA_SSL_CERTFILE", "/no/such/file.pem", "readable file"),
@@ -124,8 +129,11 @@ def test_the_cache_may_be_anywhere_and_an_empty_setting_is_the_default(
 def test_several_bad_values_give_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VELIB_POLL_SECONDS", "x")
     monkeypatch.setenv("VELIB_WATERMARK", "y")
-    with pytest.raises(BadSetting, match=r"VELIB_POLL_SECONDS.*\nVELIB_WATERMARK"):
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "z")
+    with pytest.raises(BadSetting) as error:
         config.load()
+    variables = [line.split()[0] for line in str(error.value).splitlines()]
+    assert variables == ["VELIB_POLL_SECONDS", "VELIB_WATERMARK", "KAFKA_BOOTSTRAP_SERVERS"]
 
 
 @pytest.mark.parametrize("variable", ["VELIB_FINAL_TOPIC", "VELIB_STATION_TOPIC"])
@@ -166,30 +174,12 @@ def test_sasl_asks_for_what_it_needs_and_never_shows_the_password(
     assert "secret-word" not in repr(config.load())
 
 
-def test_metrics_are_off_unless_they_have_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert config.load().metrics_port is None
-    monkeypatch.setenv("VELIB_METRICS_PORT", "")
-    assert config.load().metrics_port is None
-    monkeypatch.setenv("VELIB_METRICS_PORT", "9101")
-    assert config.load().metrics_port == 9101
-
-
-def test_empty_kafka_settings_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in (
-        "KAFKA_SASL_MECHANISM",
-        "KAFKA_SASL_USERNAME",
-        "KAFKA_SASL_PASSWORD",
-        "KAFKA_SSL_CAFILE",
-        "KAFKA_SSL_CERTFILE",
-        "KAFKA_SSL_KEYFILE",
-    ):
-        monkeypatch.setenv(variable, "")
-    settings = config.load()
-    assert (settings.sasl_mechanism, settings.sasl_username, settings.ssl_cafile) == (
-        None,
-        None,
-        None,
-    )
+def test_an_empty_setting_that_may_be_unset_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    unset = config.load().model_dump()
+    for variable, field in config.variables().items():
+        if field.default is None:
+            monkeypatch.setenv(variable, "")
+    assert config.load().model_dump() == unset
 
 
 @pytest.mark.parametrize(
@@ -198,6 +188,9 @@ def test_empty_kafka_settings_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
         ("VELIB_API_URL", "http//me:SECRET@host/x?apikey=SECRET"),
         ("VELIB_API_URL", "http://me:SEC/RET-SECRET@host/x"),
         ("VELIB_API_URL", "me:SECRET@host"),
+        ("VELIB_API_URL", "http://host/x?apikey= \nSECRET"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "me:SECRET@host:9092"),
+        ("KAFKA_SASL_PASSWORD", "SECRET\udcff"),
         ("VELIB_API_KEY", "a SECRET"),
         ("VELIB_API_KEY", "SECRÉT-SECRET"),
         ("KAFKA_SSL_KEYFILE", "-----BEGIN PRIVATE KEY-----\nSECRET\n-----END PRIVATE KEY-----"),
@@ -212,6 +205,30 @@ def test_the_line_of_a_bad_value_has_no_secret(
         config.load()
     assert "SECRET" not in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://host/x", "http://host/x"),
+        ("http://me:SECRET@host/x", "http://***@host/x"),
+        ("http://me:SEC@RET@host/x", "http://***@host/x"),
+        ("http://me:SEC/RET@host/x", "http://***@host/x"),
+        ("htp:/me:SECRET@host", "***@host"),
+        ("me:SECRET@host/x", "***@host/x"),
+        ("http://host/x?apikey=SECRET&b=SECRET", "http://host/x?***"),
+        ("http://me:SECRET@host/x?apikey=SECRET", "http://***@host/x?***"),
+        ("https://host/path?mail=a@b.org", "https://host/path?***"),
+        ("https://me:SECRET@host:443/path?mail=a@b.org", "https://***@host:443/path?***"),
+        ("http://[::1]:80/x?a=b@c", "http://[::1]:80/x?***"),
+        ("http://host/x#SECRET@b.org", "http://host/x#***"),
+        ("http://me:SEC?RET@host/x", "http://***@host/x"),
+        ("http://me@b.org:SEC#RET@host/x?SECRET", "http://***@host/x?***"),
+        ("http://host/x?a=\nSECRET", "http://host/x?***"),
+    ],
+)
+def test_an_address_is_shown_without_its_secrets(url: str, shown: str) -> None:
+    assert config.masked(url) == shown
 
 
 def test_the_key_of_the_api_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +251,7 @@ def test_a_certificate_needs_its_key_and_a_key_its_certificate(
     with pytest.raises(BadSetting, match=r"KAFKA_SSL_KEYFILE is 'other\.key': it must be the key"):
         config.load()
     monkeypatch.setenv("KAFKA_SSL_KEYFILE", str(key))
-    assert config.load().ssl_keyfile == key
+    assert config.load().kafka.ssl_keyfile == key
     monkeypatch.delenv("KAFKA_SSL_CERTFILE")
     with pytest.raises(BadSetting, match="KAFKA_SSL_CERTFILE is not set"):
         config.load()
@@ -259,4 +276,4 @@ def test_a_key_that_java_cannot_read_is_refused_with_the_command_that_converts_i
     command = str(error.value).split("`")[1].replace("KEY", "old.key").replace("NEW", "new.key")
     openssl(*command.split()[1:], "-passin", "pass:secret")
     monkeypatch.setenv("KAFKA_SSL_KEYFILE", "new.key")
-    assert config.load().ssl_keyfile == Path("new.key")
+    assert config.load().kafka.ssl_keyfile == Path("new.key")

@@ -1,29 +1,13 @@
-"""How the settings reach both clients of Kafka, and Kafka's refusals in words, without Kafka."""
+"""How the settings reach both clients of Kafka."""
 
-import logging
 from pathlib import Path
 
 import certifi
 import pytest
-from kafka.errors import (
-    IncompatibleBrokerVersion,
-    KafkaError,
-    KafkaTimeoutError,
-    MessageSizeTooLargeError,
-    NotEnoughReplicasError,
-    NotLeaderForPartitionError,
-    PolicyViolationError,
-    SaslAuthenticationFailedError,
-    TopicAuthorizationFailedError,
-    UnknownBrokerIdError,
-    UnknownProducerIdError,
-)
 
 import config
-from kafka_project import TRANSACTION_TIMEOUT
 from tests.certificates import make_certificate
 from velib.kafka import clients
-from velib.kafka.clients import BootstrapLog
 
 
 @pytest.fixture
@@ -110,115 +94,6 @@ def test_without_security_no_user_and_no_certificate_is_given(sasl: pytest.Monke
     assert not [name for name in options if "sasl" in name or "ssl" in name]
 
 
-@pytest.mark.parametrize(
-    ("line", "cause"),
-    [
-        (
-            "Bootstrap attempt to bootstrap-0 failed: [Error 58] SaslAuthenticationFailedError:"
-            " Authentication failed due to invalid credentials (backoff 0.10 secs)",
-            "does not know this KAFKA_SASL_USERNAME with this KAFKA_SASL_PASSWORD",
-        ),
-        (
-            "Bootstrap connection to bootstrap-0 failed: [Error 33] UnsupportedSaslMechanismError",
-            "does not offer this KAFKA_SASL_MECHANISM",
-        ),
-        (
-            "Bootstrap connection to bootstrap-0 failed: [SSL: CERTIFICATE_VERIFY_FAILED]"
-            " certificate verify failed: self-signed certificate in certificate chain",
-            "has a certificate that is not signed by those of KAFKA_SSL_CAFILE",
-        ),
-        (
-            "Bootstrap connection to bootstrap-0 failed: [SSL: CERTIFICATE_VERIFY_FAILED]"
-            " certificate verify failed: certificate has expired (_ssl.c:1016)",
-            "has a certificate that has expired, or this machine's clock is wrong",
-        ),
-        (
-            "Bootstrap connection to bootstrap-0 failed: [SSL: CERTIFICATE_VERIFY_FAILED]"
-            " certificate verify failed: IP address mismatch, certificate is not valid for"
-            " '127.0.0.1'. (_ssl.c:1016)",
-            "has a certificate that is not for the name 127.0.0.1: name it as its certificate does",
-        ),
-        (
-            "Bootstrap connection to bootstrap-0 failed: [SSL: WRONG_VERSION_NUMBER] wrong version",
-            "does not speak TLS: correct KAFKA_SECURITY_PROTOCOL",
-        ),
-        ("Bootstrap connection to bootstrap-0 failed: [Errno 111] Connection refused", None),
-    ],
-)
-def test_a_cause_that_waiting_does_not_mend_names_the_setting(line: str, cause: str | None) -> None:
-    logger = logging.getLogger("kafka.net.manager")
-    with BootstrapLog() as bootstrap:
-        assert bootstrap.permanent_cause() is None
-        logger.warning(line)
-    assert bootstrap.permanent_cause() == cause
-    logger.warning("[SSL: CERTIFICATE_VERIFY_FAILED] of another connection")
-    assert bootstrap.permanent_cause() == cause
-
-
-@pytest.mark.parametrize(
-    ("error", "is_transient"),
-    [
-        (KafkaTimeoutError(), True),
-        (NotLeaderForPartitionError(), True),
-        (UnknownBrokerIdError(), True),
-        (TopicAuthorizationFailedError(), False),
-        (SaslAuthenticationFailedError(), False),
-    ],
-)
-def test_a_broker_that_is_away_is_waited_for_and_a_refusal_is_not(
-    error: Exception, is_transient: bool
-) -> None:
-    assert clients.is_transient(error) == is_transient
-
-
-def test_a_refusal_names_the_kafka_and_the_user(sasl: pytest.MonkeyPatch) -> None:
-    message = clients.refusal_message(config.load(), "no right")
-    assert message == "Kafka at one:9092,two:9093 refused the user job: no right"
-    sasl.setenv("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT")
-    sasl.delenv("KAFKA_SASL_USERNAME")
-    message = clients.refusal_message(config.load(), "no right")
-    assert message == "Kafka at one:9092,two:9093 refused: no right"
-
-
 def test_a_kafka_that_does_not_answer_is_named() -> None:
     message = clients.no_answer_message(config.load())
     assert message == "Kafka at localhost:9092 does not answer: waiting for it"
-
-
-@pytest.mark.parametrize(
-    ("error", "cause"),
-    [
-        (
-            KafkaError(
-                "Unexpected error in InitProducerIdResponse: InvalidTransactionTimeoutError"
-            ),
-            f"its transaction.max.timeout.ms is below the {TRANSACTION_TIMEOUT * 1000} ms that a"
-            " transaction of kafka_project.py may take: raise it",
-        ),
-        (
-            MessageSizeTooLargeError(),
-            "a record is larger than max.message.bytes of the topic allows: raise it",
-        ),
-        (
-            Exception("Job aborted: org.apache.kafka.common.errors.RecordTooLargeException: large"),
-            "a record is larger than max.message.bytes of the topic allows: raise it",
-        ),
-        (
-            PolicyViolationError("three replicas at least"),
-            "[Error 44] PolicyViolationError: three replicas at least",
-        ),
-        (
-            TopicAuthorizationFailedError("velib-projet"),
-            "[Error 29] TopicAuthorizationFailedError: velib-projet",
-        ),
-        (IncompatibleBrokerVersion("too old"), "[Error 35] IncompatibleBrokerVersion: too old"),
-        (KafkaTimeoutError("no answer for 20 s"), None),
-        (NotEnoughReplicasError(), None),
-        (UnknownProducerIdError(), None),
-        (KafkaError("Unexpected error in InitProducerIdResponse: NotCoordinatorError"), None),
-    ],
-)
-def test_an_error_that_does_not_pass_tells_what_is_wrong(
-    error: Exception, cause: str | None
-) -> None:
-    assert clients.final_cause(error) == cause

@@ -10,8 +10,8 @@ import pytest
 
 import config
 import consumer
-import kafka_project
 from tests import PROJECT, expected
+from velib.producer import publisher
 
 PAGE = (PROJECT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"`([\w/]+\.py)`:\n\n```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
@@ -44,7 +44,7 @@ def test_a_python_block_stands_in_its_file(name: str, snippet: str) -> None:
 
 
 def test_the_raw_record_is_what_the_producer_makes_of_the_feed() -> None:
-    record = kafka_project.to_record(json.loads(FEED), SNAPSHOT)
+    record = publisher.to_record(json.loads(FEED), SNAPSHOT)
     assert record == (b"16107", _joined(RAW).encode())
 
 
@@ -73,7 +73,7 @@ def clock_in_utc() -> Iterator[None]:
 @pytest.mark.usefixtures("clock_in_utc")
 def test_the_lines_of_the_consumer_are_those_that_it_prints() -> None:
     broken = json.loads(FEED) | {"num_bikes_available": None}
-    key, value = kafka_project.to_record(broken, SNAPSHOT + 60)
+    key, value = publisher.to_record(broken, SNAPSHOT + 60)
     assert key is not None
     dead_letter = json.loads(HEADERS) | {"key": key.decode(), "value": value.decode()}
     assert consumer.as_text(json.loads(TOTAL)) in PRINTED
@@ -99,15 +99,14 @@ def test_every_name_in_code_type_is_in_the_code() -> None:
 
 
 def test_the_topics_and_the_settings_are_the_default_ones() -> None:
-    fields = config.Settings.model_fields.values()
-    topics = {field.default for field in fields if str(field.validation_alias).endswith("_TOPIC")}
+    variables = config.variables()
+    topics = {field.default for name, field in variables.items() if name.endswith("_TOPIC")}
     assert set(re.findall(r"velib-projet[\w-]*", PAGE)) == topics
-    variables = {field.validation_alias for field in fields}
-    assert set(re.findall(r"VELIB_\w+", PAGE)) <= variables
+    assert set(re.findall(r"VELIB_\w+", PAGE)) <= variables.keys()
 
 
 def test_the_seconds_of_a_transaction_are_those_of_the_producer() -> None:
-    assert f"not committed in {kafka_project.TRANSACTION_TIMEOUT} s " in PAGE
+    assert f"not committed in {publisher.TRANSACTION_TIMEOUT} s " in PAGE
 
 
 def test_a_codespace_is_set_up_by_a_target_of_the_makefile() -> None:

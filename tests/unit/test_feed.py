@@ -19,7 +19,7 @@ from local.broker import free_port
 from tests.expected import feed, station
 from velib.feed import api
 from velib.feed.api import FeedError
-from velib.feed.snapshot import Backoff, Feed, Snapshot, parse
+from velib.feed.snapshot import FailureLog, Feed, Snapshot, parse
 from velib.feed.watch import FeedWatch
 from velib.runtime import local_time
 
@@ -108,7 +108,7 @@ def server() -> Iterator[str]:
 
 
 def _feed(url: str) -> Feed:
-    return Feed(Settings(VELIB_API_URL=url))
+    return Feed(Settings(api_url=url))
 
 
 @pytest.mark.parametrize("kind", ["good", "gzip", "chunked", "bom", "only-for-us"])
@@ -180,26 +180,17 @@ def test_the_wait_that_the_server_asks_for_is_in_the_error(
     assert least <= error.value.retry_after <= most
 
 
-def test_the_pauses_grow_up_to_five_minutes_and_begin_again_after_a_recovery() -> None:
-    backoff = Backoff(first_pause=5)
-    pauses = [backoff.failed(FeedError("no answer", "timeout")) for _ in range(9)]
-    assert pauses == [5, 10, 20, 40, 80, 160, 300, 300, 300]
-    backoff.recovered()
-    assert backoff.failed(FeedError("no answer", "timeout")) == 5
-    assert backoff.failed(FeedError("too many requests", "http_status", retry_after=120)) == 120
-
-
 def test_each_reason_is_logged_once_and_the_recovery_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="velib")
-    backoff = Backoff(first_pause=5)
-    backoff.recovered()
+    failures = FailureLog()
+    failures.recovered()
     for number, reason in enumerate(("refused", "refused", "no answer", "no answer")):
-        backoff.failed(FeedError(reason, "timeout", details=f" at {number} o'clock"))
-    backoff.recovered()
-    backoff.recovered()
+        failures.failed(FeedError(reason, "timeout", details=f" at {number} o'clock"))
+    failures.recovered()
+    failures.recovered()
     assert caplog.messages == [
-        "refused at 0 o'clock. Trying again, with growing pauses",
-        "no answer at 2 o'clock. Trying again, with growing pauses",
+        "refused at 0 o'clock. Retrying with increasing delays",
+        "no answer at 2 o'clock. Retrying with increasing delays",
         "The feed is back after 0 s",
     ]
 
@@ -288,31 +279,28 @@ def test_a_feed_that_stands_still_is_warned_of_once_and_that_it_moves_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO", logger="velib")
-    watch = FeedWatch(standstill=0.2)
+    watch = FeedWatch(Settings(stations="all"), stalled_after=0.2)
     old, same, new = (Snapshot(last_updated, [station()]) for last_updated in (60, 120, 180))
-    watch.warn(same)
-    watch.warn(same)
+    watch.check(same)
+    watch.check(same)
     assert caplog.messages == []
     while not caplog.messages:
-        watch.warn(same)
-        watch.warn(old)  # of a cache that lags behind
-    watch.warn(same)
-    watch.warn(new)
-    watch.warn(new)
+        watch.check(same)
+        watch.check(old)  # of a cache that lags behind
+    watch.check(same)
+    watch.check(new)
+    watch.check(new)
     still, moves = caplog.messages
-    assert still == (
-        f"The feed has stood still since its snapshot of {local_time(120)}: no newer one for 0 s"
-    )
-    assert moves == "The feed moves again after 0 s"
+    assert still == f"The feed: no new snapshot since {local_time(120)}"
+    assert moves == "The feed is updating again after 0 s"
 
 
-def test_a_feed_that_stood_still_can_do_so_again(caplog: pytest.LogCaptureFixture) -> None:
-    watch = FeedWatch(standstill=0)
+def test_a_feed_that_has_stalled_can_do_so_again(caplog: pytest.LogCaptureFixture) -> None:
+    watch = FeedWatch(Settings(stations="all"), stalled_after=0)
     for last_updated in (60, 60, 60, 120, 120, 120):
-        watch.warn(Snapshot(last_updated, [station()]))
-    assert [message.split(":")[0] for message in caplog.messages] == [
-        f"The feed has stood still since its snapshot of {local_time(last_updated)}".split(":")[0]
-        for last_updated in (60, 120)
+        watch.check(Snapshot(last_updated, [station()]))
+    assert [message for message in caplog.messages if "no new" in message] == [
+        f"The feed: no new snapshot since {local_time(last_updated)}" for last_updated in (60, 120)
     ]
 
 
@@ -322,11 +310,11 @@ def test_a_feed_that_stood_still_can_do_so_again(caplog: pytest.LogCaptureFixtur
 def test_a_feed_that_has_lost_most_of_its_stations_is_warned_of_once(
     caplog: pytest.LogCaptureFixture, before: int, after: int, is_warned_of: bool
 ) -> None:
-    watch = FeedWatch()
+    watch = FeedWatch(Settings(stations="all"))
     for last_updated, count in ((60, before), (120, after), (120, after), (180, after)):
-        watch.warn(Snapshot(last_updated, [station()] * count))
+        watch.check(Snapshot(last_updated, [station()] * count))
     warning = (
-        f"The feed has shrunk: its snapshot of {local_time(120)} has {after} stations,"
-        f" the one before had {before}. It is published as it is"
+        f"The feed has shrunk: snapshot {local_time(120)} has {after} stations,"
+        f" the previous one had {before}. It is published as it is"
     )
     assert caplog.messages == [warning] * is_warned_of

@@ -1,4 +1,4 @@
-"""Which Java is found, and the line for one that is missing or too old."""
+"""Which Java is found, the message for one that is missing or too old, and the proxy for Java."""
 
 import os
 import subprocess
@@ -9,11 +9,13 @@ import pytest
 
 from velib import java
 from velib.errors import Failure, JavaMissing
+from velib.java import Proxy
 
 JAVA_8 = 'java version "1.8.0_392"'
 JAVA_11 = 'openjdk version "11.0.21" 2023-10-17'
 JAVA_17 = 'openjdk version "17.0.9" 2023-10-17'
 JAVA_21 = 'openjdk version "21.0.1" 2023-10-17'
+JAVA_25 = 'openjdk version "25.0.1" 2025-10-21'
 
 
 def _install(folder: Path, banner: str) -> Path:
@@ -25,8 +27,8 @@ def _install(folder: Path, banner: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("banner", [JAVA_17, JAVA_21])
-def test_java_17_and_21_will_do(
+@pytest.mark.parametrize("banner", [JAVA_17, JAVA_21, JAVA_25])
+def test_java_17_and_newer_will_do(
     banner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JAVA_HOME", str(_install(tmp_path, banner)))
@@ -112,3 +114,51 @@ def test_a_quoted_argument_reaches_java_as_it_is(argument: str, tmp_path: Path) 
 
     assert argument in run("-cp", f"{spark}/jars/*", *submit).stdout.split("\0")
     assert f"folder = {argument.partition('=')[2]}\n" in run(*show_properties).stderr
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment that names no proxy."""
+    for name in ("https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize(
+    ("address", "proxy"),
+    [
+        ("http://proxy.corp:3128", Proxy("proxy.corp", 3128)),
+        ("proxy.corp:3128", Proxy("proxy.corp", 3128)),
+        ("http://proxy.corp/", Proxy("proxy.corp", 80)),
+        ("http://[fd00::1]:3128/", Proxy("fd00::1", 3128)),
+        ("http://me:p%40ss@proxy.corp:3128", Proxy("proxy.corp", 3128, "me", "p@ss")),
+        ("http://me:a/b#c@d:e?@proxy.corp:3128/", Proxy("proxy.corp", 3128, "me", "a/b#c@d:e?")),
+    ],
+)
+def test_a_proxy_is_read_whatever_its_password_contains(
+    environment: pytest.MonkeyPatch, variable: str, address: str, proxy: Proxy
+) -> None:
+    assert java.proxy() is None
+    environment.setenv(variable, address)
+    assert java.proxy() == proxy
+
+
+def test_a_proxy_that_is_not_an_address_is_one_line_without_the_password(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    environment.setenv("HTTPS_PROXY", "http://me:secret@")
+    with pytest.raises(Failure, match="HTTPS_PROXY is not the address of a proxy") as error:
+        java.proxy()
+    assert "secret" not in str(error.value)
+
+
+def test_java_gets_the_proxy_with_its_user_and_the_excepted_hosts() -> None:
+    options = Proxy("proxy.corp", 3128, "me", "p@ss", "localhost, .corp,example.org:443").options()
+    assert options[:3] == [
+        "-Dhttps.proxyHost=proxy.corp",
+        "-Dhttps.proxyPort=3128",
+        "-Dhttp.nonProxyHosts=localhost|*.localhost|corp|*.corp|example.org|*.example.org",
+    ]
+    assert "-Dhttp.proxyPassword=p@ss" in options

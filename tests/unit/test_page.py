@@ -1,4 +1,4 @@
-"""The words of the page: both languages say the same, and write numbers and times their own way."""
+"""The texts of the page: both languages say the same, and write numbers and times their own way."""
 
 import re
 from datetime import timezone

@@ -2,9 +2,6 @@
 
 import gzip
 import json
-import os
-import random
-import time
 from pathlib import Path
 
 import pytest
@@ -16,10 +13,11 @@ from velib.producer import recording
 from velib.producer.recording import Recording
 
 MORNING = 1732004538  # 2024-11-19 08:22:18 UTC
+FIRST_FILE = "2024-11-19/20241119T082218Z.json.gz"
 
 
 def snapshot(last_updated: int) -> Snapshot:
-    """A snapshot as the feed gives it, with the white space of its answer."""
+    """A snapshot as the feed sends it, with the white space of its answer."""
     return parse(json.dumps(feed(last_updated, station()), indent=4).encode())
 
 
@@ -28,68 +26,24 @@ def files(folder: Path) -> list[str]:
 
 
 def test_a_snapshot_is_kept_as_it_came_in_a_folder_of_its_day(tmp_path: Path) -> None:
-    one = snapshot(MORNING)
-    Recording(tmp_path / "new" / "folder").keep(one)
-    (path,) = (path for path in tmp_path.rglob("*") if path.is_file())
-    assert path == tmp_path / "new/folder/2024-11-19/20241119T082218Z.json.gz"
-    assert (
-        gzip.decompress(path.read_bytes())
-        == one.body
-        == json.dumps(feed(MORNING, station()), indent=4).encode()
-    )
-
-
-def test_a_snapshot_that_is_there_is_not_written_again(tmp_path: Path) -> None:
-    kept = Recording(tmp_path)
+    kept = Recording(tmp_path / "new" / "folder")
     kept.keep(snapshot(MORNING))
-    (path,) = (path for path in tmp_path.rglob("*") if path.is_file())
-    inode = path.stat().st_ino
+    assert files(tmp_path) == [f"new/folder/{FIRST_FILE}"]
+    file = tmp_path / "new" / "folder" / FIRST_FILE
+    sent = json.dumps(feed(MORNING, station()), indent=4).encode()
+    assert gzip.decompress(file.read_bytes()) == snapshot(MORNING).body == sent
+    inode = file.stat().st_ino
     kept.keep(snapshot(MORNING))
-    Recording(tmp_path).keep(snapshot(MORNING))
-    assert path.stat().st_ino == inode
+    Recording(tmp_path / "new" / "folder").keep(snapshot(MORNING))
+    assert file.stat().st_ino == inode  # it was not written again
 
 
-def test_the_name_tells_the_time_whatever_the_local_clock_is(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_name_tells_the_time_whatever_the_local_clock_is() -> None:
     for summer_or_winter in (1729990800, 1729994400):  # 01:00 and 02:00 UTC: both 02:00 in Paris
         name = Path(recording.file_name(summer_or_winter)).name
         assert recording.time_of(name) == summer_or_winter
-    assert recording.time_of("20241131T000000Z.json.gz") is None
-    assert recording.time_of("station_status.json") is None
-
-
-def test_what_a_killed_producer_left_half_written_is_removed_at_the_next_start(
-    tmp_path: Path,
-) -> None:
-    Recording(tmp_path).keep(snapshot(MORNING))
-    left_over = tmp_path / "2024-11-19" / ".20241119T082318Z.json.gz.tmp"
-    another_producers = tmp_path / "2024-11-19" / ".20241119T082418Z.json.gz.tmp"
-    for hidden_file, minutes in ((left_over, 61), (another_producers, 59)):
-        hidden_file.write_bytes(b"\x1f\x8b")
-        os.utime(hidden_file, (time.time() - 60 * minutes,) * 2)
-    mine = tmp_path / "2024-11-19" / "notes.txt"
-    mine.write_text("mine")
-    Recording(tmp_path)
-    assert files(tmp_path) == [
-        "2024-11-19/.20241119T082418Z.json.gz.tmp",
-        "2024-11-19/20241119T082218Z.json.gz",
-        "2024-11-19/notes.txt",
-    ]
-
-
-def test_the_test_whether_a_folder_can_be_written_leaves_its_files_alone(tmp_path: Path) -> None:
-    (tmp_path / "test").write_text("mine")
-    Recording(tmp_path)
-    assert files(tmp_path) == ["test"]
-    assert (tmp_path / "test").read_text() == "mine"
-
-
-def test_a_folder_that_has_gone_is_made_again(tmp_path: Path) -> None:
-    kept = Recording(tmp_path / "history")
-    (tmp_path / "history").rmdir()
-    kept.keep(snapshot(MORNING))
-    assert files(tmp_path) == ["history/2024-11-19/20241119T082218Z.json.gz"]
+    for other in ("20241131T000000Z.json.gz", "2024111T1000000Z.json.gz", "station_status.json"):
+        assert recording.time_of(other) is None
 
 
 def test_a_folder_that_cannot_be_written_is_one_line_at_the_start(tmp_path: Path) -> None:
@@ -100,42 +54,40 @@ def test_a_folder_that_cannot_be_written_is_one_line_at_the_start(tmp_path: Path
         Recording(tmp_path / "file")
 
 
-def test_a_failure_is_warned_of_once_and_recording_goes_on_when_it_has_passed(
+def test_a_failure_is_warned_of_once_and_a_line_says_when_it_is_over(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="velib")
-    kept = Recording(tmp_path)
-    day = tmp_path / "2024-11-19"
+    kept = Recording(tmp_path / "history")
+    (tmp_path / "history").rmdir()
+    kept.keep(snapshot(MORNING - 60))  # a folder that was removed is created again
+    day = tmp_path / "history" / "2024-11-20"
     day.write_text("in the way of the folder")
-    for last_updated in (MORNING, MORNING + 60, MORNING + 60):
+    tomorrow = MORNING + 24 * 3600
+    for last_updated in (tomorrow, tomorrow + 60, MORNING - 60, tomorrow + 60):
         kept.keep(snapshot(last_updated))
+    assert caplog.messages == [
+        f"Snapshots are published, but not recorded in {tmp_path / 'history'}: File exists"
+    ]
     day.unlink()
-    kept.keep(snapshot(MORNING + 60))
-    kept.keep(snapshot(MORNING + 120))
-    warning, resumed = caplog.messages
-    assert warning == (
-        f"Snapshots are not recorded in {tmp_path}, only published: File exists."
-        " Each poll tries to record the newest one; those before it stay missing"
-    )
-    assert resumed == "Snapshots are recorded again after 0 s: 1 are missing"
-    assert files(tmp_path) == [
-        "2024-11-19/20241119T082318Z.json.gz",
-        "2024-11-19/20241119T082418Z.json.gz",
+    kept.keep(snapshot(tomorrow + 60))
+    kept.keep(snapshot(tomorrow + 120))
+    assert caplog.messages[-1] == f"Snapshots are recorded in {tmp_path / 'history'} again"
+    assert files(tmp_path / "history") == [
+        "2024-11-19/20241119T082118Z.json.gz",
+        "2024-11-20/20241120T082318Z.json.gz",
+        "2024-11-20/20241120T082418Z.json.gz",
     ]
 
 
-def test_the_log_says_what_a_day_takes_after_some_snapshots_and_at_its_end(
+def test_the_log_says_what_a_day_takes_once_it_is_over(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="velib")
-    kept = Recording(tmp_path)
-    noise = random.Random(1).randbytes(50_000).hex()  # half a megabyte in ten snapshots
-    for number in range(10):
-        body = json.dumps(feed(MORNING + 60 * number, station(name=noise))).encode()
-        kept.keep(parse(body))
-    size = sum(path.stat().st_size for path in tmp_path.rglob("*.gz"))
-    assert caplog.messages == [f"The recording takes about {size * 144 / 1e6:.0f} MB a day"]
-    kept.keep(snapshot(MORNING + 24 * 3600))
-    assert caplog.messages[1:] == [
-        f"The recording of 2024-11-19: 10 snapshots, {size / 1e6:.1f} MB"
-    ]
+    Recording(tmp_path).keep(snapshot(MORNING))
+    kept = Recording(tmp_path)  # the producer was restarted
+    for minute in (1, 2, 24 * 60, 3, 24 * 60 + 1):  # the feed may return to an older snapshot
+        kept.keep(snapshot(MORNING + 60 * minute))
+    size = sum(path.stat().st_size for path in tmp_path.glob("2024-11-19/*"))
+    late = (tmp_path / "2024-11-19" / "20241119T082518Z.json.gz").stat().st_size
+    assert caplog.messages == [f"Recorded 3 snapshots of 2024-11-19: {(size - late) / 1e6:.1f} MB"]

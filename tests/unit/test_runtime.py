@@ -25,6 +25,7 @@ def _start(folder: Path, code: str) -> subprocess.Popen[str]:
 
 
 MAIN = """
+import config
 from velib import errors, runtime
 
 def main(stop):
@@ -40,7 +41,7 @@ runtime.run(main)
         ("pass", 0, ""),
         ("raise errors.Failure('It broke')", 1, "ERROR   It broke\n"),
         ("raise errors.JavaMissing('No Java')", 1, "ERROR   No Java\n"),
-        ("raise errors.BadSetting('X is 1: it must be 2')", 2, "X is 1: it must be 2\n"),
+        ("raise config.BadSetting('X is 1: it must be 2')", 2, "X is 1: it must be 2\n"),
         ("raise BrokenPipeError", 0, ""),
         ("raise SystemExit(2)", 2, ""),
     ],
@@ -111,6 +112,27 @@ def test_a_signal_stops_a_script_whatever_it_waits_for(
         assert process.stdout.read() == printed
 
 
+UNNOTICED_SIGNAL = """
+import signal, threading
+from velib import runtime
+
+def main(stop):
+    threading.Event().wait(0.2)  # until the main thread waits
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    print(stop.wait(10))
+
+runtime.run(main)
+"""
+
+
+def test_a_signal_that_does_not_interrupt_the_wait_of_the_main_thread_is_noticed(
+    tmp_path: Path,
+) -> None:
+    with _start(tmp_path, UNNOTICED_SIGNAL) as process:
+        assert process.communicate(timeout=20) == ("True\n", "")
+    assert process.returncode == 0
+
+
 def test_nohup_keeps_a_script_running_when_the_terminal_closes(tmp_path: Path) -> None:
     with _start(
         tmp_path, f"import signal; signal.signal(1, signal.SIG_IGN)\n{WAITS_FOR_STOP}"
@@ -171,3 +193,8 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 def test_no_text_can_move_the_terminal() -> None:
     assert runtime.printable("Île-Saint-Denis, 5 €") == "Île-Saint-Denis, 5 €"
     assert runtime.printable("a\x1b[2J\nb") == "a\\u001b[2J\\nb"
+
+
+def test_the_delays_double_up_to_the_longest() -> None:
+    delays = runtime.backoff(5, 300)
+    assert [next(delays) for _ in range(8)] == [5, 10, 20, 40, 80, 160, 300, 300]

@@ -19,6 +19,7 @@ import spark as job
 from tests import PROJECT, expected
 from tests.expected import station
 from velib.job import columns, session
+from velib.totals.records import COUNTS
 
 NOW = 1732004538
 KAFKA = """
@@ -33,7 +34,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         monkeypatch.chdir(tmp_path_factory.mktemp("spark"))
         settings = config.load().model_copy(update={"spark_master": "local[2]"})
         with session.spark_session(settings) as spark:
-            session.set_shuffle_partitions(spark, settings, kept=None)
+            session.set_shuffle_partitions(spark, settings)
             yield spark
 
 
@@ -53,8 +54,10 @@ def as_values(*stations: Any, last_updated: int = NOW) -> list[bytes | None]:
 
 def totals_of(spark: SparkSession, values: list[bytes | None]) -> list[dict[str, Any]]:
     """The totals that the job would write for these, by postal code and snapshot."""
-    selected = job.select(job.parse(kafka_records(spark, values)), config.ALL)
-    written = job.total_records(job.total(selected, "10 minutes"), "totals").collect()
+    selected = job.keep_stations(job.parse(kafka_records(spark, values)), config.ALL)
+    written = job.to_total_records(
+        job.sum_by_postal_code(selected, "10 minutes"), "totals"
+    ).collect()
     return sorted(
         (json.loads(row.value) for row in written),
         key=lambda t: (t["postal_code"], t["last_updated"]),
@@ -63,9 +66,7 @@ def totals_of(spark: SparkSession, values: list[bytes | None]) -> list[dict[str,
 
 def dead_letters_of(spark: SparkSession, values: list[bytes | None]) -> list[Row]:
     """The dead letters that it would write."""
-    return job.dead_letter_records(
-        job.parse(kafka_records(spark, values)), "dead-letters"
-    ).collect()
+    return job.to_dead_letters(job.parse(kafka_records(spark, values)), "dead-letters").collect()
 
 
 def headers(letter: Row) -> dict[str, bytes]:
@@ -203,7 +204,7 @@ def test_a_relay_station_and_its_base_station_both_count_each_once(spark: SparkS
 
 def test_a_relay_station_is_selected_by_its_own_code(spark: SparkSession) -> None:
     parsed = job.parse(kafka_records(spark, as_values(*RELAYS)))
-    selected = job.select(parsed, ("7101_Relais", "31024"))
+    selected = job.keep_stations(parsed, ("7101_Relais", "31024"))
     assert {row.stationCode for row in selected.collect()} == {"7101_Relais", "31024"}
 
 
@@ -266,7 +267,7 @@ def _counted(one: dict[str, Any]) -> list[int]:
 def test_a_closed_station_does_not_count_and_leaves_a_record_of_zeros(spark: SparkSession) -> None:
     closed = [station("16107", is_renting=0), station("16108", is_installed=0)]
     (total,) = totals_of(spark, as_values(*closed))
-    assert total == {"postal_code": "75016", "last_updated": NOW} | dict.fromkeys(columns.COUNTS, 0)
+    assert total == {"postal_code": "75016", "last_updated": NOW} | dict.fromkeys(COUNTS, 0)
     (total,) = totals_of(spark, as_values(*closed, station("16109", 2, 1)))
     assert (total["stations"], total["num_bikes_available"]) == (1, 3)
 
@@ -315,9 +316,9 @@ def test_only_the_selected_stations_are_kept_and_none_that_cannot_be_counted(
         station("6016", num_bikes_available=-1),
     ]
     parsed = job.parse(kafka_records(spark, [*as_values(*stations), b"garbage"]))
-    kept = job.select(parsed, ("16107", "32017", "6016", "99"))
+    kept = job.keep_stations(parsed, ("16107", "32017", "6016", "99"))
     assert [row.stationCode for row in kept.orderBy("offset").collect()] == ["16107", "32017"]
-    assert job.select(parsed, "all").count() == 3
+    assert job.keep_stations(parsed, "all").count() == 3
 
 
 def test_a_whole_network_equals_the_plain_sum(spark: SparkSession) -> None:
@@ -500,28 +501,19 @@ def test_a_value_over_1_mb_is_a_dead_letter_with_its_first_megabyte(spark: Spark
 
 def test_a_snapshot_that_cannot_be_counted_does_not_move_the_watermark(spark: SparkSession) -> None:
     absurd = [GOOD.replace(str(NOW), str(2**63 - 1)), GOOD.replace("16107", "99999")]
-    stations = job.select(
+    stations = job.keep_stations(
         job.parse(kafka_records(spark, [value.encode() for value in [*absurd, GOOD]])), config.ALL
     )
     assert [row.last_updated for row in stations.collect()] == [NOW]
 
 
-def test_the_connector_is_that_of_this_spark() -> None:
-    import pyspark
-
-    assert f"org.apache.spark:spark-sql-kafka-0-10_2.13:{pyspark.__version__}" == session.CONNECTOR
-
-
-@pytest.mark.parametrize(
-    ("setting", "kept", "number"),
-    [(None, None, "1"), (5, None, "5"), (5, 2, "2"), (None, 200, "200")],
-)
-def test_a_checkpoint_keeps_the_number_of_shuffle_partitions_that_it_began_with(
-    spark: SparkSession, setting: int | None, kept: int | None, number: str
+@pytest.mark.parametrize(("setting", "number"), [(None, "1"), (5, "5")])
+def test_the_state_has_one_shuffle_partition_on_one_machine_or_as_many_as_set(
+    spark: SparkSession, setting: int | None, number: str
 ) -> None:
     settings = config.load().model_copy(update={"shuffle_partitions": setting})
     try:
-        session.set_shuffle_partitions(spark, settings, kept=kept)
+        session.set_shuffle_partitions(spark, settings)
         assert spark.conf.get("spark.sql.shuffle.partitions") == number
     finally:
         spark.conf.set("spark.sql.shuffle.partitions", "1")

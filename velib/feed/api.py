@@ -14,7 +14,7 @@ from urllib3 import HTTPResponse
 from urllib3.exceptions import HTTPError, InvalidHeader
 from urllib3.util import Retry
 
-from velib.runtime import masked
+from config import masked
 
 USER_AGENT = "velib-projet/1.0"  # the API answers 403 to the default User-Agent of a script
 API_KEY = "apikey"  # the header in which the region's mobility portal wants its key

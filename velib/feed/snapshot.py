@@ -10,8 +10,6 @@ from velib.feed.api import Api, FeedError
 from velib.kafka.topics import CLOCK_TOLERANCE
 from velib.runtime import local_time, log
 
-MAX_BACKOFF = 300.0  # seconds between two polls of a feed that fails
-
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -43,30 +41,24 @@ class Feed:
         return _stations(_json_object(self.api.get("station_information.json").body))
 
 
-class Backoff:
-    """The growing pauses between the polls of a feed that fails; logs each reason once."""
+class FailureLog:
+    """Logs why the feed fails, each reason once, and when it is back."""
 
-    def __init__(self, first_pause: float) -> None:
-        """first_pause: seconds."""
-        self.first_pause = self.next_pause = first_pause
+    def __init__(self) -> None:
         self.reason = ""
         self.failing_since = 0.0
 
-    def failed(self, error: FeedError) -> float:
-        """The seconds to wait before the next poll."""
+    def failed(self, error: FeedError) -> None:
         if not self.reason:
             self.failing_since = time.monotonic()
         if error.reason != self.reason:
-            log.warning("%s. Trying again, with growing pauses", error)
+            log.warning("%s. Retrying with increasing delays", error)
         self.reason = error.reason
-        pause, self.next_pause = self.next_pause, min(self.next_pause * 2, MAX_BACKOFF)
-        return max(pause, error.retry_after)
 
     def recovered(self) -> None:
-        """The last poll had a snapshot: the next failure begins with the first pause again."""
         if self.reason:
             log.info("The feed is back after %.0f s", time.monotonic() - self.failing_since)
-        self.reason, self.next_pause = "", self.first_pause
+        self.reason = ""
 
 
 def parse(body: bytes, api_clock: float | None = None) -> Snapshot:

@@ -3,17 +3,22 @@
 Each function gives a column, an expression that Spark evaluates itself: there is no Python UDF.
 """
 
+from functools import reduce
+
 from pyspark.sql import Column
 from pyspark.sql import functions as F  # noqa: N812
 
 from velib.kafka.topics import CLOCK_TOLERANCE
-from velib.totals import records
 from velib.totals.areas import postal_code_exceptions
+from velib.totals.records import COUNTS, Count
 
-SCHEMA = """
+FIELDS = [count.field for count in COUNTS.values() if count.field]
+KINDS = [count.kind for count in COUNTS.values() if count.kind]
+
+SCHEMA = f"""
     stationCode string, last_updated long, is_installed string, is_renting string,
-    num_bikes_available int, num_docks_available int,
-    num_bikes_available_types array<struct<mechanical: int, ebike: int>>,
+    {", ".join(f"{field} int" for field in FIELDS)},
+    num_bikes_available_types array<struct<{", ".join(f"{kind}: int" for kind in KINDS)}>>,
     malformed string
 """
 """The fields of the feed's station object that are read; the others may come and go.
@@ -21,9 +26,6 @@ SCHEMA = """
 `is_installed` and `is_renting` are text: GBFS writes 0 and 1 before its version 2.0, false and true
 since. Spark fills `malformed` if a record cannot be read or one of its fields has another type.
 """
-
-COUNTS = records.COUNTS
-"""What is summed by postal code."""
 
 MAX_VALUE = 1024 * 1024
 """Bytes; a station has 500. A longer value is not parsed, and its dead letter keeps this much."""
@@ -65,18 +67,21 @@ def postal_code(code: Column) -> Column:
 def counts(station: Column) -> Column:
     """What a station adds to its postal code: a struct of COUNTS (long), zeros if it is closed.
 
-    GBFS gives the bikes of a station that does not rent as those that *would* be available.
+    GBFS gives the bikes of a station that does not rent as those that *would* be available. The
+    page decides the same for a single station: `parse_station` in velib/page/state.py.
     """
     is_open = _is_yes(station["is_installed"]) & _is_yes(station["is_renting"])
-    if_open = {
-        "stations": F.lit(1),
-        "num_bikes_available": station["num_bikes_available"],
-        "mechanical": _bikes_of_kind(station, "mechanical"),
-        "ebike": _bikes_of_kind(station, "ebike"),
-        "num_docks_available": station["num_docks_available"],
-    }
-    open_counts = F.struct(*[if_open[name].cast("long").alias(name) for name in COUNTS])
-    return F.when(is_open, open_counts).otherwise(zero_counts())
+    if_open = F.struct(
+        *[_count(station, count).cast("long").alias(name) for name, count in COUNTS.items()]
+    )
+    return F.when(is_open, if_open).otherwise(zero_counts())
+
+
+def _count(station: Column, count: Count) -> Column:
+    """A count of an open station."""
+    if count.kind:  # a list of one-key objects, in any order; a kind without one has no bikes
+        return F.coalesce(F.array_max(station["num_bikes_available_types"][count.kind]), F.lit(0))
+    return station[count.field] if count.field else F.lit(1)
 
 
 def zero_counts() -> Column:
@@ -84,18 +89,13 @@ def zero_counts() -> Column:
     return F.struct(*[F.lit(0).cast("long").alias(name) for name in COUNTS])
 
 
-def add(left: Column, right: Column) -> Column:
+def add_counts(left: Column, right: Column) -> Column:
     """The sum of two structs of COUNTS."""
     return F.struct(*[(left[name] + right[name]).alias(name) for name in COUNTS])
 
 
 def _is_yes(flag: Column) -> Column:
     return flag.isin("1", "true")
-
-
-def _bikes_of_kind(station: Column, kind: str) -> Column:
-    """The feed has a list of one-key objects, in any order; a kind without one has no bikes."""
-    return F.coalesce(F.array_max(station["num_bikes_available_types"][kind]), F.lit(0))
 
 
 def reason(value: Column, timestamp: Column, station: Column, postal_code: Column) -> Column:
@@ -118,14 +118,11 @@ def reason(value: Column, timestamp: Column, station: Column, postal_code: Colum
             (f"{name} is not a boolean", ~_holds(_is_flag(station[name])))
             for name in ("is_installed", "is_renting")
         ],
-        *[
-            (f"{name} is not a count", ~_holds(station[name] >= 0))
-            for name in ("num_bikes_available", "num_docks_available")
-        ],
+        *[(f"{name} is not a count", ~_holds(station[name] >= 0)) for name in FIELDS],
         (
             # A field above that is malformed is null and has its own reason: these are left.
             "num_bikes_available_types are not counts",
-            is_malformed | _has_negative(kinds["mechanical"]) | _has_negative(kinds["ebike"]),
+            reduce(Column.__or__, [_has_negative(kinds[kind]) for kind in KINDS], is_malformed),
         ),
     )
 

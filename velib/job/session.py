@@ -1,49 +1,34 @@
-"""The Spark that the job runs on: its session, and the options that differ from the defaults.
-
-Import this module before pyspark: velib/job/spark_home.py chooses which one that is.
-"""
+"""The Spark session of the job, and the options that differ from Spark's defaults."""
 
 import os
 import subprocess
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import metadata
 from pathlib import Path
 
-from velib.job import spark_home  # isort: skip  (chooses Spark, so it comes before pyspark)
-
+import findspark
 import pyspark
-from py4j.java_gateway import JavaGateway
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
 import config
-from config import Settings
-from velib import cache, java, maven
-from velib.errors import Failure
-from velib.job import start_failure
+from config import BadSetting, Settings
+from velib import jars, java
+from velib.errors import SPARK_LOG, Failure, describe
 from velib.kafka import topics
 from velib.runtime import log
 
-CONNECTOR = f"org.apache.spark:spark-sql-kafka-0-10_2.13:{pyspark.__version__}"
-"""The Maven coordinates of this Spark's Kafka connector."""
-
-PROVIDED_BY_PYSPARK = [
-    "org.apache.hadoop:hadoop-client-api",
-    "org.apache.hadoop:hadoop-client-runtime",
-]
-"""Dependencies of the connector that need not be fetched."""
-
 STOP_TIMEOUT = 30  # seconds
 
-JVM_LOG = Path(".velib/logs/spark-jvm.log")
+FOREIGN_VARIABLES = ("PYSPARK_SUBMIT_ARGS", "SPARK_REMOTE")
+"""Variables of other tools, with which `python spark.py` would not start."""
 
 OPTIONS = {
-    # `total` in spark.py relies on it: of two entries with one key the later counts.
-    "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
     # The state is on disk, not in the heap: it may be that of a week of snapshots.
     "spark.sql.streaming.stateStore.providerClass": (
         "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
@@ -73,16 +58,14 @@ OPTIONS = {
 LOCAL_OPTIONS = {
     # A checkpoint folder is one of this machine, also where Hadoop is configured for a cluster.
     "spark.hadoop.fs.defaultFS": "file:///",
-    # What is sorted goes to disk before it fills the heap (see JAVA_OPTIONS).
+    # A sort spills to disk before it fills the heap.
     "spark.memory.fraction": "0.3",
+    # The parallel collector processes a million waiting records a tenth faster than the one that
+    # Java chooses. A heap that grows only when it must keeps Java at 1.1 GB instead of 1.4 GB while
+    # it processes five million.
+    "spark.driver.extraJavaOptions": "-XX:+UseParallelGC -XX:-UseAdaptiveSizePolicy -Xms450m",
 }
 """For a Spark that runs in one process on this machine."""
-
-JAVA_OPTIONS = ["-XX:+UseParallelGC", "-XX:-UseAdaptiveSizePolicy", "-Xms450m"]
-"""For the same. The parallel collector works off a million waiting records a tenth faster than the
-one that Java chooses. A heap that grows only when it must keeps Java at 1.1 GB while it works off
-five million, instead of 1.4 GB.
-"""
 
 LOCAL_CHECKPOINT_OPTIONS = {
     # Renames on a local disk are atomic without the shell commands of Hadoop's own file manager:
@@ -92,7 +75,6 @@ LOCAL_CHECKPOINT_OPTIONS = {
     ),
 }
 """For a checkpoint in a local folder."""
-
 
 SUBMITTED_OPTIONS = {
     # INFO has forty lines for every batch, in which those of the job drown.
@@ -119,22 +101,10 @@ def spark_session(settings: Settings) -> Iterator[SparkSession]:
         yield spark
     finally:
         with suppress(Py4JError, OSError), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that its Java process has ended, by the same signal
+            warnings.simplefilter("ignore")  # that the Java process has ended, by the same signal
             spark.stop()
         if not config.under_spark_submit():
             _end_java()
-
-
-def _end_java() -> None:
-    """Wait until Spark's Java process has ended, so that a stopped job leaves none behind."""
-    assert SparkContext._gateway is not None
-    SparkContext._gateway.shutdown()  # else Python objects may still talk to it
-    process = SparkContext._gateway.proc
-    process.stdin.close()  # the end of its input is the sign to end
-    try:
-        process.wait(STOP_TIMEOUT)
-    except subprocess.TimeoutExpired:
-        process.kill()
 
 
 def _submitted_session(options: dict[str, str]) -> SparkSession:
@@ -149,77 +119,88 @@ def _submitted_session(options: dict[str, str]) -> SparkSession:
     return spark
 
 
-def is_local(spark: SparkSession) -> bool:
-    """Whether Spark runs in one process on this machine."""
-    return str(spark.sparkContext.master).startswith("local")
-
-
-def set_shuffle_partitions(spark: SparkSession, settings: Settings, kept: int | None) -> None:
-    """Set into how many parts Spark divides the state; each is a task in every batch.
-
-    Without VELIB_SHUFFLE_PARTITIONS, or the option of `spark-submit`, that is one part in a process
-    of this machine. On a cluster it is one for three partitions of the raw topic, as summing takes
-    a third of the time of parsing. Spark's own 200 would take seconds in every batch. A checkpoint
-    keeps the number that it began with: `kept`, None for a new one. Raises KafkaError.
-    """
-    name = "spark.sql.shuffle.partitions"
-    of_submit = spark.sparkContext.getConf().get(name)
-    number = settings.shuffle_partitions or int(of_submit or 0)
-    if not number:
-        number = 1 if is_local(spark) else max(1, topics.partition_count(settings) // 3)
-    if kept not in (None, number):
-        log.info(
-            "The state stays in the %d shuffle partitions that its checkpoint began with;"
-            " after --reset-checkpoint it would have %d",
-            kept,
-            number,
-        )
-    spark.conf.set(name, str(kept or number))
-
-
 def _own_session(settings: Settings, options: dict[str, str]) -> SparkSession:
-    """Start Spark. Its Java process writes to JVM_LOG."""
-    spark_home.check()
-    cache.ensure(settings.cache_dir)
-    ivy_dir = cache.ivy_dir(settings.cache_dir)
+    """Start Spark, whose Java process writes to SPARK_LOG."""
+    findspark.init()  # sets SPARK_HOME to the folder of pyspark, unless it is set
+    _check_version()
+    for variable in FOREIGN_VARIABLES:
+        if os.environ.pop(variable, None) is not None:
+            log.warning("%s is ignored: to choose Spark's options use spark-submit", variable)
+    connector = jars.connector(settings.cache_dir)
     options = options | {
         "spark.app.name": "velib-projet",
         "spark.master": settings.spark_master,
-        "spark.jars.packages": CONNECTOR,
-        "spark.jars.excludes": ",".join(PROVIDED_BY_PYSPARK),
-        "spark.jars.ivy": str(ivy_dir),
+        "spark.jars": f"{connector}/*.jar",
     }
-    java_options = []
     if settings.spark_master.startswith("local"):
-        java_options += JAVA_OPTIONS
         options |= LOCAL_OPTIONS
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # nothing here is for other machines
-    if not (ivy_dir / "jars").is_dir():
-        log.info("Spark fetches its Kafka connector from Maven Central, once: half a minute")
-        if through := maven.proxy():
-            java_options += through.options()
-    if java_options:
-        options["spark.driver.extraJavaOptions"] = " ".join(map(java.quoted, java_options))
     os.environ.update(java.LOCALE)
     spark_conf = SparkConf().setAll(list(options.items()))
-    JVM_LOG.parent.mkdir(parents=True, exist_ok=True)
-    with JVM_LOG.open("wb") as jvm_log:
-        streams = {"stdout": jvm_log, "stderr": jvm_log}
+    spark_log = Path(SPARK_LOG)
+    spark_log.parent.mkdir(parents=True, exist_ok=True)
+    with spark_log.open("wb") as output:
         try:
-            gateway = launch_gateway(conf=spark_conf, popen_kwargs=streams)
-            context = _context(gateway, spark_conf)
+            gateway = launch_gateway(spark_conf, {"stdout": output, "stderr": output})
+            context = SparkContext(gateway=gateway, conf=spark_conf)
         except (PySparkException, Py4JError, ConnectionError) as error:
-            raise Failure(start_failure.message(error, JVM_LOG)) from None
+            # If Java has ended, only its log says why.
+            reason = (
+                error if isinstance(error, Py4JJavaError) else spark_log.read_text(errors="replace")
+            )
+            unknown = f"Spark did not start ({{error}}): see {SPARK_LOG}"
+            raise Failure(describe(reason, settings, unknown)) from None
     context.setLogLevel("ERROR")
     page = context.uiWebUrl
     log.info("Spark %s runs on %s, its page is %s", context.version, settings.spark_master, page)
     return SparkSession(context)
 
 
-def _context(gateway: JavaGateway, spark_conf: SparkConf) -> SparkContext:
-    """Spark in this Java process, which ends if a signal comes meanwhile."""
+def _check_version() -> None:
+    """Raise BadSetting if PYTHONPATH or SPARK_HOME names a Spark of another version."""
+    version = metadata.version("pyspark")
+    if pyspark.__version__ != version:
+        raise BadSetting(
+            f"PYTHONPATH is {os.environ.get('PYTHONPATH')!r}, which contains pyspark"
+            f" {pyspark.__version__}: it must be unset, the project has its own {version}"
+        )
+    home = os.environ["SPARK_HOME"]
+    cores = [jar.stem for jar in Path(home, "jars").glob("spark-core_*.jar")]
+    found = cores[0].partition("-core_")[2].partition("-")[2] if cores else "no Spark"
+    if found != version:
+        raise BadSetting(
+            f"SPARK_HOME is {home!r}, which contains {found}: it must be the folder of a Spark"
+            f" {version}, or unset: the project has its own"
+        )
+
+
+def _end_java() -> None:
+    """Wait until Spark's Java process has ended, so that a stopped job leaves none behind."""
+    assert SparkContext._gateway is not None
+    SparkContext._gateway.shutdown()  # else Python objects may still talk to it
+    process = SparkContext._gateway.proc
+    process.stdin.close()  # the end of its input is the sign to end
     try:
-        return SparkContext(gateway=gateway, conf=spark_conf)
-    except KeyboardInterrupt:
-        gateway.proc.kill()
-        raise
+        process.wait(STOP_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def is_local(spark: SparkSession) -> bool:
+    """Whether Spark runs in one process on this machine."""
+    return str(spark.sparkContext.master).startswith("local")
+
+
+def set_shuffle_partitions(spark: SparkSession, settings: Settings) -> None:
+    """Set into how many parts Spark divides the state; each is a task in every batch.
+
+    Without VELIB_SHUFFLE_PARTITIONS, or the option of `spark-submit`, that is one part in a process
+    of this machine. On a cluster it is one for three partitions of the raw topic, as summing takes
+    a third of the time of parsing. Spark's own 200 would take seconds in every batch. Spark itself
+    keeps the number with which a checkpoint began. Raises KafkaError.
+    """
+    name = "spark.sql.shuffle.partitions"
+    number = settings.shuffle_partitions or int(spark.sparkContext.getConf().get(name) or 0)
+    if not number:
+        number = 1 if is_local(spark) else max(1, topics.partition_count(settings) // 3)
+    spark.conf.set(name, str(number))

@@ -10,7 +10,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 
 from config import Settings
-from velib.errors import Failure
+from velib.errors import Failure, describe, is_retriable
 from velib.kafka import clients
 from velib.runtime import log
 
@@ -169,8 +169,8 @@ class Reader:
         try:
             yield
         except KafkaError as error:
-            if not clients.is_transient(error):
-                raise Failure(clients.refusal_message(self.settings, error)) from None
+            if not is_retriable(error):
+                raise Failure(describe(error, self.settings)) from None
             log.warning("Kafka failed (%s): trying again", error)
             self._pause()
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from threading import Event
 from typing import Any
 
@@ -17,7 +17,7 @@ from velib.kafka.reader import assign, batches, partitions
 from velib.runtime import local_time, log
 
 DAY_MS = 24 * 3600 * 1000
-PRODUCER_HEADER = "producer"
+LOOK_BACK = 2_000  # offsets at the end of a partition: a snapshot of the bike network
 CLOCK_TOLERANCE = 3600  # seconds that a snapshot may be ahead of the clock that it is compared with
 
 
@@ -28,7 +28,7 @@ def ensure(settings: Settings, stop: Event | None = None, timeout: float = float
     """
     return clients.when_reachable(
         settings,
-        lambda admin: _make_missing(admin, configurations(settings)),
+        lambda admin: _create_missing(admin, configurations(settings)),
         stop or Event(),
         timeout,
     )
@@ -43,7 +43,7 @@ def configurations(settings: Settings) -> dict[str, dict[str, str]]:
     """
     return {
         settings.raw_topic: {"retention.ms": str(7 * DAY_MS)},
-        # The newest total of each postal code stays for good, the older ones for a week at least.
+        # The newest total of each postal code is kept permanently, the older ones for a week.
         settings.final_topic: {
             "cleanup.policy": "compact",
             "min.compaction.lag.ms": str(7 * DAY_MS),
@@ -53,26 +53,22 @@ def configurations(settings: Settings) -> dict[str, dict[str, str]]:
             "retention.ms": str(30 * DAY_MS),
             "max.message.bytes": str(4 * 1024 * 1024),
         },
-        # The newest name and position of each station stay for good.
+        # The newest name and position of each station are kept permanently.
         settings.station_topic: {"cleanup.policy": "compact"},
     }
 
 
 def transactional_id(settings: Settings) -> str:
-    """The producer's: a new producer fences the one before it that had the same."""
-    return settings.transactional_id or f"{settings.raw_topic}-producer"
+    """The producers' transactional id: one that begins fences the others that have the same."""
+    return f"{settings.raw_topic}-producer"
 
 
-def producer_headers(settings: Settings) -> list[tuple[str, bytes]]:
-    """The headers of the producer's raw records: its transactional id, if that is a setting.
-
-    By it each of several producers finds its own records again.
-    """
-    name = settings.transactional_id
-    return [] if name is None else [(PRODUCER_HEADER, name.encode())]
+def positions_id(settings: Settings) -> str:
+    """The transactional id with which the positions of the stations are published."""
+    return f"{settings.raw_topic}-positions"
 
 
-def _make_missing(admin: KafkaAdminClient, topics: dict[str, dict[str, str]]) -> None:
+def _create_missing(admin: KafkaAdminClient, topics: dict[str, dict[str, str]]) -> None:
     described = admin.describe_topics(list(topics))
     present = {topic["name"] for topic in described if topic["error_code"] == 0}
     brokers = len(admin.describe_cluster()["brokers"])
@@ -93,7 +89,7 @@ def _make_missing(admin: KafkaAdminClient, topics: dict[str, dict[str, str]]) ->
             continue
         if code != 0:
             raise error(message)
-        log.info("Made the topic %s", name)
+        log.info("Created topic %s", name)
     admin.wait_for_topics(list(topics))
 
 
@@ -169,53 +165,28 @@ def first_whole_snapshot(settings: Settings) -> dict[int, int]:
         return {p.partition: offset for p, offset in starts.items()}
 
 
-def newest_own_snapshot(settings: Settings) -> int:
-    """The newest snapshot of this producer in the raw topic (epoch seconds), 0 if it has none.
-
-    Raises KafkaError. Records that name no producer count for the one without an id of its own.
-    """
-    own = dict(producer_headers(settings)).get(PRODUCER_HEADER)
-    return _newest(settings, 2_000, lambda record: dict(record.headers).get(PRODUCER_HEADER) == own)
-
-
 def newest_snapshot(settings: Settings) -> int:
-    """The newest snapshot at the end of the raw topic (epoch seconds), 0 if it has none.
+    """The newest committed snapshot in the raw topic (epoch seconds), 0 if it has none.
 
-    Raises KafkaError. Whoever has published it counts: the end is long enough for the last
-    snapshots of several producers.
+    Raises KafkaError. Reads the end of the topic, which may also have records of other writers.
     """
-    return _newest(settings, 20_000, lambda record: True)
-
-
-def _newest(settings: Settings, look_back: int, is_wanted: Callable[[Any], bool]) -> int:
     with clients.committed_consumer(settings) as consumer:
-        return max(
-            (
-                _last_snapshot(consumer, partition, look_back, is_wanted)
-                for partition in partitions(consumer, settings.raw_topic)
-            ),
-            default=0,
-        )
+        all_partitions = partitions(consumer, settings.raw_topic)
+        return max((_last_snapshot(consumer, p) for p in all_partitions), default=0)
 
 
-def _last_snapshot(
-    consumer: KafkaConsumer,
-    partition: TopicPartition,
-    look_back: int,
-    is_wanted: Callable[[Any], bool],
-) -> int:
-    """The newest snapshot of the wanted records in the last offsets of a partition, 0 if none.
+def _last_snapshot(consumer: KafkaConsumer, partition: TopicPartition) -> int:
+    """The newest snapshot in the last offsets of a partition, 0 if it has none.
 
     Looks back further and further: the last offsets may be transaction markers, aborted records, or
-    records that are not wanted.
+    records without a snapshot.
     """
     beginning = consumer.beginning_offsets([partition])[partition]
     end = consumer.end_offsets([partition])[partition]
-    newest, start = 0, end
+    newest, start, look_back = 0, end, LOOK_BACK
     while newest == 0 and start > beginning:
         start = max(beginning, end - look_back)
-        records = _records(consumer, partition, start, end)
-        newest = max(map(snapshot_of, filter(is_wanted, records)), default=0)
+        newest = max(map(snapshot_of, _records(consumer, partition, start, end)), default=0)
         look_back *= 4
     return newest
 

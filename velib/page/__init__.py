@@ -1,1 +1,1 @@
-"""The parts of the page of dashboard.py, a room each: it builds its elements and shows a `Live`."""
+"""The page of dashboard.py: what it knows (state, follower), and a module for each part of it."""

@@ -4,20 +4,24 @@ from typing import Any
 
 from nicegui import ui
 
-from velib.page.state import Live
+from velib.page.state import PipelineState
 from velib.page.text import LANGUAGES, Words
 from velib.totals.areas import NAMES
 
 SPANS = (1, 6, 24)  # hours
 GREY = "#7a8594"  # reads on light and on dark
-LINES = (("bikes", "#3b6fb6"), ("ebike", "#2a9d6f"), ("docks", "#9a7b1c"))
+LINES = (
+    ("num_bikes_available", "#3b6fb6"),
+    ("ebike", "#2a9d6f"),
+    ("num_docks_available", "#9a7b1c"),
+)
 
 
 class Chart:
     """Bikes, electric bikes and docks of the chosen place."""
 
-    def __init__(self, live: Live, words: Words) -> None:
-        self.live, self.words = live, words
+    def __init__(self, state: PipelineState, words: Words) -> None:
+        self.state, self.words = state, words
         self.place, self.hours = "", 6
         with ui.element("section").classes("chart"):
             with ui.element("div").classes("bar"):
@@ -31,14 +35,11 @@ class Chart:
             self.echart = ui.echart(chart_options(words), renderer="svg")
 
     def show(self) -> None:
-        words, live = self.words, self.live
-        with live.lock:
-            totals, sums = live.totals(), live.sum(live.newest_snapshot)
+        words, state = self.words, self.state
+        with state.lock:
+            totals, sums = state.totals(), state.sum(state.newest_snapshot)
             counts = totals.get(self.place) if self.place else sums
-            points = [
-                (s * 1000, c and (c.num_bikes_available, c.ebike, c.num_docks_available))
-                for s, c in live.series(self.place, self.hours * 3600)
-            ]
+            series = state.series(self.place, self.hours * 3600)
         self.name.set_text(f"{self.place} {NAMES[self.place]}" if self.place else words("all"))
         if counts is not None:
             summary = words(
@@ -51,7 +52,10 @@ class Chart:
         else:
             summary = words("place_old" if totals else "no_totals")
         self.summary.set_text(summary)
-        source = [[time, *(numbers or [None] * len(LINES))] for time, numbers in points]
+        source = [
+            [snapshot * 1000, *(getattr(counts, name, None) for name, _ in LINES)]
+            for snapshot, counts in series
+        ]
         self.echart.run_chart_method("setOption", {"dataset": {"source": source}})
 
     def choose_place(self, postal_code: str) -> None:
@@ -65,7 +69,7 @@ class Chart:
 
 
 def chart_options(words: Words) -> dict[str, Any]:
-    """The options of ECharts; a point of its dataset is a time (ms) and a number for each line."""
+    """The options of ECharts; a row of its dataset is a time (ms) and a number for each line."""
     locale = LANGUAGES[words.language]
     number = f"number => number?.toLocaleString('{locale}') ?? '–'"
     axis = {"axisLabel": {"color": GREY, "hideOverlap": True}}

@@ -1,73 +1,67 @@
-"""Follows the pipeline's topics with one Kafka consumer, and keeps a `Live` up to date.
+"""Follows the pipeline's topics with one Kafka consumer, and keeps a `PipelineState` up to date.
 
 It begins with what a page shows first: the totals of the last day, the newest snapshots of the raw
-topic, the dead letters of the last day and every position. Then it waits for new records, and a
-second reader looks through the older totals for postal codes that have no later one.
+topic, the dead letters of the last day and every position. Then it waits for new records, while a
+second consumer reads the older totals, for postal codes that have no later one.
 """
 
 import time
-from threading import Thread
+from threading import Event
+from typing import NoReturn
 
-from kafka import KafkaConsumer
+from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.errors import KafkaError
 
 from config import Settings
-from velib import last_poll
-from velib.errors import Failure
-from velib.kafka import clients, topics
-from velib.kafka.reader import Offsets, offsets_at, partitions
-from velib.last_poll import LastPoll
-from velib.page.state import DAY, MAX_DEAD_LETTERS, Live
-from velib.runtime import log
+from velib.errors import Failure, describe, is_retriable
+from velib.kafka import clients, membership, topics
+from velib.kafka.reader import Offsets, Reader, assign, batches, offsets_at, partitions
+from velib.page.state import DAY, MAX_DEAD_LETTERS, PipelineState
+from velib.runtime import in_thread, log
 from velib.totals import spans
 
 MAX_TOTALS = 200_000  # offsets of a day at most
-RECENT_STATIONS = 5_000  # offsets of the raw topic: three snapshots of the network
-POLL_MS = 200
-TIMEOUT_MS = 3_000  # for an answer of Kafka to a check
+RECENT_STATIONS = 5_000  # offsets of the raw topic: three snapshots of all stations
+TIMEOUT_MS = 3_000  # for Kafka to answer a check
 CHECK_SECONDS = 2.0  # between two checks of what no record tells
 RETRY_SECONDS = 1.0
 
 
-class Follower(Thread):
-    """A thread that adds every record of the four topics to a `Live`, until the process ends.
+class Follower:
+    """Adds every record of the four topics to a `PipelineState`. While Kafka is away it waits."""
 
-    While Kafka is away it waits. If Kafka refuses for good it ends, and `failure` says why.
-    """
+    def __init__(self, settings: Settings, state: PipelineState) -> None:
+        self.settings, self.state = settings, state
+        self.has_warned = False
 
-    def __init__(self, settings: Settings, live: Live) -> None:
-        super().__init__(daemon=True)
-        self.settings, self.live = settings, live
-        self.failure: Failure | None = None
-
-    def run(self) -> None:
-        try:
-            topics.ensure(self.settings)
-            while True:
-                try:
-                    self._follow()
-                except KafkaError as error:
-                    if not clients.is_transient(error):
-                        raise Failure(clients.refusal_message(self.settings, error)) from None
-                    log.warning("Kafka failed (%s): trying again", error)
-                    with self.live.lock:
-                        self.live.note(False, self.live.last_poll, 0)
-                    time.sleep(RETRY_SECONDS)
-        except Failure as failure:
-            self.failure = failure
+    def run(self) -> NoReturn:
+        """Follow the topics until the process ends; raises Failure if Kafka refuses."""
+        topics.ensure(self.settings)
+        while True:
+            try:
+                self._follow()
+            except KafkaError as error:
+                if not is_retriable(error):
+                    raise Failure(describe(error, self.settings)) from None
+                log.warning("Kafka failed (%s): trying again", error)
+                with self.state.lock:
+                    self.state.set_status(is_kafka_up=False, producers=None, unread_backlog=0)
+                time.sleep(RETRY_SECONDS)
 
     def _follow(self) -> None:
-        """Read each topic from where a page begins, for ever; raises KafkaError."""
+        """Read each topic from where a page begins, forever; raises KafkaError."""
         with clients.committed_consumer(self.settings) as consumer:
             starts = self._starts(consumer)
-            if not self.live.latest:
-                Thread(target=self._read_older_totals, args=(starts,), daemon=True).start()
-            with self.live.lock:
-                self.live.forget_waiting()
+            if not self.state.latest:
+                in_thread(lambda: self._read_older_totals(starts))
+            with self.state.lock:
+                self.state.reset_backlog()
             assign(consumer, starts)
             next_check = 0.0
-            while True:
-                self._add(consumer)
+            for records in batches(consumer):
+                with self.state.lock:
+                    for record in records:
+                        self.state.add(record)
                 if time.monotonic() > next_check:
                     self._check(consumer, starts)
                     next_check = time.monotonic() + CHECK_SECONDS
@@ -82,58 +76,49 @@ class Follower(Thread):
             | dict.fromkeys(partitions(consumer, settings.station_topic), 0)
         )
 
-    def _add(self, consumer: KafkaConsumer) -> None:
-        """Add the records that have come."""
-        batches = consumer.poll(POLL_MS)
-        records = [record for batch in batches.values() for record in batch]
-        with self.live.lock:
-            for record in records:
-                self.live.add(record)
-
     def _read_older_totals(self, starts: Offsets) -> None:
         """Add the totals before these offsets, of which the latest of each postal code counts."""
         ends = {p: end for p, end in starts.items() if p.topic == self.settings.final_topic}
-        try:
-            with clients.committed_consumer(self.settings) as consumer:
-                assign(consumer, dict.fromkeys(ends, 0))
-                while any((consumer.position(p) or 0) < end for p, end in ends.items()):
-                    self._add(consumer)
-        except KafkaError as error:
-            log.warning("The totals of earlier days could not be read: %s", error)
+        with Reader(self.settings, self.settings.final_topic, Event()) as reader:
+            for record in reader.read(ends=ends):
+                with self.state.lock:
+                    self.state.add(record)
 
     def _check(self, consumer: KafkaConsumer, starts: Offsets) -> None:
-        """Note whether Kafka answers, what the producer noted, and how much waits unread."""
-        is_up, poll, before = clients.is_reachable(self.settings), self.live.last_poll, 0
+        """Find out whether Kafka answers, how many producers run and how much is unread."""
+        is_up, producers, unread = clients.is_reachable(self.settings), None, 0
         if is_up:
             try:
-                before = self._waiting_before(consumer, starts)
-                poll = self._last_poll()
+                unread = self._unread_backlog(consumer, starts)
+                producers = self._producers()
             except KafkaError as error:
-                is_up = not clients.is_transient(error)
-        with self.live.lock:
-            self.live.note(is_up, poll, before)
+                is_up = not is_retriable(error)
+        with self.state.lock:
+            self.state.set_status(is_up, producers, unread)
 
-    def _last_poll(self) -> LastPoll | None:
-        """The producer's note; by a new client, as an old one may go on asking a dead broker."""
-        with last_poll.client(self.settings) as admin:
-            return last_poll.read(admin, self.settings)
+    def _producers(self) -> int | None:
+        """How many producers run; None if Kafka does not say."""
+        timeouts = dict.fromkeys(("bootstrap_timeout_ms", "request_timeout_ms"), TIMEOUT_MS)
+        options = clients.kafka_python_options(self.settings) | timeouts
+        try:
+            # A new client each time: an old one may keep asking a broker that has gone.
+            with KafkaAdminClient(**options) as admin:
+                return membership.count(admin, self.settings)
+        except KafkaError as error:
+            if not (self.has_warned or is_retriable(error)):
+                log.warning("Whether a producer runs is not shown: %s", error)
+                self.has_warned = True
+            return None
 
-    def _waiting_before(self, consumer: KafkaConsumer, starts: Offsets) -> int:
-        """How many raw records without a total lie before the offsets from which we read.
+    def _unread_backlog(self, consumer: KafkaConsumer, starts: Offsets) -> int:
+        """How many raw records without a total precede the offsets from which we read.
 
-        Those of the newest snapshot with a total are among them.
+        It includes those of the newest snapshot with a total.
         """
         first = {p: start for p, start in starts.items() if p.topic == self.settings.raw_topic}
-        newest_ms = self.live.newest_snapshot * 1000
+        newest_ms = self.state.newest_snapshot * 1000
         later = consumer.offsets_for_times(dict.fromkeys(first, newest_ms), TIMEOUT_MS)
         return sum(max(0, start - later[p].offset) for p, start in first.items() if later.get(p))
-
-
-def assign(consumer: KafkaConsumer, starts: Offsets) -> None:
-    """Have a consumer read each of these partitions from its offset on."""
-    consumer.assign(list(starts))
-    for partition, start in starts.items():
-        consumer.seek(partition, start)
 
 
 def start_offsets(

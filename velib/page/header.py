@@ -1,22 +1,21 @@
-"""The head of the page: its title, how old the totals are, and the choice of language and theme."""
+"""The top of the page: title and badge, the choice of language and theme, and the numbers."""
 
 import time
 
 from nicegui import ui
 
 from velib.page import health
-from velib.page.health import Finding, Level
-from velib.page.state import Live
+from velib.page.colours import share
+from velib.page.health import ICONS, Finding, Level
+from velib.page.state import PipelineState
 from velib.page.text import Words
-
-ICONS = {Level.GOOD: "check_circle", Level.WARNING: "error", Level.BAD: "cancel"}
 
 
 class Header:
-    """The title, the badge that says how it goes, and two choices."""
+    """The title, the badge with the state of the pipeline, and two choices."""
 
-    def __init__(self, live: Live, words: Words) -> None:
-        self.live, self.words = live, words
+    def __init__(self, state: PipelineState, words: Words) -> None:
+        self.state, self.words = state, words
         with ui.element("header"):
             ui.label(words("title")).props("role=heading aria-level=1").classes("title")
             with ui.element("div").props("role=status") as self.badge:
@@ -32,13 +31,13 @@ class Header:
             ).props(f'flat round dense aria-label="{theme}"').tooltip(theme)
 
     def show(self, found: list[Finding]) -> None:
-        """Show the age of the newest snapshot, or which part is broken."""
-        now, snapshot = time.time(), self.live.newest_snapshot
+        """Show the age of the newest snapshot, or which part has failed."""
+        now, snapshot = time.time(), self.state.newest_snapshot
         worst = health.worst([finding for finding in found if finding.part != "dead_letters"])
-        age_level = health.age_level(self.live, now - snapshot)
+        age_level = health.age_level(self.state, now - snapshot)
         level = max(worst.level, age_level)
         if worst.level is Level.BAD:
-            text = f"{self.words(worst.part)} {self.words.sentence(worst, now)}"
+            text = f"{self.words(worst.part)} · {health.sentence(worst, self.words, now)}"
         elif snapshot:
             values = {"time": self.words.time(snapshot, now), "age": self.words.age(now - snapshot)}
             text = self.words("live" if age_level is Level.GOOD else "old", **values)
@@ -47,3 +46,62 @@ class Header:
         self.text.set_text(text)
         self.icon.set_name(ICONS[level])
         self.badge.classes(replace=f"badge {level.name.lower()}")
+
+
+class Numbers:
+    """Bikes, docks and stations of the newest snapshot, each in a tile."""
+
+    def __init__(self, state: PipelineState, words: Words) -> None:
+        self.state, self.words = state, words
+        with ui.element("section").classes("numbers"):
+            self.bikes = Tile(words("num_bikes_available"))
+            self.mechanical = Tile(words("mechanical"))
+            self.ebike = Tile(words("ebike"))
+            self.docks = Tile(words("num_docks_available"))
+            self.stations = Tile(words("stations_open"))
+            self.empty_full = Tile(words("empty_full"))
+
+    def show(self) -> None:
+        words, state = self.words, self.state
+        sums, previous = state.sum(state.newest_snapshot), state.sum(state.previous_snapshot())
+        if sums is None:
+            return
+
+        def change(name: str) -> str:
+            """How much a number has changed, in words; "" if there is no earlier snapshot."""
+            if previous is None:
+                return ""
+            return words("change", n=words.change(getattr(sums, name) - getattr(previous, name)))
+
+        def part_of_bikes(number: int) -> str:
+            return words("share", n=words.percent(share(number, sums.num_bikes_available)))
+
+        bikes, docks = sums.num_bikes_available, sums.num_docks_available
+        self.bikes.show(words.number(bikes), change("num_bikes_available"))
+        self.mechanical.show(words.number(sums.mechanical), part_of_bikes(sums.mechanical))
+        self.ebike.show(words.number(sums.ebike), part_of_bikes(sums.ebike))
+        self.docks.show(words.number(docks), change("num_docks_available"))
+        stations = state.selected_stations()
+        open_stations = [station.counts for station in stations if station.is_open]
+        closed = words("stations_closed", n=words.number(len(stations) - len(open_stations)))
+        self.stations.show(words.number(sums.stations), closed)
+        empty = sum(counts.num_bikes_available == 0 for counts in open_stations)
+        full = sum(counts.num_docks_available == 0 for counts in open_stations)
+        both = f"{words.number(empty)} · {words.number(full)}"
+        self.empty_full.show(both, words("empty_full_explained"))
+
+
+class Tile:
+    """A number with its name above and a detail below; a change marks it for a moment."""
+
+    def __init__(self, name: str) -> None:
+        with ui.element("div").classes("card"):
+            ui.label(name).classes("soft")
+            self.value = ui.label("–").classes("value changed")
+            self.detail = ui.label().classes("soft")
+
+    def show(self, value: str, detail: str) -> None:
+        if value != self.value.text:
+            self.value.set_text(value)
+            self.value.classes(toggle="changed changed-again")  # restarts the animation
+        self.detail.set_text(detail)

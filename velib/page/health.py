@@ -1,13 +1,18 @@
-"""Which part of the pipeline stands still, told from the times and offsets of its topics."""
+"""The health of the pipeline: what each part does, told from times, offsets and Kafka's groups."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from velib.page.state import DAY, Live, commonest_reason
+from nicegui import ui
 
-OVERDUE = 15  # seconds after which a producer that has not polled as it announced stands still
-JOB_PAUSE = 20  # seconds without a total after which a job that has records to read stands still
+from velib.page.state import DAY, DeadLetter, PipelineState, commonest_reason
+from velib.page.text import Words, readable
+
+PARTS = ("kafka", "feed", "producer", "job", "dead_letters")
+JOB_PAUSE = 20  # seconds without a total after which a job with records to read has stalled
+LAST_DEAD_LETTERS = 3
 
 
 class Level(IntEnum):
@@ -18,94 +23,155 @@ class Level(IntEnum):
     BAD = 2
 
 
+ICONS = {Level.GOOD: "check_circle", Level.WARNING: "error", Level.BAD: "cancel"}
+
+
 @dataclass(frozen=True)
 class Finding:
-    """What is known of a part: the name of a sentence (page/text.py), and what is put into it.
+    """What is known about a part: the name of a text (velib/page/text.py) and its values.
 
     Values whose names end in `_at` are epoch seconds.
     """
 
     part: str
     level: Level
-    sentence: str
+    text: str
     values: Mapping[str, float | str] = field(default_factory=dict)
 
 
-def findings(live: Live, now: float) -> list[Finding]:
-    """A finding for each part, in the order of the data; `now` in epoch seconds."""
-    if not live.is_kafka_up:
+def findings(state: PipelineState, now: float) -> list[Finding]:
+    """A finding for each of PARTS; `now` in epoch seconds."""
+    if not state.is_kafka_up:
         unknown = [Finding(part, Level.WARNING, "unknown") for part in ("feed", "producer", "job")]
-        return [Finding("kafka", Level.BAD, "kafka_away"), *unknown, _dead_letters(live, now)]
-    kafka = Finding("kafka", Level.GOOD, "kafka_up")
+        return [Finding("kafka", Level.BAD, "kafka_away"), *unknown, _dead_letters(state, now)]
     return [
-        kafka,
-        _feed(live, now),
-        _producer(live, now),
-        _job(live, now),
-        _dead_letters(live, now),
+        Finding("kafka", Level.GOOD, "kafka_up"),
+        _feed(state, now),
+        _producer(state, now),
+        _job(state, now),
+        _dead_letters(state, now),
     ]
 
 
 def worst(found: list[Finding]) -> Finding:
-    """The first of the worst findings: what is before it in the pipeline is better."""
+    """The first of the worst findings: it names the cause, the later parts only the effects."""
     return max(found, key=lambda finding: finding.level)
 
 
-def age_level(live: Live, age: float) -> Level:
-    """How bad an age of the newest snapshot is, in seconds."""
-    if age < max(20, 3 * live.interval()):
+def age_level(state: PipelineState, age: float) -> Level:
+    """How bad it is that a snapshot of this age (seconds) is the newest."""
+    if age < max(20, 3 * state.interval()):
         return Level.GOOD
-    return Level.WARNING if age < max(60, 10 * live.interval()) else Level.BAD
+    return Level.WARNING if age < max(60, 10 * state.interval()) else Level.BAD
 
 
-def _feed(live: Live, now: float) -> Finding:
-    level, since = age_level(live, now - live.raw_snapshot), {"since_at": live.raw_snapshot}
-    is_read = _producer(live, now).level is Level.GOOD
-    if is_read and live.last_poll is not None and live.last_poll.error:
-        return Finding("feed", Level.BAD, "feed_fails", {"error": live.last_poll.error})
-    if not live.raw_snapshot:
+def sentence(finding: Finding, words: Words, now: float) -> str:
+    """A finding in words; `now` in epoch seconds."""
+    values: dict[str, str] = {}
+    for name, value in finding.values.items():
+        if isinstance(value, str):
+            values[name] = readable(value)
+        elif name == "since_at":
+            values["since"] = words.time(value, now)
+        elif name.endswith("_at"):
+            values[name.removesuffix("_at")] = words.age(now - value)
+        else:
+            values[name] = words.number(value)
+    return words(finding.text, **values)
+
+
+def _feed(state: PipelineState, now: float) -> Finding:
+    if not state.raw_snapshot:
         return Finding("feed", Level.WARNING, "feed_empty")
-    if level is not Level.GOOD and not is_read:
-        return Finding("feed", Level.WARNING, "feed_unread", since)
-    if level is not Level.GOOD:
-        return Finding("feed", level, "feed_still", since)
-    return Finding("feed", Level.GOOD, "feed_moves", {"seconds": live.interval()})
+    level = age_level(state, now - state.raw_snapshot)
+    if level is Level.GOOD:
+        return Finding("feed", level, "feed_moves", {"seconds": state.interval()})
+    if state.producers == 0:
+        level = Level.WARNING  # nothing polls the feed, so it may well have a new one
+    return Finding("feed", level, "feed_old", {"since_at": state.raw_snapshot})
 
 
-def _producer(live: Live, now: float) -> Finding:
-    poll = live.last_poll
-    if poll is not None and now > poll.next_poll_at + OVERDUE:
-        return Finding("producer", Level.BAD, "producer_still", {"since_at": poll.polled_at})
-    if poll is not None:
-        return Finding("producer", Level.GOOD, "producer_polls", {"poll_at": poll.polled_at})
-    if live.raw_published_at == 0:
+def _producer(state: PipelineState, now: float) -> Finding:
+    level = age_level(state, now - state.raw_snapshot)
+    values = {"number": state.producers or 0, "published_at": state.raw_published_at}
+    if state.producers == 0:
+        # `kafka_project.py --once`, run again and again, is no member between two runs.
+        is_overdue = state.raw_snapshot and level is not Level.GOOD
+        return Finding("producer", Level.BAD if is_overdue else Level.WARNING, "producer_none")
+    if not state.raw_published_at:
         return Finding("producer", Level.WARNING, "producer_unseen")
-    level = age_level(live, now - live.raw_published_at)
-    values = {"published_at": live.raw_published_at}
-    return Finding("producer", level, "producer_published", values)
+    if state.producers is None:
+        return Finding("producer", level, "producer_unknown", values)
+    text = "producer_one" if state.producers == 1 else "producer_several"
+    return Finding("producer", Level.GOOD, text, values)
 
 
-def _job(live: Live, now: float) -> Finding:
-    waiting = live.waiting()
-    pause = now - live.waiting_since if waiting and live.waiting_since else 0.0
-    # Of a snapshot without a selected station there are no totals.
-    if pause > JOB_PAUSE and live.selected_stations():
-        values = {"records": waiting, "since_at": live.waiting_since}
-        return Finding("job", Level.BAD, "job_still", values)
-    if not live.newest_snapshot:
+def _job(state: PipelineState, now: float) -> Finding:
+    waiting = state.waiting()
+    pause = now - state.waiting_since if waiting and state.waiting_since else 0.0
+    # A snapshot without a selected station has no totals.
+    if pause > JOB_PAUSE and state.selected_stations():
+        values = {"records": waiting, "since_at": state.waiting_since}
+        return Finding("job", Level.BAD, "job_stalled", values)
+    if not state.newest_snapshot:
         return Finding("job", Level.WARNING, "job_unseen")
-    values = {"records": waiting, "written_at": live.total_written_at}
-    is_behind = waiting > 2 * max(len(live.stations), 1)
+    values = {"records": waiting, "written_at": state.total_written_at}
+    is_behind = waiting > 2 * max(len(state.stations), 1)
     return Finding("job", Level.WARNING if is_behind else Level.GOOD, "job_runs", values)
 
 
-def _dead_letters(live: Live, now: float) -> Finding:
-    letters = live.dead_letters_since(now - DAY)
+def _dead_letters(state: PipelineState, now: float) -> Finding:
+    letters = state.dead_letters_since(now - DAY)
     if not letters:
         return Finding("dead_letters", Level.GOOD, "dead_letters_none")
-    return Finding(
-        "dead_letters",
-        Level.WARNING,
-        "dead_letters_some",
-        {"number": len(letters), "reason": commonest_reason(letters)},
-    )
+    values: dict[str, float | str] = {
+        "number": len(letters),
+        "reason": commonest_reason(letters),
+    }
+    return Finding("dead_letters", Level.WARNING, "dead_letters_some", values)
+
+
+class HealthCard:
+    """A line for each part, and the latest dead letters below."""
+
+    def __init__(self, state: PipelineState, words: Words) -> None:
+        self.state, self.words = state, words
+        self.shown: list[DeadLetter] = []
+        with ui.element("section").classes("health"):
+            ui.label(words("health")).props("role=heading aria-level=2").classes("name")
+            self.lines = {part: Line(words(part), part) for part in PARTS}
+            label = words("last_dead_letters")
+            self.dead_letters = ui.element("ul").props(f'aria-label="{label}"')
+
+    def show(self, found: list[Finding]) -> None:
+        now = time.time()
+        for finding in found:
+            level_name = self.words(finding.level.name.lower())
+            text = sentence(finding, self.words, now)
+            self.lines[finding.part].show(finding.level, level_name, text)
+        letters = self.state.last_dead_letters(LAST_DEAD_LETTERS, now - DAY)
+        if letters == self.shown:
+            return
+        self.shown = letters
+        self.dead_letters.clear()
+        with self.dead_letters:
+            for letter in letters:
+                fields = [letter.fields[name] for name in ("reason", "key", "value")]
+                with ui.element("li"):
+                    ui.label(readable(" · ".join(fields))).classes("soft")
+
+
+class Line:
+    """An icon, the name of a part of the pipeline, and what it does."""
+
+    def __init__(self, name: str, part: str) -> None:
+        with ui.element("div").classes("finding").props(f"data-part={part}"):
+            self.icon = ui.icon("hourglass_empty").props("role=img")
+            ui.label(name)
+            self.text = ui.label().classes("soft")
+
+    def show(self, level: Level, level_name: str, text: str) -> None:
+        self.icon.set_name(ICONS[level])
+        self.icon.props(f'aria-label="{level_name}"')
+        self.icon.classes(replace=level.name.lower())
+        self.text.set_text(text)

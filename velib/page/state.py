@@ -1,7 +1,7 @@
-"""The pipeline as it is now, built from the records of its topics; knows no page.
+"""The state of the pipeline, built from the records of its topics; knows no page.
 
-`Live` takes each record of the four topics and answers what a reader wants to know: the totals of
-the newest snapshot, the stations, the last day of a place, what waits and what went wrong.
+`PipelineState` takes each record of the four topics and answers what a reader wants to know: the
+totals of the newest snapshot, the stations, the last day of a place, the backlog, what went wrong.
 """
 
 import json
@@ -9,47 +9,43 @@ import math
 import time
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
+from statistics import median
 from threading import RLock
-from typing import Any, NamedTuple
+from typing import Any
 
 import config
 from config import Settings
 from velib.kafka import topics
-from velib.last_poll import LastPoll
-from velib.totals.records import DEAD_LETTER, MAX_NUMBER, parse_dead_letter, parse_total
+from velib.totals.records import (
+    COUNTS,
+    DEAD_LETTER,
+    MAX_NUMBER,
+    Counts,
+    parse_dead_letter,
+    parse_total,
+)
 
 DAY = 24 * 3600  # seconds
 MAX_SNAPSHOTS = 2_000  # a day of the feed has 1,440
 MAX_DEAD_LETTERS = 5_000  # the newest ones, whose reasons are counted
 MAX_FIELD = 300  # characters that are kept of a field of a dead letter
-
-
-class Counts(NamedTuple):
-    """The numbers of a total, named as in the topic."""
-
-    stations: int
-    num_bikes_available: int
-    mechanical: int
-    ebike: int
-    num_docks_available: int
+USUAL_GAPS = 10  # newest gaps between snapshots whose median is the usual one
 
 
 @dataclass(frozen=True)
 class Station:
-    """A station in a snapshot, with the feed's names."""
+    """A station in a snapshot."""
 
     code: str
     is_open: bool
-    num_bikes_available: int
-    mechanical: int
-    ebike: int
-    num_docks_available: int
+    counts: Counts
+    """What it has, even if it is closed; `stations` is 1."""
 
 
 @dataclass(frozen=True)
 class Position:
-    """What does not change of a station; latitude and longitude in degrees."""
+    """What rarely changes about a station; latitude and longitude in degrees."""
 
     name: str
     latitude: float
@@ -68,8 +64,8 @@ class DeadLetter:
     """By the names of records.DEAD_LETTER, cut to MAX_FIELD characters."""
 
 
-class Live:
-    """What the topics hold. One thread adds records, others may read: both take `lock`.
+class PipelineState:
+    """What the topics contain. One thread adds records, others may read: both take `lock`.
 
     All times are epoch seconds; 0 stands for never.
     """
@@ -81,9 +77,11 @@ class Live:
         """Grows with every record."""
 
         self.is_kafka_up = False
-        self.last_poll: LastPoll | None = None
+        self.producers: int | None = None
+        """How many producers run; None if that is not known."""
+
         self.latest: dict[str, tuple[int, int, bytes]] = {}
-        """Of each postal code the latest total: its snapshot, its offset, and as stored."""
+        """The latest total of each postal code: its snapshot, its offset, and the stored value."""
 
         self.history: dict[int, dict[str, Counts]] = {}
         """The totals of the last day: snapshot, then postal code."""
@@ -99,13 +97,13 @@ class Live:
         self.raw_snapshot = 0
         self.raw_published_at = 0.0
         self.raw_records: Counter[int] = Counter()
-        """How many raw records of each snapshot have been read, but not of those with totals."""
+        """How many raw records have been read of each snapshot that has no total yet."""
 
         self.waiting_since = 0.0
         """When the job last made progress while records wait for it; 0 if none wait."""
 
-        self.records_before = 0
-        """How many raw records without a total lie before those that have been read."""
+        self.unread_backlog = 0
+        """How many raw records without a total precede those that have been read."""
 
         self.positions: dict[str, Position] = {}
         self.dead_letters: OrderedDict[tuple[str, ...], DeadLetter] = OrderedDict()
@@ -123,20 +121,20 @@ class Live:
         self.version += 1
 
     def _add_total(self, record: Any) -> None:
-        """Of totals of one postal code and snapshot the last one counts: a repeat replaces it."""
+        """A later total of the same postal code and snapshot replaces the earlier one."""
         total = parse_total(record.value)
         if total is None:
             return
         code, snapshot = total["postal_code"], total["last_updated"]
         if snapshot > time.time() + topics.CLOCK_TOLERANCE:
-            return  # everything that is really new would be older than this one
+            return  # every real snapshot would be older than this one
         if (snapshot, record.offset) >= self.latest.get(code, (0, 0))[:2]:
             self.latest[code] = (snapshot, record.offset, record.value)
         if snapshot > self.newest_snapshot:
             self.newest_snapshot = snapshot
             self._forget_old_snapshots()
         if snapshot > self.newest_snapshot - DAY:
-            counts = Counts(*[total[name] for name in Counts._fields])
+            counts = Counts(*[total[name] for name in COUNTS])
             self.history.setdefault(snapshot, {})[code] = counts
             self._sums.pop(snapshot, None)
         if snapshot == self.newest_snapshot:
@@ -154,7 +152,7 @@ class Live:
 
     def _add_station(self, record: Any) -> None:
         snapshot = topics.snapshot_of(record)
-        # A record without a snapshot waits for the job with those that it came with.
+        # A record without a snapshot waits for the job with the records around it.
         self.raw_records[snapshot or self.raw_snapshot] += 1
         if snapshot > self.raw_snapshot:
             self.raw_snapshot, self.stations = snapshot, {}
@@ -183,13 +181,13 @@ class Live:
         if len(self.dead_letters) > MAX_DEAD_LETTERS:
             self.dead_letters.popitem(last=False)
 
-    def note(self, is_kafka_up: bool, last_poll: LastPoll | None, records_before: int) -> None:
-        """Note what no record tells: whether Kafka answers, the last poll, what waits unread."""
-        self.is_kafka_up, self.last_poll = is_kafka_up, last_poll
-        self.records_before = records_before
+    def set_status(self, is_kafka_up: bool, producers: int | None, unread_backlog: int) -> None:
+        """Set what no record tells: see the attributes of these names."""
+        self.is_kafka_up, self.producers = is_kafka_up, producers
+        self.unread_backlog = unread_backlog
 
-    def forget_waiting(self) -> None:
-        """The raw topic is read again: its records must not be counted twice."""
+    def reset_backlog(self) -> None:
+        """Forget how many raw records have been read, before they are read again."""
         self.raw_records.clear()
 
     def totals(self) -> dict[str, Counts]:
@@ -201,7 +199,7 @@ class Live:
         return max((s for s in self.history if s < self.newest_snapshot), default=0)
 
     def sum(self, snapshot: int) -> Counts | None:
-        """The sum over all postal codes of a snapshot; None if it is not known."""
+        """The totals of a snapshot summed over all postal codes; None if it has none."""
         if snapshot in self.history and snapshot not in self._sums:
             self._sums[snapshot] = sum_of(self.history[snapshot])
         return self._sums.get(snapshot)
@@ -218,14 +216,17 @@ class Live:
         return [(s, self.history[s].get(postal_code)) for s in snapshots]
 
     def interval(self) -> int:
-        """The seconds between the two newest snapshots; 60 until there are two."""
-        newest = sorted(self.history)[-2:]
-        return newest[1] - newest[0] if len(newest) == 2 else 60
+        """The usual seconds between two snapshots, whatever outage there was; 60 until there are
+        two snapshots.
+        """
+        newest = sorted(self.history)[-USUAL_GAPS - 1 :]
+        gaps = [later - earlier for earlier, later in pairwise(newest)]
+        return round(median(gaps)) if gaps else 60
 
     def waiting(self) -> int:
-        """How many raw records are of snapshots that have no total yet."""
+        """How many raw records belong to snapshots without a total."""
         later = [n for s, n in self.raw_records.items() if s > self.newest_snapshot]
-        return self.records_before + sum(later)
+        return self.unread_backlog + sum(later)
 
     def selected_stations(self) -> list[Station]:
         """The stations of the newest raw snapshot that VELIB_STATIONS selects."""
@@ -233,7 +234,7 @@ class Live:
         return [s for s in self.stations.values() if codes == config.ALL or s.code in codes]
 
     def last_dead_letters(self, number: int, since: float) -> list[DeadLetter]:
-        """At most so many of the dead letters that were written since then, the newest first."""
+        """At most `number` dead letters that were written since then, the newest first."""
         newest = islice(reversed(self.dead_letters.values()), number)
         return [letter for letter in newest if letter.written_at >= since]
 
@@ -254,27 +255,31 @@ def commonest_reason(dead_letters: list[DeadLetter]) -> str:
 
 
 def parse_station(value: bytes | None) -> Station | None:
-    """The station in a raw record's value; None if its numbers make no sense."""
+    """The station in a raw record's value; None if its numbers make no sense.
+
+    The job decides the same in velib/job/columns.py: `counts` which station is open and what it
+    has, `reason` which numbers make sense.
+    """
     try:
         raw = json.loads(value or b"")
         types = {kind: n for entry in raw["num_bikes_available_types"] for kind, n in entry.items()}
-        numbers = [
-            raw["num_bikes_available"],
-            types.get("mechanical", 0),
-            types.get("ebike", 0),
-            raw["num_docks_available"],
-        ]
-        if not all(type(number) is int and 0 <= number < MAX_NUMBER for number in numbers):
+        counts = Counts(
+            *[
+                types.get(count.kind, 0) if count.kind else raw[count.field] if count.field else 1
+                for count in COUNTS.values()
+            ]
+        )
+        if not all(type(number) is int and 0 <= number < MAX_NUMBER for number in counts):
             return None
         flags = (str(raw[name]).lower() for name in ("is_installed", "is_renting"))
         is_open = all(flag in ("1", "true") for flag in flags)
-        return Station(str(raw["stationCode"]), is_open, *numbers)
+        return Station(str(raw["stationCode"]), is_open, counts)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
 
 
 def parse_position(value: bytes | None) -> Position | None:
-    """The position in a record of the station topic; None if it is none."""
+    """The position in a record of the station topic; None if it is not one."""
     try:
         entry = json.loads(value or b"")
         latitude, longitude = float(entry["lat"]), float(entry["lon"])

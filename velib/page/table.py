@@ -1,4 +1,4 @@
-"""The table of all postal codes, with the sums at its foot."""
+"""The table of all postal codes, with their sums at its foot."""
 
 import json
 from collections.abc import Callable
@@ -6,12 +6,14 @@ from typing import Any
 
 from nicegui import ui
 
-from velib.page import measures
-from velib.page.state import Counts, Live
+from velib.page.colours import FILL, value
+from velib.page.state import PipelineState
 from velib.page.text import LANGUAGES, Words
 from velib.totals.areas import NAMES
+from velib.totals.records import COUNTS, Counts
 
-NO_COUNTS = Counts(0, 0, 0, 0, 0)
+NO_COUNTS = Counts(*[0 for _ in COUNTS])
+COLUMNS = ("num_bikes_available", "ebike", "num_docks_available")
 
 
 class Table:
@@ -19,13 +21,13 @@ class Table:
 
     def __init__(
         self,
-        live: Live,
+        state: PipelineState,
         words: Words,
         on_choose: Callable[[str], None],
         on_hover: Callable[[str], None],
     ) -> None:
         """The functions are called with the postal code of a row, or the id of the foot."""
-        self.live, self.words = live, words
+        self.state, self.words = state, words
         with ui.element("section").classes("table").props(f'aria-label="{words("table")}"'):
             search = ui.input(placeholder=words("search")).props(
                 f'dense outlined clearable aria-label="{words("search")}"'
@@ -37,10 +39,10 @@ class Table:
         self.grid.on("rowClicked", lambda event: on_choose(event.args["rowId"]), ["rowId"])
 
     def show(self) -> None:
-        with self.live.lock:
-            totals = self.live.totals()
+        with self.state.lock:
+            totals = self.state.totals()
             rows = [row(code, NAMES.get(code, ""), totals[code]) for code in sorted(totals)]
-            sums = self.live.sum(self.live.newest_snapshot) or NO_COUNTS
+            sums = self.state.sum(self.state.newest_snapshot) or NO_COUNTS
             foot = [row("", self.words("all"), sums)]
         self.grid.run_grid_method("setGridOption", "rowData", rows)
         self.grid.run_grid_method("setGridOption", "pinnedBottomRowData", foot)
@@ -66,14 +68,8 @@ class Table:
 
 def row(postal_code: str, name: str, counts: Counts) -> dict[str, Any]:
     """A row of the grid."""
-    return {
-        "code": postal_code,
-        "name": name,
-        "bikes": counts.num_bikes_available,
-        "ebike": counts.ebike,
-        "docks": counts.num_docks_available,
-        "fill": measures.value("fill", counts),
-    }
+    numbers = {column: getattr(counts, column) for column in COLUMNS}
+    return {"code": postal_code, "name": name, **numbers, FILL: value(FILL, counts)}
 
 
 def grid_options(words: Words) -> dict[str, Any]:
@@ -83,18 +79,21 @@ def grid_options(words: Words) -> dict[str, Any]:
     percent = f"cell => cell.value?.toLocaleString({locale}, {{style: 'percent'}}) ?? '–'"
     marked = {"type": "rightAligned", "enableCellChangeFlash": True}
 
-    def column(field: str, name: str, width: int, form: str) -> dict[str, Any]:
-        own = {"field": field, "headerName": words(name), "width": width, ":valueFormatter": form}
-        return marked | own
+    def column(field: str, width: int, form: str) -> dict[str, Any]:
+        name = words(f"short_{field}")
+        return marked | {
+            "field": field,
+            "headerName": name,
+            "width": width,
+            ":valueFormatter": form,
+        }
 
     return {
         "columnDefs": [
             {"field": "code", "headerName": words("code"), "width": 72},
             {"field": "name", "headerName": words("place"), "flex": 1, "minWidth": 100},
-            column("bikes", "bikes", 84, number),
-            column("ebike", "ebike_short", 84, number),
-            column("docks", "docks_short", 84, number),
-            column("fill", "full", 64, percent),
+            *(column(count, 84, number) for count in COLUMNS),
+            column(FILL, 64, percent),
         ],
         "defaultColDef": {"sortable": True, "resizable": False, "suppressMovable": True},
         "rowData": [],

@@ -1,32 +1,31 @@
-"""The words of the page in English and French, and how each language writes numbers and times."""
+"""The texts of the page in English and French, and how each language writes numbers and times."""
 
 from datetime import datetime, tzinfo
 from typing import Literal
 
-from velib.page.health import Finding
 from velib.runtime import printable
+from velib.totals.records import COUNTS
 
-MAX_TEXT = 200  # characters that are shown of a text that others have written
+MAX_TEXT = 200  # characters that are shown of a text from a record
 
 TEXTS = {
     "en": {
         "title": "Vélib’ by postal code",
         "live": "live · snapshot of {time}, {age} old",
-        "old": "no news · snapshot of {time}, {age} old",
+        "old": "not updating · snapshot of {time}, {age} old",
         "no_totals": "waiting for the first totals",
         "theme": "Light or dark",
         "language": "Français",
-        "bikes": "Bikes",
-        "mechanical": "Mechanical",
-        "ebike": "Electric",
-        "ebike_short": "Electric",
-        "docks": "Free docks",
         "fill": "How full",
+        "short_num_bikes_available": "Bikes",
+        "short_ebike": "Electric",
+        "short_num_docks_available": "Docks",
+        "short_fill": "Full",
         "stations_open": "Stations open",
         "stations_closed": "{n} closed",
         "empty_full": "Empty · full",
-        "empty_full_note": "no bike · no dock",
-        "change": "{n} since the last snapshot",
+        "empty_full_explained": "no bike · no dock",
+        "change": "{n} since the previous snapshot",
         "share": "{n} of the bikes",
         "map": "Map",
         "streets": "Streets",
@@ -37,8 +36,6 @@ TEXTS = {
         "search": "Search a place or code",
         "code": "Code",
         "place": "Place",
-        "docks_short": "Docks",
-        "full": "Full",
         "all": "All",
         "area_label": "{place}: {bikes} bikes ({mechanical} + {ebike}), {docks} docks, {fill}",
         "area_unknown": "{place}: no total",
@@ -58,71 +55,69 @@ TEXTS = {
         "producer": "Producer",
         "job": "Spark job",
         "dead_letters": "Dead letters",
-        "good": "fine",
-        "warning": "look at it",
-        "bad": "broken",
+        "good": "OK",
+        "warning": "check",
+        "bad": "failed",
         "kafka_up": "answers",
-        "kafka_away": "does not answer: what you see is what was known before",
+        "kafka_away": "does not answer: showing the last known data",
         "unknown": "unknown while Kafka does not answer",
-        "feed_fails": "cannot be read: {error}",
         "feed_empty": "no snapshot yet",
         "feed_moves": "a new snapshot every {seconds} s",
-        "feed_unread": "not read since {since}",
-        "feed_still": "stands still since {since}",
-        "producer_still": "stands still: its last poll was at {since}",
-        "producer_polls": "polled the feed {poll} ago",
-        "producer_unseen": "has published nothing yet",
-        "producer_published": "published {published} ago",
-        "job_still": "stands still since {since}: {records} records wait",
-        "job_unseen": "has written no total yet",
-        "job_runs": "{records} records wait, last total {written} ago",
+        "feed_old": "no new snapshot since {since}",
+        "producer_none": "not running",
+        "producer_one": "running, published {published} ago",
+        "producer_several": "{number} running, published {published} ago",
+        "producer_unknown": "published {published} ago",
+        "producer_unseen": "nothing published yet",
+        "job_stalled": "stalled since {since}: {records} records waiting",
+        "job_unseen": "no total written yet",
+        "job_runs": "{records} records waiting, last total {written} ago",
         "dead_letters_none": "none in 24 hours",
-        "dead_letters_some": "{number} in 24 hours, most of them: {reason}",
-        "last_dead_letters": "The last ones",
+        "dead_letters_some": "{number} in 24 hours, mostly: {reason}",
+        "last_dead_letters": "Latest dead letters",
     },
     "fr": {
         "title": "Vélib’ par code postal",
         "live": "en direct · relevé de {time}, il y a {age}",
-        "old": "rien de nouveau · relevé de {time}, il y a {age}",
+        "old": "pas de mise à jour · relevé de {time}, il y a {age}",
         "no_totals": "en attente des premiers totaux",
         "theme": "Clair ou sombre",
         "language": "English",
-        "bikes": "Vélos",
-        "mechanical": "Mécaniques",
-        "ebike": "Électriques",
-        "ebike_short": "Élec.",
-        "docks": "Bornes libres",
         "fill": "Remplissage",
+        "short_num_bikes_available": "Vélos",
+        "short_ebike": "Élec.",
+        "short_num_docks_available": "Places",
+        "short_fill": "Taux",
         "stations_open": "Stations ouvertes",
         "stations_closed": "{n} fermées",
         "empty_full": "Vides · pleines",
-        "empty_full_note": "aucun vélo · aucune borne",
-        "change": "{n} depuis le dernier relevé",
+        "empty_full_explained": "aucun vélo · aucune place",
+        "change": "{n} depuis le relevé précédent",
         "share": "{n} des vélos",
         "map": "Carte",
         "streets": "Rues",
-        "unplaced": "Stations sans position : {n}",
+        "unplaced": "Stations sans position\u00a0: {n}",
         "zoom_hint": "Zoomez pour voir les stations",
         "shapes": "▼ vide   ■ pleine   ✕ fermée",
         "table": "Codes postaux",
         "search": "Chercher un lieu ou un code",
         "code": "Code",
         "place": "Lieu",
-        "docks_short": "Bornes",
-        "full": "Plein",
         "all": "Total",
-        "area_label": "{place} : {bikes} vélos ({mechanical} + {ebike}), {docks} bornes, {fill}",
-        "area_unknown": "{place} : aucun total",
+        "area_label": (
+            "{place}\u00a0: {bikes} vélos ({mechanical} + {ebike}), {docks} places, {fill}"
+        ),
+        "area_unknown": "{place}\u00a0: aucun total",
         "place_summary": (
-            "{bikes} vélos ({ebike} électriques) · {docks} bornes · {stations} stations"
+            "{bikes} vélos ({ebike} électriques) · {docks} places · {stations} stations"
         ),
         "place_old": "absent du dernier relevé",
         "hours": "{n} h",
         "station_open": "ouverte",
         "station_closed": "fermée",
-        "station_label": "{place} : {bikes} vélos, {docks} bornes",
-        "station_number": "{name} : {n}",
-        "station_capacity": "{n} bornes en tout",
+        "station_label": "{place}\u00a0: {bikes} vélos, {docks} places",
+        "station_number": "{name}\u00a0: {n}",
+        "station_capacity": "{n} places en tout",
         "snapshot": "relevé de {time}",
         "close": "Fermer",
         "health": "État",
@@ -130,31 +125,33 @@ TEXTS = {
         "feed": "Flux",
         "producer": "Producteur",
         "job": "Job Spark",
-        "dead_letters": "Rebuts",
-        "good": "bon",
-        "warning": "à voir",
+        "dead_letters": "Messages rejetés",
+        "good": "OK",
+        "warning": "à vérifier",
         "bad": "en panne",
         "kafka_up": "répond",
-        "kafka_away": "ne répond pas : vous voyez ce qui était connu avant",
+        "kafka_away": "ne répond pas\u00a0: dernières données connues",
         "unknown": "inconnu tant que Kafka ne répond pas",
-        "feed_fails": "illisible : {error}",
         "feed_empty": "aucun relevé pour l’instant",
         "feed_moves": "un nouveau relevé toutes les {seconds} s",
-        "feed_unread": "pas lu depuis {since}",
-        "feed_still": "figé depuis {since}",
-        "producer_still": "arrêté : il a lu le flux pour la dernière fois à {since}",
-        "producer_polls": "a lu le flux il y a {poll}",
-        "producer_unseen": "n’a encore rien publié",
-        "producer_published": "a publié il y a {published}",
-        "job_still": "arrêté depuis {since} : {records} enregistrements en attente",
-        "job_unseen": "n’a encore écrit aucun total",
+        "feed_old": "aucun nouveau relevé depuis {since}",
+        "producer_none": "à l’arrêt",
+        "producer_one": "en marche, a publié il y a {published}",
+        "producer_several": "{number} en marche, ont publié il y a {published}",
+        "producer_unknown": "a publié il y a {published}",
+        "producer_unseen": "rien publié pour l’instant",
+        "job_stalled": "bloqué depuis {since}\u00a0: {records} enregistrements en attente",
+        "job_unseen": "aucun total écrit pour l’instant",
         "job_runs": "{records} enregistrements en attente, dernier total il y a {written}",
         "dead_letters_none": "aucun en 24 heures",
-        "dead_letters_some": "{number} en 24 heures, le plus souvent : {reason}",
-        "last_dead_letters": "Les derniers",
+        "dead_letters_some": "{number} en 24 heures, surtout\u00a0: {reason}",
+        "last_dead_letters": "Derniers messages rejetés",
     },
 }
-"""The texts by language and name."""
+"""The texts by language and name; those of the counts are in velib/totals/records.py."""
+
+for _name, _count in COUNTS.items():
+    TEXTS["en"][_name], TEXTS["fr"][_name] = _count.english, _count.french
 
 LANGUAGES: dict[str, Literal["en-US", "fr"]] = {"en": "en-US", "fr": "fr"}
 """The languages of TEXTS, as NiceGUI and browsers name them."""
@@ -173,19 +170,19 @@ def preferred_language(accept_language: str) -> str:
 
 
 class Words:
-    """The texts of one language, with numbers and times put in as it writes them."""
+    """The texts of one language, and numbers and times as it writes them."""
 
     def __init__(self, language: str) -> None:
         self.language = language
         self.zone: tzinfo | None = None
-        """The reader's time zone; None for that of this machine."""
+        """The reader's time zone; None for this machine's."""
 
     def __call__(self, name: str, /, **values: object) -> str:
-        """The text of this name, with `values` in their places."""
+        """The text with this name, with `values` filled in."""
         return TEXTS[self.language][name].format(**values)
 
     def number(self, number: float) -> str:
-        """A whole number with its thousands apart."""
+        """A whole number with a separator between thousands."""
         separator = "\u202f" if self.language == "fr" else ","
         return f"{number:,.0f}".replace(",", separator)
 
@@ -201,34 +198,20 @@ class Words:
         return f"{share * 100:.0f}" + ("\u202f%" if self.language == "fr" else "%")
 
     def time(self, epoch_seconds: float, now: float) -> str:
-        """The time of day, with the date if that is another day's."""
+        """The time of day, with the date if that is not today's."""
         time, today = (datetime.fromtimestamp(t, self.zone) for t in (epoch_seconds, now))
         is_today = time.date() == today.date()
         return f"{time:%H:%M:%S}" if is_today else f"{time:%Y-%m-%d %H:%M:%S}"
 
     def age(self, seconds: float) -> str:
-        """A span of time in the largest unit of which it has at least two."""
+        """A duration in the largest unit of which it has at least two."""
         days = "j" if self.language == "fr" else "d"
         for size, unit in ((86400, days), (3600, "h"), (60, "min")):
             if seconds >= 2 * size:
                 return f"{seconds / size:.0f} {unit}"
         return f"{max(0, seconds):.0f} s"
 
-    def sentence(self, finding: Finding, now: float) -> str:
-        """A finding in words."""
-        values: dict[str, str] = {}
-        for name, value in finding.values.items():
-            if isinstance(value, str):
-                values[name] = readable(value)
-            elif name == "since_at":
-                values["since"] = self.time(value, now)
-            elif name.endswith("_at"):
-                values[name.removesuffix("_at")] = self.age(now - value)
-            else:
-                values[name] = self.number(value)
-        return self(finding.sentence, **values)
-
 
 def readable(text: str) -> str:
-    """A text that others have written, as it may be shown: printable, and not endless."""
+    """A text from a record, safe to show: printable and shortened."""
     return printable(text[:MAX_TEXT])

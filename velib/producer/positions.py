@@ -4,104 +4,86 @@ They come from `station_information.json` of the feed. A record's key is the sta
 
     16107  {"stationCode":"16107","name":"Benjamin Godard - Victor Hugo","lat":48.865983,...}
 
-The totals do without them, so nothing that is wrong with them stops or delays a snapshot.
+Only maps use them. They have a thread, a transaction and a transactional id of their own, so that
+nothing that is wrong with them stops, delays or fences a snapshot.
 """
 
 import json
-import time
-from collections.abc import Callable
-from concurrent import futures
-from dataclasses import dataclass
+from threading import Event
 from typing import Any
 
+from kafka.errors import KafkaError
+
 from config import Settings
+from velib.errors import Failure
 from velib.feed.api import FeedError
 from velib.feed.snapshot import Feed
 from velib.kafka import topics
-from velib.runtime import in_thread, log
+from velib.producer.publisher import is_fenced, new_epoch, send_in_transaction
+from velib.runtime import log
 
-INTERVAL = 3600.0  # seconds between two looks at the feed
-RETRY_INTERVAL = 300.0  # seconds after a look that failed
+INTERVAL = 3600.0  # seconds between two checks of the feed
+RETRY_INTERVAL = 300.0  # seconds after a check that failed
 MAX_CODE, MAX_NAME = 100, 20_000  # characters; the longest name of the real feed has 56
 
 Record = tuple[bytes, bytes]
 """Key and value."""
 
 
-@dataclass(frozen=True)
-class Changes:
-    """What the feed has and the topic has not."""
-
-    records: list[Record]
-    left_out: int
-    """How many entries have no station code or no position."""
-
-
-class StationInformation:
-    """Publishes the entries that are new or have changed, at the start and then hourly."""
+class Positions:
+    """Publishes the entries of the feed that differ from the topic."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.look: futures.Future[Changes] | None = None  # the one that is under way
-        self.next_look = 0.0  # on the monotonic clock
-        self.left_out = 0
+        self.left_out = 0  # in the check before
         self.problem = ""
 
-    def publish_changes(
-        self, publish: Callable[[list[Record]], None], timeout: float | None
-    ) -> None:
-        """Have `publish` called with the changes if it is time to look for them.
+    def publish_hourly(self, stop: Event) -> None:
+        """Publish what has changed, now and then every hour, until `stop` is set."""
+        while not stop.is_set():
+            stop.wait(INTERVAL if self.publish() else RETRY_INTERVAL)
 
-        Waits `timeout` seconds for the feed, for ever if that is None: should it take longer, the
-        next call has its answer. Raises KafkaError, and the next call then looks again.
-        """
-        if self.look is None:
-            if time.monotonic() < self.next_look:
-                return
-            self.look = in_thread(lambda: changes(self.settings))
-        if not futures.wait([self.look], timeout).done:
-            return
-        look, self.look = self.look, None
+    def publish(self) -> bool:
+        """Publish what has changed; logs a problem once, and returns whether there was none."""
         try:
-            found = look.result()
-        except FeedError as error:
-            self._log_problem(str(error))
-            self.next_look = time.monotonic() + RETRY_INTERVAL
-            return
-        if found.records:
-            publish(found.records)
-        self._log(found)
-        self.next_look = time.monotonic() + INTERVAL
+            stations = Feed(self.settings).station_information()
+            self._publish(stations)
+        except (FeedError, KafkaError, Failure) as error:
+            is_lost_race = isinstance(error, KafkaError) and is_fenced(error)
+            if str(error) != self.problem and not is_lost_race:
+                log.warning("Positions of stations, which maps need, are not published: %s", error)
+            self.problem = str(error)
+            return False
+        self.problem = ""
+        return True
 
-    def _log_problem(self, problem: str) -> None:
-        if problem != self.problem:
-            log.warning("Positions of stations, which maps need, are not published: %s", problem)
-        self.problem = problem
-
-    def _log(self, found: Changes) -> None:
-        if found.records or found.left_out != self.left_out:
+    def _publish(self, stations: list[Any]) -> None:
+        topic = self.settings.station_topic
+        records = [record for record in map(to_record, stations) if record is not None]
+        left_out = len(stations) - len(records)
+        changed = _changed(records, topics.latest_values(self.settings, topic))
+        if changed:
+            with new_epoch(self.settings, topics.positions_id(self.settings)) as producer:
+                send_in_transaction(producer, topic, changed)
+        if changed or left_out != self.left_out:
             log.info(
                 "Published the positions of %d stations that are new or have changed%s",
-                len(found.records),
-                f"; {found.left_out} without code or position left out" if found.left_out else "",
+                len(changed),
+                f"; {left_out} without code or position left out" if left_out else "",
             )
-        self.left_out, self.problem = found.left_out, ""
+        self.left_out = left_out
 
 
-def changes(settings: Settings) -> Changes:
-    """The entries of the feed that the topic does not hold; raises FeedError, KafkaError."""
-    stations = Feed(settings).station_information()
-    records = [record for record in map(to_record, stations) if record is not None]
-    held = topics.latest_values(settings, settings.station_topic)
-    changed = [(key, value) for key, value in dict(records).items() if held.get(key) != value]
-    return Changes(changed, len(stations) - len(records))
+def _changed(records: list[Record], held: dict[bytes, bytes]) -> list[Record]:
+    """The records whose value the topic does not hold; of duplicate codes the last one counts."""
+    return [(key, value) for key, value in dict(records).items() if held.get(key) != value]
 
 
 def to_record(station: Any) -> Record | None:
     """The record of a station of the feed, None if it has no station code or no position.
 
-    The code may be a number in the feed, and is a string in the record. A name that is no text is
-    "", a capacity that is no count is null.
+    The code may be a number in the feed, and is a string in the record. An invalid name becomes
+    "", an invalid capacity null.
     """
     fields = station if isinstance(station, dict) else {}
     code, name, capacity = fields.get("stationCode"), fields.get("name"), fields.get("capacity")

@@ -2,16 +2,50 @@
 
 import json
 import re
-from typing import Any
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from velib.runtime import log
 
 POSTAL_CODE = re.compile("[0-9]{5}")
-COUNTS = ("stations", "num_bikes_available", "mechanical", "ebike", "num_docks_available")
-NUMBERS = (*COUNTS, "last_updated")
 YEAR_9999 = 253_370_764_800  # epoch seconds; Python knows no later date
 MAX_NUMBER = 2**53  # JSON numbers are exact below
 DEAD_LETTER = ("reason", "topic", "partition", "offset", "key", "value")
+
+
+class Count(NamedTuple):
+    """How a count comes from an open station of the feed, and what the page calls it.
+
+    It is a field of the station, its bikes of a kind, or else 1.
+    """
+
+    english: str
+    french: str
+    field: str = ""
+    kind: str = ""
+    """A key in the field `num_bikes_available_types`."""
+
+
+class Counts(NamedTuple):
+    """What is summed by postal code, by its name in the topic.
+
+    To add a count, add a line here. The job, the consumer and the page follow; where the page and
+    the live table show it is decided there. The job then needs a new checkpoint, because its state
+    contains the counts, and readers ignore the totals that lack it.
+    """
+
+    stations: Annotated[int, Count("Stations", "Stations")]
+    num_bikes_available: Annotated[int, Count("Bikes", "Vélos", field="num_bikes_available")]
+    mechanical: Annotated[int, Count("Mechanical", "Mécaniques", kind="mechanical")]
+    ebike: Annotated[int, Count("Electric", "Électriques", kind="ebike")]
+    num_docks_available: Annotated[
+        int, Count("Free docks", "Places libres", field="num_docks_available")
+    ]
+
+
+COUNTS: dict[str, Count] = {
+    name: hint.__metadata__[0] for name, hint in get_type_hints(Counts, include_extras=True).items()
+}
+NUMBERS = (*COUNTS, "last_updated")
 
 
 def parse_total(value: bytes | None) -> dict[str, Any] | None:

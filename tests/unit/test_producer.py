@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 
 from config import Settings
-from kafka_project import main, to_record
 from tests.expected import feed, station
 from velib.errors import Failure
 from velib.feed.snapshot import Feed, Snapshot
-from velib.feed.watch import MissingStations
-from velib.last_poll import LastPoll
-from velib.producer.polling import poll, read_once
+from velib.feed.watch import FeedWatch
+from velib.producer.polling import poll, poll_once
+from velib.producer.publisher import to_record
 
 NOW = int(time.time())
 POLL_SECONDS = 3.6  # a twelfth of it is 0.3
@@ -32,7 +31,7 @@ class Server:
     def __init__(self) -> None:
         self.answers: Iterator[Answer] = iter([])
         self.asked_at: list[float] = []
-        self.notes: list[LastPoll] = []
+        self.stop = threading.Event()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -53,12 +52,12 @@ class Server:
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True).start()
         url = f"http://127.0.0.1:{self.http.server_port}"
-        self.feed = Feed(Settings(VELIB_API_URL=url))
+        self.feed = Feed(Settings(api_url=url))
 
     def poll(self, count: int, *answers: Answer) -> list[int]:
         """The times of the first snapshots that polling these answers yields."""
         self.answers = iter(answers)
-        snapshots = itertools.islice(poll(self.feed, POLL_SECONDS, self.notes.append), count)
+        snapshots = itertools.islice(poll(self.feed, POLL_SECONDS, self.stop), count)
         return [snapshot.last_updated for snapshot in snapshots]
 
     def pauses(self) -> list[float]:
@@ -83,19 +82,6 @@ def test_a_new_snapshot_starts_the_poll_period_and_the_first_one_does_not(server
     assert after_new > POLL_SECONDS * 0.75
 
 
-def test_a_poll_is_noted_when_its_snapshot_is_dealt_with(server: Server) -> None:
-    server.answers = itertools.repeat((200, NOW))
-    snapshots = poll(server.feed, POLL_SECONDS, server.notes.append)
-    before = time.time()
-    next(snapshots)
-    assert server.notes == []
-    next(snapshots)
-    (note,) = server.notes
-    assert before <= note.polled_at <= time.time()
-    assert round(note.next_poll_at - note.polled_at, 1) == 0.3
-    assert note.error == ""
-
-
 def test_an_older_snapshot_does_not_start_the_poll_period(server: Server) -> None:
     times = [NOW, NOW - 60, NOW, NOW - 60]
     assert server.poll(4, *[(200, time) for time in times]) == times
@@ -110,53 +96,33 @@ def test_polling_goes_on_after_failures_as_late_as_the_server_asks(
     first, second, asked_for = server.pauses()
     assert first < 2 and second < 2
     assert asked_for > 3
-    assert [note.error.rpartition(" refuses: ")[2][:3] for note in server.notes] == [
-        "404",
-        "404",
-        "429",
-    ]
-    assert [round(note.next_poll_at - note.polled_at, 1) for note in server.notes] == [0.3, 0.6, 4]
     not_found, too_many, back = caplog.messages
     assert "refuses: 404" in not_found
     assert "refuses: 429" in too_many
     assert back.startswith("The feed is back after ")
 
 
-def test_polling_for_a_recording_ends_when_kafka_answers_also_if_the_feed_fails(
-    server: Server,
-) -> None:
+def test_polling_ends_when_the_script_stops_even_if_the_feed_fails(server: Server) -> None:
     server.answers = itertools.repeat((404, 0))
-    kafka_answers = threading.Event()
-    threading.Timer(1, kafka_answers.set).start()
-    snapshots = poll(server.feed, 3_600, server.notes.append, kafka_answers.wait)
+    threading.Timer(1, server.stop.set).start()
     started = time.monotonic()
-    assert list(snapshots) == []
+    assert list(poll(server.feed, 3_600, server.stop)) == []
     assert time.monotonic() - started < 30
-    assert len(server.notes) == 1
-
-
-def test_a_standby_is_no_producer_of_one_snapshot(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.argv", ["kafka_project.py", "--once", "--standby"])
-    with pytest.raises(SystemExit, match="2"):
-        main()
-    assert "--once does not go with --standby" in capsys.readouterr().err
 
 
 def test_once_a_failure_of_the_feed_ends_the_script(server: Server) -> None:
     server.answers = iter([(404, 0), (200, NOW)])
     with pytest.raises(Failure, match="refuses: 404"):
-        read_once(server.feed)
-    assert read_once(server.feed) == [Snapshot(NOW, [station()])]
+        poll_once(server.feed)
+    assert poll_once(server.feed) == Snapshot(NOW, [station()])
 
 
 def _warnings(
     caplog: pytest.LogCaptureFixture, configured: str, *snapshots: list[Any]
 ) -> list[str]:
-    missing_stations = MissingStations(Settings(VELIB_STATIONS=configured))
+    watch = FeedWatch(Settings(stations=configured))
     for stations in snapshots:
-        missing_stations.warn(Snapshot(NOW, stations))
+        watch.check(Snapshot(NOW, stations))
     return caplog.messages
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from velib.page import measures
-from velib.page.measures import COLOURS, NO_TOTAL
-from velib.page.state import Counts, Station
+from velib.page import colours
+from velib.page.colours import COLOURS, NO_TOTAL
+from velib.totals.records import Counts
 
 
 def counts(bikes: int, ebike: int = 0, docks: int = 0) -> Counts:
@@ -23,29 +23,29 @@ def counts(bikes: int, ebike: int = 0, docks: int = 0) -> Counts:
     ],
 )
 def test_the_limits_are_round_numbers_below_the_most(most: int, expected: list[float]) -> None:
-    assert measures.limits("bikes", [counts(0), counts(most)]) == expected
-    assert measures.limits("docks", [counts(1, docks=most)]) == expected
+    assert colours.limits("num_bikes_available", [counts(0), counts(most)]) == expected
+    assert colours.limits("num_docks_available", [counts(1, docks=most)]) == expected
 
 
-def test_each_class_has_its_colour() -> None:
-    limits = measures.limits("bikes", [counts(1155)])
+def test_each_class_has_a_colour() -> None:
+    limits = colours.limits("num_bikes_available", [counts(1155)])
     for amount, number in ((0, 0), (49, 0), (50, 1), (999, 4), (1000, 5), (1155, 5)):
-        assert measures.colour(amount, limits) == COLOURS[number]
-    assert measures.colour(None, limits) == NO_TOTAL
+        assert colours.colour(amount, limits) == COLOURS[number]
+    assert colours.colour(None, limits) == NO_TOTAL
 
 
 def test_how_full_is_a_share_and_unknown_without_docks() -> None:
-    assert measures.value("fill", counts(3, docks=9)) == 0.25
-    assert measures.value("fill", counts(0)) is None
-    assert measures.value("ebike", counts(5, ebike=2)) == 2
-    assert measures.value("bikes", None) is None
+    assert colours.value("fill", counts(3, docks=9)) == 0.25
+    assert colours.value("fill", counts(0)) is None
+    assert colours.value("ebike", counts(5, ebike=2)) == 2
+    assert colours.value("num_bikes_available", None) is None
 
 
 @pytest.mark.parametrize(
     ("is_open", "bikes", "docks", "shape"),
     [(True, 3, 4, "open"), (True, 0, 4, "empty"), (True, 3, 0, "full"), (False, 0, 0, "closed")],
 )
-def test_a_station_is_told_apart_by_its_shape(
+def test_a_station_has_a_shape_that_shows_its_state(
     is_open: bool, bikes: int, docks: int, shape: str
 ) -> None:
-    assert measures.shape(Station("16107", is_open, bikes, bikes, 0, docks)) == shape
+    assert colours.shape(is_open, counts(bikes, docks=docks)) == shape

@@ -1,0 +1,284 @@
+"""The map: areas, from a closer zoom on stations, the legend, and the card of a station.
+
+It has a plain background, so it is complete without the internet.
+"""
+
+import html
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nicegui import ui
+
+from velib.page import colours
+from velib.page.colours import COLOURS, FILL, MEASURES
+from velib.page.state import PipelineState
+from velib.page.text import Words, readable
+from velib.totals.areas import NAMES, outlines
+from velib.totals.records import Counts
+
+CENTER = (48.859, 2.347)  # degrees
+STATION_ZOOM = 13.5  # from which the stations are shown
+SCRIPT = f"<script>{Path(__file__).with_name('map.js').read_text(encoding='utf-8')}</script>"
+"""What a page with a map needs in its head."""
+
+
+class Map:
+    """The areas and stations in the colours of the measure that the reader has chosen.
+
+    The page gets the events `area` and `area_hover` with a postal code.
+    """
+
+    def __init__(self, state: PipelineState, words: Words) -> None:
+        self.state, self.words = state, words
+        self.measure = MEASURES[0]
+        self.shown_legend: list[str] = []
+        with ui.element("section").classes("map").props(f'aria-label="{words("map")}"'):
+            with ui.element("div").classes("bar"):
+                choices = {measure: words(measure) for measure in MEASURES}
+                ui.toggle(
+                    choices, value=self.measure, on_change=lambda e: self.choose_measure(e.value)
+                ).props("dense no-caps unelevated")
+                self.legend = ui.element("div").classes("legend")
+            self.leaflet = LeafletMap(outlines(), self.dots)
+            self.station_card = StationCard(state, words)
+            with ui.element("div").classes("bar foot"):
+                self.hints = ui.label()
+                ui.space()
+                streets = ui.switch(words("streets")).props("dense")
+                streets.on_value_change(lambda event: self.leaflet.show_streets(event.value))
+        self.leaflet.on("init", self.show)
+        self.leaflet.on("map-zoomend", self.show_legend)
+        ui.on("station", lambda event: self.station_card.choose(event.args))
+
+    def show(self) -> None:
+        words, state = self.words, self.state
+        with state.lock:
+            totals = state.totals()
+            class_limits = colours.limits(self.measure, totals.values())
+            self.leaflet.paint(
+                {
+                    code: (self.colour(totals.get(code), class_limits), self.label(code, totals))
+                    for code in NAMES
+                }
+            )
+            unplaced = len(state.stations.keys() - state.positions.keys())
+        hints = [words("zoom_hint"), words("shapes")]
+        if unplaced:
+            hints.append(words("unplaced", n=words.number(unplaced)))
+        self.hints.set_text(" · ".join(hints))
+        self.show_legend()
+        self.station_card.show()
+        if self.leaflet.is_near():
+            self.leaflet.show_stations()
+
+    def choose_measure(self, measure: Any) -> None:
+        if measure in MEASURES:
+            self.measure = measure
+            self.show()
+
+    def mark_area(self, mark: str, postal_code: str) -> None:
+        """Mark this area, and no other, as `chosen` or `hovered`."""
+        self.leaflet.mark_area(mark, postal_code)
+
+    def show_legend(self) -> None:
+        """Name the classes of what is visible: stations if the map is near, else areas."""
+        with self.state.lock:
+            seen = self.station_counts() if self.leaflet.is_near() else self.state.totals()
+            class_limits = colours.limits(self.measure, list(seen.values()))
+        write = self.words.percent if self.measure == FILL else self.words.number
+        bounds = [write(limit) for limit in class_limits]
+        texts = [f"< {bounds[0]}", *(f"≥ {bound}" for bound in bounds)]
+        if texts == self.shown_legend:
+            return
+        self.shown_legend = texts
+        self.legend.clear()
+        with self.legend:
+            for colour, text in zip(COLOURS, texts, strict=True):
+                with ui.element("div").classes("bar"):
+                    ui.element("i").style(f"background: {colour}")
+                    ui.label(text)
+
+    def station_counts(self) -> dict[str, Counts]:
+        """The counts of each station of the newest snapshot, by station code."""
+        with self.state.lock:
+            return {code: station.counts for code, station in self.state.stations.items()}
+
+    def colour(self, counts: Counts | None, class_limits: list[float]) -> str:
+        return colours.colour(colours.value(self.measure, counts), class_limits)
+
+    def label(self, postal_code: str, totals: dict[str, Counts]) -> str:
+        words, place = self.words, f"{postal_code} {NAMES[postal_code]}"
+        if postal_code not in totals:
+            return words("area_unknown", place=place)
+        counts = totals[postal_code]
+        return words(
+            "area_label",
+            place=place,
+            bikes=words.number(counts.num_bikes_available),
+            mechanical=words.number(counts.mechanical),
+            ebike=words.number(counts.ebike),
+            docks=words.number(counts.num_docks_available),
+            fill=words.percent(colours.value(FILL, counts)),
+        )
+
+    def dots(self) -> list["Dot"]:
+        """The stations of the newest snapshot that have a position."""
+        with self.state.lock:
+            stations, positions = dict(self.state.stations), dict(self.state.positions)
+        class_limits = colours.limits(self.measure, [s.counts for s in stations.values()])
+        return [
+            Dot(
+                code,
+                positions[code].latitude,
+                positions[code].longitude,
+                self.colour(station.counts, class_limits),
+                colours.shape(station.is_open, station.counts),
+                self.words(
+                    "station_label",
+                    place=readable(positions[code].name),
+                    bikes=station.counts.num_bikes_available,
+                    docks=station.counts.num_docks_available,
+                ),
+            )
+            for code, station in stations.items()
+            if code in positions
+        ]
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A station on the map; latitude and longitude in degrees."""
+
+    code: str
+    latitude: float
+    longitude: float
+    colour: str
+    shape: str
+    label: str
+
+
+class LeafletMap(ui.leaflet):
+    """Outlines and dots, drawn by Leaflet: it is told what to show, and knows no pipeline.
+
+    The page gets the events `area`, `area_hover` (with the id of an outline) and `station` (with
+    the code of a dot).
+    """
+
+    def __init__(self, outlines: dict[str, Any], dots: Callable[[], list[Dot]]) -> None:
+        """`outlines` is a GeoJSON FeatureCollection; `dots` returns the stations when some of them
+        are to be shown.
+        """
+        super().__init__(center=CENTER, zoom=11, options={"zoomSnap": 0.25, "minZoom": 9})
+        self.clear_layers()  # the tiles of OpenStreetMap, which ui.leaflet begins with
+        self.areas = self.generic_layer(name="geoJSON", args=[outlines])
+        self.streets: Any = None
+        self.dots = dots
+        self.window = (0.0, 0.0, 0.0, 0.0)  # south, west, north, east, in degrees
+        self.on("init", self.fit)
+        ui.on("window", lambda event: self.show_window(event.args))
+
+    def is_near(self) -> bool:
+        """Whether the stations are shown."""
+        return isinstance(self.zoom, (int, float)) and self.zoom >= STATION_ZOOM
+
+    def fit(self) -> None:
+        """Zoom so that every area is visible."""
+        is_areas = f"layer.id === {json.dumps(self.areas.id)}"
+        self.client.run_javascript(
+            f"const map = getElement({self.id}).map; watchWindow(map);"
+            f"map.eachLayer(layer => {is_areas} && map.fitBounds(layer.getBounds()))"
+        )
+
+    def paint(self, areas: dict[str, tuple[str, str]]) -> None:
+        """Give each area its colour and its label."""
+        painted = {code: (*area, html.escape(area[1])) for code, area in areas.items()}
+        paint = f"layer => paintArea(layer, {json.dumps(painted)}[layer.feature.id])"
+        self.areas.run_method(":eachLayer", paint)
+
+    def mark_area(self, mark: str, code: str) -> None:
+        """Mark this area, and no other, as `chosen` or `hovered`."""
+        is_this = f"layer.feature.id === {json.dumps(code)}"
+        toggle = f"layer.getElement().classList.toggle({json.dumps(mark)}, {is_this})"
+        self.areas.run_method(":eachLayer", f"layer => {toggle} && layer.bringToFront()")
+
+    def show_window(self, window: Any) -> None:
+        """Show the stations that lie in a new window: south, west, north and east in degrees."""
+        with suppress(TypeError, ValueError):  # a browser may send anything
+            south, west, north, east = map(float, window)
+            self.window = (south, west, north, east)
+            self.show_stations()
+
+    def show_stations(self) -> None:
+        """Show the stations that lie in the window if the map is near, else none."""
+        south, west, north, east = self.window
+        visible = [
+            asdict(dot)
+            for dot in (self.dots() if self.is_near() else [])
+            if south < dot.latitude < north and west < dot.longitude < east
+        ]
+        self.client.run_javascript(
+            f"showStations(getElement({self.id}).map, {json.dumps(visible)})"
+        )
+
+    def show_streets(self, wanted: bool) -> None:
+        """Put the street tiles of OpenStreetMap under the areas, or take them away."""
+        if wanted and self.streets is None:
+            self.streets = self.tile_layer(
+                url_template="https://tile.openstreetmap.org/{z}/{x}/{y}.png",
+                options={"attribution": "© OpenStreetMap contributors", "maxZoom": 19},
+            )
+        elif not wanted and self.streets is not None:
+            self.remove_layer(self.streets)
+            self.streets = None
+        container = f"getElement({self.id}).map.getContainer()"
+        self.client.run_javascript(f"{container}.classList.toggle('streets', {json.dumps(wanted)})")
+
+
+class StationCard:
+    """The station that the reader has clicked."""
+
+    def __init__(self, state: PipelineState, words: Words) -> None:
+        self.state, self.words, self.code = state, words, ""
+        with ui.element("aside").classes("card station-card") as self.card:
+            with ui.element("div").classes("bar"):
+                self.name = ui.label().classes("name")
+                close = words("close")
+                ui.button(icon="close", on_click=lambda: self.choose("")).props(
+                    f'flat round dense size=sm aria-label="{close}"'
+                )
+            self.lines = [ui.label() for _ in range(6)]
+        self.card.set_visibility(False)
+
+    def choose(self, code: object) -> None:
+        """Show a station, or none for ""."""
+        self.code = str(code)
+        self.show()
+
+    def show(self) -> None:
+        words = self.words
+        with self.state.lock:
+            station = self.state.stations.get(self.code)
+            position = self.state.positions.get(self.code)
+            snapshot = words.time(self.state.raw_snapshot, time.time())
+        self.card.set_visibility(station is not None and position is not None)
+        if station is None or position is None:
+            return
+        is_open = words("station_open" if station.is_open else "station_closed")
+        numbers = [
+            words("station_number", name=words(name), n=words.number(getattr(station.counts, name)))
+            for name in ("mechanical", "ebike", "num_docks_available")
+        ]
+        self.name.set_text(readable(position.name) or station.code)
+        texts = [
+            f"{station.code} · {is_open}",
+            *numbers,
+            words("station_capacity", n=words.number(position.capacity)),
+            words("snapshot", time=snapshot),
+        ]
+        for line, text in zip(self.lines, texts, strict=True):
+            line.set_text(text)

@@ -1,0 +1,218 @@
+"""Publishes snapshots to the raw topic: one snapshot, one epoch, one transaction.
+
+A request to commit may reach Kafka late, after the client has sent it again over another
+connection. If the next transaction had the same epoch, Kafka would take that request for its own
+and commit what has arrived of it: a part of a snapshot, permanently. So each transaction has a new
+producer. Its `init_transactions` raises the epoch, and Kafka refuses what has an older one.
+
+For the same reason any number of producers may run. One that begins fences the others, then it
+looks at the newest snapshot in the topic, and publishes only what is newer.
+"""
+
+import json
+import math
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from threading import Event
+from typing import Any, TypeVar
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError, KafkaTimeoutError
+from prometheus_client import Counter, Gauge, Histogram
+
+from config import Settings
+from velib.errors import Failure, describe, is_retriable
+from velib.feed.api import MAX_ANSWER_BYTES
+from velib.feed.snapshot import Snapshot
+from velib.kafka import clients, topics
+from velib.runtime import backoff, local_time, log
+
+TRANSACTION_TIMEOUT = 20  # seconds after which Kafka aborts a transaction that nobody ends
+REQUEST_TIMEOUT = 10  # seconds without an answer after which a request is sent again
+FIRST_PAUSE, MAX_PAUSE = 0.5, 30.0  # seconds between two attempts
+
+PUBLISHED = Counter("velib_producer_snapshots_published", "Snapshots published since the start.")
+STATIONS = Gauge("velib_producer_stations", "Stations of the last snapshot that was published.")
+DURATION = Histogram(
+    "velib_producer_publish_duration_seconds",
+    "Time to publish a snapshot, up to the end of its transaction.",
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20),
+)
+FEED_AGE = Gauge(
+    "velib_producer_feed_age_seconds",
+    "Age of the newest published snapshot by the feed's own time stamp, NaN if there is none.",
+)
+
+Record = tuple[bytes | None, bytes]
+"""Key and value."""
+
+T = TypeVar("T")
+
+
+class Publisher:
+    """Publishes the snapshots that are newer than the newest one in the raw topic.
+
+    While Kafka is away it waits and tries again. Raises Failure if Kafka refuses.
+    """
+
+    def __init__(self, settings: Settings, stop: Event) -> None:
+        """Once `stop` is set, nothing is tried again."""
+        self.settings, self.stop = settings, stop
+        self.newest = 0
+        """The newest snapshot that is known to be in the topic (epoch seconds)."""
+
+        FEED_AGE.set_function(lambda: time.time() - self.newest if self.newest else math.nan)
+        self.is_connected = False
+        self.skipped: set[int] = set()  # have a log line: many polls return the same snapshot
+
+    def publish(self, snapshots: Sequence[Snapshot]) -> float | None:
+        """Publish what is newer in one transaction, and return the seconds that it took.
+
+        Returns None if there was nothing to publish, or nothing could be published until `stop`.
+        """
+        return self._retry(lambda: self._publish(snapshots))
+
+    def find_newest(self) -> int:
+        """The newest snapshot in the topic (epoch seconds), 0 if there is none."""
+        self._retry(self._look)
+        return self.newest
+
+    def _retry(self, attempt: Callable[[], T]) -> T | None:
+        """The result of the first attempt that Kafka does not fail; None if `stop` comes first."""
+        delays = backoff(FIRST_PAUSE, MAX_PAUSE)
+        while not self.stop.is_set():
+            try:
+                self._connect()
+                return attempt()
+            except KafkaError as error:
+                self.is_connected = False
+                if not is_retriable(error):
+                    raise Failure(describe(error, self.settings)) from None
+                if not is_fenced(error):
+                    log.warning("Kafka failed (%s): trying again", error)
+            # Of two producers that fence each other, the one that waits longer lets the other end.
+            longest = next(delays)
+            self.stop.wait(random.uniform(longest / 2, longest))
+        return None
+
+    def _connect(self) -> None:
+        """Wait for Kafka and for the topics, after the start and after a failure."""
+        if not self.is_connected and topics.ensure(self.settings, stop=self.stop):
+            topics.refuse_compaction(self.settings)
+            self.is_connected = True
+
+    def _look(self) -> None:
+        newest = topics.newest_snapshot(self.settings)
+        if newest and not self.newest:
+            log.info("Resuming after snapshot %s", local_time(newest))
+        self.newest = max(self.newest, newest)
+
+    def _publish(self, snapshots: Sequence[Snapshot]) -> float | None:
+        started = time.monotonic()
+        if not self._newer(snapshots):
+            return None
+        with new_epoch(self.settings, topics.transactional_id(self.settings)) as producer:
+            self._look()
+            newer = self._newer(snapshots)
+            if not newer:
+                return None
+            records = [to_record(s, each.last_updated) for each in newer for s in each.stations]
+            send_in_transaction(producer, self.settings.raw_topic, records)
+        seconds = time.monotonic() - started
+        for snapshot in newer:
+            PUBLISHED.inc()
+            STATIONS.set(len(snapshot.stations))
+            DURATION.observe(seconds / len(newer))
+        self.newest = newer[-1].last_updated
+        self.skipped = {self.newest}
+        return seconds
+
+    def _newer(self, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+        """The snapshots that the topic does not have yet; logs the others, each once."""
+        newer = [snapshot for snapshot in snapshots if snapshot.last_updated > self.newest]
+        if not newer and snapshots[-1].last_updated not in self.skipped:
+            self._log_skipped(snapshots[-1].last_updated)
+        return newer
+
+    def _log_skipped(self, last_updated: int) -> None:
+        # That another producer was faster with the newest snapshot is worth no line.
+        if last_updated < self.newest or not self.skipped:
+            log.info(
+                "Snapshot %s skipped: %s is already published",
+                local_time(last_updated),
+                local_time(self.newest),
+            )
+        self.skipped.add(last_updated)
+
+
+@contextmanager
+def new_epoch(settings: Settings, transactional_id: str) -> Iterator[KafkaProducer]:
+    """A producer that has fenced every earlier one with this id; raises KafkaError.
+
+    A transaction that an earlier one left open is aborted by then, one that it had begun to commit
+    is committed.
+    """
+    producer = KafkaProducer(
+        **clients.kafka_python_options(settings),
+        transactional_id=transactional_id,
+        transaction_timeout_ms=TRANSACTION_TIMEOUT * 1000,
+        max_block_ms=TRANSACTION_TIMEOUT * 1000,
+        delivery_timeout_ms=TRANSACTION_TIMEOUT * 1000,
+        request_timeout_ms=REQUEST_TIMEOUT * 1000,
+        compression_type="gzip",
+        batch_size=256 * 1024,
+        max_request_size=MAX_ANSWER_BYTES,  # Kafka's own limit is for the compressed batch
+        allow_auto_create_topics=False,
+    )
+    try:
+        _init_transactions(producer)
+        yield producer
+    finally:
+        with suppress(KafkaError):
+            producer.close(timeout=1)
+
+
+def _init_transactions(producer: KafkaProducer) -> None:
+    try:
+        producer.init_transactions()
+    except KafkaTimeoutError:
+        raise KafkaTimeoutError(
+            f"it offers no transactions, tried for {TRANSACTION_TIMEOUT} s: has it as many brokers"
+            " as its transaction.state.log.replication.factor says?"
+        ) from None
+
+
+def send_in_transaction(producer: KafkaProducer, topic: str, records: Sequence[Record]) -> None:
+    """Send the records in one transaction; raises KafkaError. What was sent is then aborted by the
+    next producer with the same id.
+    """
+    producer.begin_transaction()
+    sent = [producer.send(topic, key=key, value=value) for key, value in records]
+    for result in sent:  # send() does not say why a record failed: its result does
+        result.get(timeout=TRANSACTION_TIMEOUT)
+    producer.commit_transaction()
+
+
+def to_record(station: Any, last_updated: int) -> Record:
+    """Key and value of a station's record: the station as it came, and its snapshot.
+
+    What is not a JSON object is published as it is.
+    """
+    key = None
+    if isinstance(station, dict):
+        code = station.get("stationCode")
+        key = None if code is None else str(code).encode(errors="replace")
+        station = station | {"last_updated": last_updated}
+    return key, json.dumps(station, separators=(",", ":")).encode()
+
+
+def is_fenced(error: KafkaError) -> bool:
+    """Whether a producer that began later has taken the epoch: it publishes the same snapshot.
+
+    kafka-python wraps the error of a send, or tells it in its own. Kafka ends a transaction that
+    took too long, as that of a suspended process, in the same way.
+    """
+    return re.search("producer_?(fenced|epoch)", repr(error), re.IGNORECASE) is not None
