@@ -211,7 +211,7 @@ def rights(settings: Settings) -> list[tuple[str, ResourceType, str, ACLOperatio
         (CONSUMER, topic, dead_letters, read),
         *[(DASHBOARD, topic, name, read) for name in (raw, final, dead_letters, stations)],
         (DASHBOARD, group, producers, ACLOperation.DESCRIBE),
-        # Whichever of these scripts starts first makes the topics; the consumer waits for its own.
+        # Whichever of these starts first creates the topics; the consumer waits for its own.
         *[
             (user, topic, name, operation)
             for user in (PRODUCER, JOB, DASHBOARD)

@@ -118,15 +118,6 @@ def run_tool(main: Callable[[], None]) -> NoReturn:
     sys.exit(_status_of(main))
 
 
-def backoff(first: float, longest: float) -> Iterator[float]:
-    """The seconds to wait between attempts: `first`, then twice as long each time, at most
-    `longest`.
-    """
-    while True:
-        yield first
-        first = min(2 * first, longest)
-
-
 def suspend_within(context: Callable[[], AbstractContextManager[None]]) -> None:
     """From now on Ctrl-Z (SIGTSTP) stops this process, until `fg`, within a new context.
 
@@ -142,6 +133,15 @@ def suspend_within(context: Callable[[], AbstractContextManager[None]]) -> None:
         signal.signal(signal.SIGTSTP, suspend)
 
     signal.signal(signal.SIGTSTP, suspend)
+
+
+def backoff(first: float, longest: float) -> Iterator[float]:
+    """The seconds to wait between attempts: `first`, then twice as long each time, at most
+    `longest`.
+    """
+    while True:
+        yield first
+        first = min(2 * first, longest)
 
 
 def in_thread(call: Callable[[], T]) -> "Future[T]":
