@@ -12,7 +12,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from config import Settings
-from velib.errors import Failure, mismatch
+from velib.errors import Failure, cause, mismatch
 from velib.job.session import is_local
 from velib.kafka import topics
 from velib.runtime import log
@@ -34,7 +34,7 @@ class Checkpoint:
             self.files = self.folder.getFileSystem(spark._jsc.hadoopConfiguration())
         except Py4JJavaError as error:
             raise Failure(
-                f"The checkpoint {settings.checkpoint_dir} cannot be used ({error.java_exception}):"
+                f"The checkpoint {settings.checkpoint_dir} cannot be used ({cause(error)}):"
                 " correct VELIB_CHECKPOINT_DIR"
             ) from None
         if not is_local(spark) and self.files.getScheme() == "file":
