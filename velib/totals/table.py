@@ -23,6 +23,7 @@ from rich.text import Text
 from velib.kafka.reader import Reader
 from velib.runtime import FORMATTER, local_time
 from velib.totals.areas import NAMES
+from velib.totals.records import COUNTS
 
 REFRESHES = 2  # a second
 MAX_LOG_LINES = 200  # are kept
@@ -199,11 +200,10 @@ class LiveTable:
 
 def _sum(rows: list[Row]) -> Row:
     """The sum of these rows, as a row."""
-    fields = ("num_bikes_available", "mechanical", "ebike", "num_docks_available")
-    sums = {field: sum(row.total[field] for row in rows) for field in fields}
+    sums = {name: sum(row.total[name] for row in rows) for name in COUNTS}
     changes = [row.change for row in rows if row.change is not None]
     bikes_before = sums["num_bikes_available"] - sum(changes) if changes else None
-    return Row(sums | {"postal_code": "all"}, bikes_before)
+    return Row({"postal_code": "all"} | sums, bikes_before)
 
 
 def _table(current: list[Row], shown: list[Row], width: int) -> Table:
