@@ -84,9 +84,10 @@ def totals(reader: Reader, options: argparse.Namespace) -> Iterator[Message]:
     for value in _values(reader, options):
         total = parse_total(value)
         if total is not None and options.span.has(total) and not repeats.has(value):
-            newest = max(newest, total["last_updated"])
             TOTALS_SHOWN.inc()
-            NEWEST_SNAPSHOT.set(newest)
+            if total["last_updated"] > newest:
+                newest = total["last_updated"]
+                NEWEST_SNAPSHOT.set(newest)
             yield total, value
 
 
