@@ -130,7 +130,7 @@ def _own_session(settings: Settings, options: dict[str, str]) -> SparkSession:
     options = options | {
         "spark.app.name": "velib-projet",
         "spark.master": settings.spark_master,
-        "spark.jars": f"{connector}/*.jar",
+        "spark.jars": f"{connector.as_uri()}/*.jar",
     }
     if settings.spark_master.startswith("local"):
         options |= LOCAL_OPTIONS
@@ -161,8 +161,8 @@ def _check_version() -> None:
     version = metadata.version("pyspark")
     if pyspark.__version__ != version:
         raise BadSetting(
-            f"PYTHONPATH is {os.environ.get('PYTHONPATH')!r}, which contains pyspark"
-            f" {pyspark.__version__}: it must be unset, the project has its own {version}"
+            f"PYTHONPATH contains pyspark {pyspark.__version__} ({Path(pyspark.__file__).parent}):"
+            f" it must be unset, the project has its own pyspark {version}"
         )
     home = os.environ["SPARK_HOME"]
     cores = [jar.stem for jar in Path(home, "jars").glob("spark-core_*.jar")]
