@@ -3,7 +3,7 @@
     python consumer.py                        aligned text
     python consumer.py --table                a live table that fills the terminal
     python consumer.py --json                 one JSON object a line, as stored
-    python consumer.py --postal-code 75016    this postal code alone; the option may be repeated
+    python consumer.py --postal-code 75016    only this postal code; the option may be repeated
     python consumer.py --from-beginning       every total, the oldest first
     python consumer.py --csv                  comma-separated values, with a header
     python consumer.py --since "2026-11-01 08:00" --until "2026-11-01 09:00"
@@ -19,35 +19,32 @@ that each new total is printed as it comes. The last line of a postal code is it
 
 import argparse
 import json
+import os
 import re
-from collections.abc import Callable, Iterator
+import select
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from functools import partial
+from itertools import islice
+from threading import Event
+from typing import Any
 
 from prometheus_client import Counter, Gauge
 
 import config
 from velib import metrics, runtime
 from velib.errors import Failure
-from velib.kafka import topics
-from velib.kafka.reader import Deadline, Reader
-from velib.runtime import local_time
+from velib.kafka.reader import Reader
+from velib.runtime import local_time, printable
 from velib.totals import table
 from velib.totals.areas import NAMES
-from velib.totals.output import Lines
 from velib.totals.records import COUNTS, POSTAL_CODE, parse_dead_letter, parse_total
-from velib.totals.spans import (
-    EVERYTHING,
-    NOT_WHOLE,
-    Repeats,
-    Span,
-    Wanted,
-    latest_then_new,
-    of_span,
-)
+from velib.totals.spans import Repeats, Span, latest_then_new, of_span
 from velib.totals.table import LiveTable
 
 MAX_SHOWN = 60  # characters of a dead letter's value in the text form
+MAX_LINES = 100  # that are kept until more records are awaited
 CSV_COLUMNS = ("postal_code", "last_updated", *COUNTS)
 
 TOTALS_SHOWN = Counter("velib_consumer_totals_shown", "Totals shown since the start.")
@@ -57,80 +54,139 @@ NEWEST_SNAPSHOT = Gauge(
 
 BETWEEN_TOKENS = re.compile(r"[\t\r\n]")  # JSON does not allow them within a string
 
+Fields = dict[str, Any]
+Message = tuple[Fields, bytes]
+"""A total or a dead letter: its fields, and the record's value."""
 
-def main(table_class: type[LiveTable] = LiveTable) -> None:
-    """Print the totals, or show them in a table of this class: the demo has one of its own."""
-    options = _options()
+
+def main(options: argparse.Namespace, live_table: LiveTable | None, stop: Event) -> None:
+    """Print the totals or the dead letters that the options ask for, or show them in a table."""
     settings = config.load()
     metrics.serve(options.metrics_port)
-    deadline = Deadline(options.timeout_ms)
     topic = settings.dead_letter_topic if options.dead_letters else settings.final_topic
-    reader = Reader(settings, topic, deadline)
-    with _output(options, reader, table_class) as show:
-        if not topics.ensure(settings, timeout=deadline.seconds_left()):
-            if options.span.has_end():
-                raise Failure(NOT_WHOLE)
-            return
-        if options.span.has_end():
-            options.span.wait_until_written()
-            deadline.renew()
+    reader = Reader(settings, topic, stop, options.timeout_ms)
+    with _output(options, reader, live_table) as show:
+        if reader.wait_for_topic() and options.span.has_end():
+            options.span.wait_until_written(stop)
+            reader.renew()
         with reader:
-            messages = dead_letters if options.dead_letters else totals
-            for count, message in enumerate(messages(reader, options), start=1):
-                show(message)
-                deadline.renew()
-                if count == options.max_messages:
+            messages = dead_letters(reader) if options.dead_letters else totals(reader, options)
+            for fields, value in islice(messages, options.max_messages):
+                if stop.is_set():
                     break
+                show(fields, value)
+                reader.renew()
+
+
+def totals(reader: Reader, options: argparse.Namespace) -> Iterator[Message]:
+    """Each total of the chosen postal codes and snapshots, without repeats."""
+    repeats, newest = Repeats(), 0
+    for value in _values(reader, options):
+        total = parse_total(value)
+        if total is not None and options.span.has(total) and not repeats.has(value):
+            TOTALS_SHOWN.inc()
+            if total["last_updated"] > newest:
+                newest = total["last_updated"]
+                NEWEST_SNAPSHOT.set(newest)
+            yield total, value
+
+
+def _values(reader: Reader, options: argparse.Namespace) -> Iterator[bytes]:
+    """The values of the records in which the totals are, in the order that the options ask for."""
+    if not options.span.has_all_snapshots():
+        return of_span(reader, options.span)
+    if options.from_beginning:
+        return (record.value for record in reader.read())
+    return latest_then_new(reader)
+
+
+def dead_letters(reader: Reader) -> Iterator[Message]:
+    """Each raw record that could not be counted, without repeats."""
+    repeats = Repeats()
+    for record in reader.read():
+        letter = parse_dead_letter(record)
+        place = letter["topic"], letter["partition"], letter["offset"]
+        if not repeats.has((*place, record.value)):
+            yield letter, record.value
 
 
 @contextmanager
 def _output(
-    options: argparse.Namespace, reader: Reader, table_class: type[LiveTable]
-) -> Iterator[Callable[["Message"], None]]:
-    """What shows a message: the live table, or a line on stdout."""
-    if options.table and table.can_be_shown():
-        live_table = table_class(options.sort or "postal_code", lambda: reader.is_away)
-        with live_table.shown():
-            yield lambda message: live_table.add(message.fields)
+    options: argparse.Namespace, reader: Reader, live_table: LiveTable | None
+) -> Iterator[Callable[[Fields, bytes], None]]:
+    """Yield what shows a message: in the live table, or as a line on stdout."""
+    if live_table is not None:
+        with live_table.shown(reader):
+            yield lambda fields, value: live_table.add(fields)
         return
-    with Lines(",".join(CSV_COLUMNS) if options.csv else None) as lines:
-        reader.before_poll = lines.flush
-        if options.json:
-            yield lambda message: lines.show(message.json)
-        elif options.csv:
-            yield lambda message: lines.show(as_csv(message.fields))
-        else:
-            to_text = dead_letter_as_text if options.dead_letters else as_text
-            yield lambda message: lines.show(to_text(message.fields))
+    to_line = _to_line(options)
+    lines = Lines(",".join(CSV_COLUMNS) if options.csv else None)
+    reader.before_poll = lines.flush
+    try:
+        yield lambda fields, value: lines.add(to_line(fields, value))
+        if not reader.stop.is_set():
+            lines.add_header()
+    finally:
+        lines.flush()
 
 
-class Message(NamedTuple):
-    """A total or a dead letter: its fields, and the line that has them as JSON."""
+class Lines:
+    """Lines on stdout. Each is written as a whole, even if the script is stopped while it waits for
+    the reader of a pipe; only a line longer than PIPE_BUF may be cut off then.
 
-    fields: dict[str, Any]
-    json: str
+    A header comes with the first line, or at the end if there is none. If the script fails before,
+    nothing is printed: a header without lines says that there are no totals.
+    """
+
+    def __init__(self, header: str | None) -> None:
+        self.header = header
+        self.lines: list[str] = []
+        # The shell may have closed stdout: `>&-`
+        stdout = 1 if sys.stdout else os.open(os.devnull, os.O_WRONLY)
+        self.encoding = sys.stdout.encoding if sys.stdout else "utf-8"
+        # A pipe takes PIPE_BUF bytes as a whole or not at all; Python's buffer splits no line.
+        self.file = os.fdopen(stdout, "wb", buffering=select.PIPE_BUF, closefd=False)
+
+    def add_header(self) -> None:
+        if self.header is not None:
+            self.lines.append(self.header)
+            self.header = None
+
+    def add(self, line: str) -> None:
+        """Print a line, with the next `flush` at the latest."""
+        self.add_header()
+        self.lines.append(printable(line))
+        if len(self.lines) >= MAX_LINES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all lines. Raises BrokenPipeError if the reader of a pipe has exited, even if there
+        is nothing to write, and Failure if they cannot be written.
+        """
+        try:
+            for line in self.lines:
+                self.file.write(f"{line}\n".encode(self.encoding, "replace"))
+            self.lines.clear()
+            self.file.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise Failure(f"The output cannot be written: {error.strerror}") from None
+        poll = select.poll()
+        poll.register(self.file, 0)
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+            raise BrokenPipeError
 
 
-def totals(reader: Reader, options: argparse.Namespace) -> Iterator[Message]:
-    """Each total of the chosen postal codes and of the span, but no exact repeat."""
-    wanted = Wanted(options.span, options.postal_code)
-    repeats, newest = Repeats(), 0
-    for value in _values(reader, options, wanted):
-        total = parse_total(value)
-        if total is not None and wanted.has(total) and not repeats.has(value):
-            newest = max(newest, total["last_updated"])
-            TOTALS_SHOWN.inc()
-            NEWEST_SNAPSHOT.set(newest)
-            yield Message(total, json=BETWEEN_TOKENS.sub(" ", value.decode()))
-
-
-def _values(reader: Reader, options: argparse.Namespace, wanted: Wanted) -> Iterator[bytes]:
-    """The values of the records in which the totals are, in the order of the options."""
-    if options.from_beginning:
-        return (record.value for record in reader.read(reader.beginnings))
-    if options.span != EVERYTHING:
-        return of_span(reader, wanted)
-    return latest_then_new(reader)
+def _to_line(options: argparse.Namespace) -> Callable[[Fields, bytes], str]:
+    """The function that makes the line of a message, without its end."""
+    if options.dead_letters:
+        to_text: Callable[[Fields], str] = json.dumps if options.json else dead_letter_as_text
+    elif options.json:
+        return lambda total, value: BETWEEN_TOKENS.sub(" ", value.decode())
+    else:
+        to_text = as_csv if options.csv else as_text
+    return lambda fields, value: to_text(fields)
 
 
 def as_text(total: dict[str, Any]) -> str:
@@ -150,19 +206,6 @@ def as_csv(total: dict[str, Any]) -> str:
     return ",".join(str(total[column]) for column in CSV_COLUMNS)
 
 
-def dead_letters(reader: Reader, options: argparse.Namespace) -> Iterator[Message]:
-    """Each raw record that could not be counted: one, if a killed job wrote it twice."""
-    seen: set[int] = set()
-    for record in reader.read(reader.beginnings):
-        dead_letter = parse_dead_letter(record)
-        place = hash(
-            (record.value, *(dead_letter[part] for part in ("topic", "partition", "offset")))
-        )
-        if place not in seen:
-            seen.add(place)
-            yield Message(dead_letter, json=json.dumps(dead_letter))
-
-
 def dead_letter_as_text(dead_letter: dict[str, str | None]) -> str:
     """One line: the raw record's place, the reason, its key, and the beginning of its value."""
     value = dead_letter["value"] or ""
@@ -173,45 +216,46 @@ def dead_letter_as_text(dead_letter: dict[str, str | None]) -> str:
     )
 
 
-def _options() -> argparse.Namespace:
+def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of the command line, or of these arguments."""
     parser = argparse.ArgumentParser(description="Print the totals by postal code.")
     add = parser.add_argument
-    add("--table", action="store_true", help="show a live table that fills the terminal")
-    add("--sort", choices=table.SORT_KEYS, help="the order of its rows (default: postal_code)")
-    add("--json", action="store_true", help="print one JSON object a line, as stored")
-    add("--csv", action="store_true", help="print comma-separated values below a header")
-    add("--since", type=runtime.moment, metavar="T", help="only snapshots from T: 2026-11-01 08:00")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--table", action="store_true", help="a live table that fills the terminal")
+    form.add_argument("--json", action="store_true", help="one JSON object a line, as stored")
+    form.add_argument("--csv", action="store_true", help="comma-separated values below a header")
+    add("--sort", choices=table.SORT_KEYS, help="the order of the table (default: postal_code)")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--from-beginning", action="store_true", help="every record, oldest first")
+    start.add_argument(
+        "--since", type=runtime.moment, metavar="T", help="only snapshots from T: 2026-11-01 08:00"
+    )
     add("--until", type=runtime.moment, metavar="T", help="only snapshots before T, then stop")
-    add("--from-beginning", action="store_true", help="print every record, the oldest first")
-    add("--dead-letters", action="store_true", help="print the records that could not be counted")
-    add("--max-messages", type=_at_least_one, metavar="N", help="stop after N messages")
-    add("--timeout-ms", type=_at_least_one, metavar="N", help="stop after N ms without a message")
     add(
         "--postal-code",
         type=_postal_code,
         metavar="CODE",
         action="append",
         default=[],
-        help="print this one only (may be repeated)",
+        help="only this postal code (may be repeated)",
     )
+    add("--dead-letters", action="store_true", help="the records that could not be counted")
+    add("--max-messages", type=_at_least_one, metavar="N", help="stop after N messages")
+    add("--timeout-ms", type=_at_least_one, metavar="N", help="stop after N ms without a message")
     metrics.add_option(parser)
-    options = parser.parse_args()
-    has_span = options.since is not None or options.until is not None
-    if options.table and (options.json or options.csv or options.dead_letters):
-        parser.error("--table does not go with --json, --csv or --dead-letters")
-    if options.csv and (options.json or options.dead_letters):
-        parser.error("--csv does not go with --json or --dead-letters")
-    if has_span and (options.table or options.from_beginning or options.dead_letters):
-        parser.error("--since and --until do not go with --table, --from-beginning, --dead-letters")
-    if options.table and options.from_beginning:
-        parser.error("--table does not go with --from-beginning")
-    options.span = Span.between(options.since, options.until)
-    if options.span.is_empty():
-        parser.error("--since has to be before --until")
+    options = parser.parse_args(arguments)
+    since = -1 if options.since is None else options.since
+    until = float("inf") if options.until is None else options.until
+    options.span = Span(since, until, options.postal_code)
+    is_span = not options.span.has_all_snapshots()
+    if options.table and (options.from_beginning or is_span):
+        parser.error("--table shows the latest totals: no --from-beginning, --since or --until")
+    if options.dead_letters and (options.table or options.csv or options.postal_code or is_span):
+        parser.error("--dead-letters goes with --json, --max-messages and --timeout-ms only")
     if options.sort and not options.table:
         parser.error("--sort goes with --table")
-    if options.dead_letters and options.postal_code:
-        parser.error("--postal-code does not go with --dead-letters: they may have none")
+    if since >= until:
+        parser.error("--since has to be before --until")
     return options
 
 
@@ -229,4 +273,9 @@ def _at_least_one(text: str) -> int:
 
 
 if __name__ == "__main__":
-    runtime.run_tool(main)
+    options = parse_options()
+    live_table = None
+    if options.table and table.can_be_shown():
+        live_table = LiveTable(options.sort)
+        runtime.suspend_within(live_table.hidden)
+    runtime.run(partial(main, options, live_table))

@@ -31,7 +31,7 @@ from threading import Event
 import config
 from velib import metrics, runtime
 from velib.feed.snapshot import Feed, Snapshot
-from velib.feed.watch import FeedWatch, MissingStations
+from velib.feed.watch import FeedWatch
 from velib.kafka import membership
 from velib.producer.polling import poll, poll_once
 from velib.producer.positions import Positions
@@ -62,12 +62,11 @@ def publish_feed(publisher: Publisher, recording: Recording | None) -> None:
     Another thread publishes, so that a recording misses nothing while Kafka is away.
     """
     settings, stop = publisher.settings, publisher.stop
-    feed_watch, missing_stations = FeedWatch(), MissingStations(settings)
+    watch = FeedWatch(settings)
     waiting: Queue[Snapshot] = Queue(maxsize=1)
     publishing = in_thread(lambda: publish_waiting(publisher, waiting))
     for snapshot in poll(Feed(settings), settings.poll_seconds, stop):
-        feed_watch.warn(snapshot)
-        missing_stations.warn(snapshot)
+        watch.check(snapshot)
         if recording:
             recording.keep(snapshot)
         replace(waiting, snapshot)
@@ -112,7 +111,7 @@ def publish_once(publisher: Publisher, recording: Recording | None) -> None:
     """Publish the snapshot that the feed has now; raises Failure."""
     publisher.find_newest()
     snapshot = poll_once(Feed(publisher.settings))
-    MissingStations(publisher.settings).warn(snapshot)
+    FeedWatch(publisher.settings).check(snapshot)
     if recording:
         recording.keep(snapshot)
     publish(publisher, snapshot)

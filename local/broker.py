@@ -6,7 +6,7 @@
     python -m local.broker --override transaction.max.timeout.ms=30000    with a property of Kafka's
 
 Prints `ready` when it serves. The data directory keeps its records for the next start; each node
-writes its log to `kafka.log` there. When a node of the cluster ends, it is started again: meanwhile
+writes its log to `kafka.log` there. When a node of the cluster ends, it is restarted: until then
 the other two go on, and no record is lost.
 """
 

@@ -9,34 +9,39 @@ the totals go to stdout and the log of each part to stderr. The logs are kept in
 """
 
 import argparse
+import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from threading import Thread
-from typing import IO, Any
+from threading import Event, Thread
+from typing import IO
 
 import config
+import consumer
 from local.broker import free_port
+from local.stopping import stop
 from velib import runtime
 from velib.errors import Failure
 from velib.locks import locked
-from velib.runtime import log
+from velib.runtime import in_thread, log, printable
 from velib.totals import table
+from velib.totals.table import LiveTable
 
 LOGS = Path(".velib/logs")
 DEMO = Path(".velib/demo")
 SCRIPTS = {"producer": ["kafka_project.py"], "spark": ["spark.py"]}
 DASHBOARD_PORT = 8080  # if it is free
-FIRST_BATCH_TIMEOUT = 30  # seconds
+FIRST_BATCH_TIMEOUT = 30.0  # seconds
 PERIOD = 10  # seconds between two simulated snapshots
-STOP_TIMEOUT = 40  # seconds
-LAST_LINES = 15  # of the log of a part that has died
+CONSUMER_TIMEOUT = 5.0  # seconds that it has to stop
 
 
 def main() -> None:
@@ -51,12 +56,12 @@ def main() -> None:
     # Two demos in one folder would mix their logs and records.
     with locked(LOGS, "A demo runs in this folder already: stop that one first"):
         if arguments.live:
-            run(live_commands(settings), {})
+            run(live_commands(settings))
         else:
             shutil.rmtree(DEMO, ignore_errors=True)  # the topics of each demo begin empty
             broker_port, feed_port = free_port(), free_port()
-            environment = demo_environment(settings, broker_port, feed_port)
-            run(demo_commands(broker_port, feed_port), environment)
+            os.environ |= demo_environment(settings, broker_port, feed_port)
+            run(demo_commands(broker_port, feed_port))
 
 
 def live_commands(settings: config.Settings) -> dict[str, list[str]]:
@@ -93,7 +98,7 @@ def demo_environment(settings: config.Settings, broker_port: int, feed_port: int
     }
 
 
-def run(commands: dict[str, list[str]], environment: dict[str, str]) -> None:
+def run(commands: dict[str, list[str]]) -> None:
     """Run these parts, the consumer and the dashboard until Ctrl-C; raises Failure when one ends.
 
     They may start in any order, as they wait for each other.
@@ -102,124 +107,115 @@ def run(commands: dict[str, list[str]], environment: dict[str, str]) -> None:
     where = f"The map is at http://localhost:{port}, the logs are in {LOGS}"
     log.info("Starting %s, consumer, dashboard; Ctrl-C stops everything", ", ".join(commands))
     log.info("%s", where)
-    parts = Parts(environment)
+    is_terminal = table.can_be_shown() and sys.stderr is not None and sys.stderr.isatty()
+    parts = Parts(LiveTable(title=where) if is_terminal else None)
     try:
-        if table.can_be_shown() and sys.stderr.isatty():
-            parts.start_table(where)
-        else:
-            parts.start("consumer", ["consumer.py"], stdout=None)
         for name, arguments in commands.items():
             parts.start(name, arguments)
         # Until its first batch is done the job needs the whole processor.
-        ended = parts.wait(lambda: "records in" in parts.log_of("spark"), FIRST_BATCH_TIMEOUT)
+        ended = parts.wait(
+            lambda: "records in" in _log_file("spark").read_text(), FIRST_BATCH_TIMEOUT
+        )
         if not ended:
             parts.start("dashboard", ["dashboard.py", "--port", str(port)])
             ended = parts.wait()
     finally:
         parts.stop()
         log.info("Everything is stopped, the logs are in %s", LOGS)
-    parts.report(ended)
-    raise Failure(f"Nothing works without the {ended}")
+    raise Failure(f"Stopped: the {ended} ended, {_log_file(ended)} says why")
 
 
 class Parts:
-    """The processes of the pipeline. Their log lines are shown on stderr, or in the table."""
+    """The processes of the pipeline, and the consumer, which runs in this one.
 
-    def __init__(self, environment: dict[str, str]) -> None:
-        self.environment = os.environ | environment
+    The log lines of the processes are copied to files, and shown on stderr or in the table.
+    """
+
+    def __init__(self, live_table: LiveTable | None) -> None:
+        self.live_table = live_table
         self.processes: dict[str, subprocess.Popen[str]] = {}
         self.log_copiers: dict[str, Thread] = {}
-        self.shown: IO[str] = sys.stderr
+        self.stopping = Event()
+        options = consumer.parse_options([])
+        self.consumer = in_thread(lambda: consumer.main(options, live_table, self.stopping))
+        runtime.suspend_within(self._suspended)
 
-    def start_table(self, title: str) -> None:
-        """Start the consumer as a live table, in which the lines of the others are shown."""
-        consumer = self._popen("consumer", ["-m", "local.table", title], stdin=subprocess.PIPE)
-        assert consumer.stdin is not None
-        self.shown = consumer.stdin
-
-    def start(
-        self, name: str, arguments: list[str], stdout: int | None = subprocess.DEVNULL
-    ) -> None:
-        """Start a part, whose log is shown and copied to a file."""
-        part = self._popen(name, arguments, stdout=stdout, stderr=subprocess.PIPE)
+    def start(self, name: str, arguments: list[str]) -> None:
+        """Start a process with the name of its part."""
         log_file = _log_file(name).open("w", buffering=1, encoding="utf-8")
-        copier = Thread(target=self._copy_log, args=(name, part.stderr, log_file), daemon=True)
-        copier.start()
-        self.log_copiers[name] = copier
-
-    def _popen(self, name: str, arguments: list[str], **streams: Any) -> subprocess.Popen[str]:
-        self.processes[name] = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, *arguments],
-            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            start_new_session=True,  # Ctrl-C reaches the demo alone, which stops the parts in order
-            **streams,
+            start_new_session=True,  # signals of the terminal reach the demo, which passes them on
         )
-        return self.processes[name]
+        copier = Thread(target=self._copy_log, args=(name, process.stderr, log_file), daemon=True)
+        copier.start()
+        self.processes[name], self.log_copiers[name] = process, copier
 
     def _copy_log(self, name: str, lines: IO[str], log_file: IO[str]) -> None:
         """Write the log of a part to its file, and show it with its name before each line."""
         with log_file:
             for line in lines:
                 log_file.write(line)
-                with suppress(BrokenPipeError):  # the table has ended
-                    print(f"{name:>9} | {line}", end="", file=self.shown, flush=True)
-
-    def log_of(self, name: str) -> str:
-        """The log of a part until now."""
-        return _log_file(name).read_text(encoding="utf-8")
+                shown = f"{name:>9} | {printable(line.rstrip())}"
+                if self.live_table:
+                    # A line without a level, such as one of a traceback, is an error.
+                    is_info = re.match(r"[\d:]{8} INFO ", line)
+                    self.live_table.log.add(logging.INFO if is_info else logging.ERROR, shown)
+                else:
+                    with suppress(OSError):  # the terminal is gone
+                        print(shown, file=sys.stderr)
 
     def wait(self, condition: Callable[[], bool] = bool, timeout: float = float("inf")) -> str:
         """Wait until a part has ended, and return its name; "" once the condition is true or
-        `timeout` seconds are over.
+        `timeout` seconds are over. Raises the exception with which the consumer has ended.
         """
         deadline = time.monotonic() + timeout
         while not condition() and time.monotonic() < deadline:
+            if self.consumer.done():
+                self.consumer.result()
             for name, process in self.processes.items():
                 if process.poll() is not None:
+                    self.log_copiers[name].join(1)
                     return name
             time.sleep(0.2)
         return ""
 
-    def report(self, name: str) -> None:
-        """Log that a part has ended, with the end of its log."""
-        status = self.processes[name].returncode
-        if name not in self.log_copiers:  # the table: its log was on the terminal
-            log.error("The %s ended (status %d)", name, status)
-            return
-        self.log_copiers[name].join()
-        log.error("The %s ended (status %d). The end of %s:", name, status, _log_file(name))
-        print("\n".join(self.log_of(name).splitlines()[-LAST_LINES:]), file=sys.stderr)
+    @contextmanager
+    def _suspended(self) -> Iterator[None]:
+        """Give the terminal back and suspend the processes while the block runs."""
+        with self.live_table.hidden() if self.live_table else nullcontext():
+            self._send(signal.SIGSTOP)
+            try:
+                yield
+            finally:
+                self._send(signal.SIGCONT)
+
+    def _send(self, number: int) -> None:
+        """Send a signal to the processes and to those that they have started."""
+        for process in self.processes.values():
+            with suppress(ProcessLookupError, PermissionError):  # it has ended
+                os.killpg(process.pid, number)
 
     def stop(self) -> None:
-        """Stop the parts and the processes that they have started: the consumer first, which gives
-        the terminal back, and Kafka last, as the others end their work with it.
+        """Stop the consumer, which gives the terminal back, then the processes: Kafka last, as the
+        others end their work with it.
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C would leave processes behind
-        others = self.processes.keys() - {"consumer", "broker"}
-        for names in ({"consumer"}, others, {"broker"}):
-            started = {name: self.processes[name] for name in names & self.processes.keys()}
-            for process in started.values():
-                process.terminate()
-            for name, process in started.items():
-                _wait(name, process)
+        self.stopping.set()
+        futures.wait([self.consumer], CONSUMER_TIMEOUT)
+        others = [process for name, process in self.processes.items() if name != "broker"]
+        stop("A part of the pipeline", others)
+        stop("Kafka", self.processes.values())
+        self._send(signal.SIGKILL)  # what they have left behind
 
 
 def _log_file(name: str) -> Path:
     return LOGS / f"{name}.log"
-
-
-def _wait(name: str, process: subprocess.Popen[str]) -> None:
-    """Wait until a part has ended, then kill what is left of it."""
-    try:
-        process.wait(STOP_TIMEOUT)
-    except subprocess.TimeoutExpired:
-        log.warning("The %s does not stop and is killed", name)
-    with suppress(ProcessLookupError, PermissionError):  # nothing is left of it
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 if __name__ == "__main__":

@@ -211,10 +211,10 @@ def rights(settings: Settings) -> list[tuple[str, ResourceType, str, ACLOperatio
         (CONSUMER, topic, dead_letters, read),
         *[(DASHBOARD, topic, name, read) for name in (raw, final, dead_letters, stations)],
         (DASHBOARD, group, producers, ACLOperation.DESCRIBE),
-        # Whichever script starts first makes the topics.
+        # Whichever of these starts first creates the topics; the consumer waits for its own.
         *[
             (user, topic, name, operation)
-            for user in SCRIPTS.values()
+            for user in (PRODUCER, JOB, DASHBOARD)
             for name in (raw, final, dead_letters, stations)
             for operation in (ACLOperation.CREATE, ACLOperation.DESCRIBE)
         ],

@@ -2,13 +2,14 @@
 
 import subprocess
 from collections.abc import Collection
+from typing import Any
 
 from velib.runtime import log
 
 STOP_TIMEOUT = 30  # seconds
 
 
-def stop(name: str, processes: Collection[subprocess.Popen[bytes]]) -> None:
+def stop(name: str, processes: Collection[subprocess.Popen[Any]]) -> None:
     """End all processes, with SIGTERM or, if one does not end in time, by force."""
     for process in processes:
         process.terminate()

@@ -19,6 +19,7 @@ from local.security import ADMIN, MECHANISM, SCRIPTS, Security, grant
 from tests import PROJECT
 from tests.expected import Total
 from velib.kafka import clients, topics
+from velib.kafka.reader import partitions
 
 DEADLINE = 90.0  # seconds; the machine may be slow, and a test that passes does not wait for it
 
@@ -29,15 +30,6 @@ QUICK_START = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1"}
 
 NOT_THE_PRODUCER = [("written-by", b"a test")]
 """The header of the raw records that tests write. The producer's own records have no header."""
-
-
-OF_PYTEST = {"COLUMNS", "LINES"}
-"""What a plugin of pytest puts into the environment, which the live table would go by."""
-
-
-def inherited() -> dict[str, str]:
-    """The environment of the person who runs the tests."""
-    return {name: value for name, value in os.environ.items() if name not in OF_PYTEST}
 
 
 def wait_until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:
@@ -72,7 +64,7 @@ class Script:
         self.out, self.err = folder / f"{name}.{number}.out", folder / f"{name}.{number}.err"
         python = {"PYTHONPATH": str(PROJECT), "PYTHONFAULTHANDLER": "1"}
         python["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-        all_variables = inherited() | QUICK_START | python | environment
+        all_variables = os.environ | QUICK_START | python | environment
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(
                 command,
@@ -238,7 +230,7 @@ class Pipeline:
         level = "read_committed" if committed else "read_uncommitted"
         options = {"isolation_level": level, "enable_auto_commit": False}
         with KafkaConsumer(**self.client, **options) as consumer:
-            for partition in topics.partitions(consumer, topic):
+            for partition in partitions(consumer, topic):
                 consumer.assign([partition])
                 consumer.seek_to_beginning(partition)
                 end = consumer.end_offsets([partition])[partition]

@@ -15,7 +15,7 @@ import psutil
 import pyte
 
 from tests import PROJECT
-from tests.pipeline import inherited, wait_until
+from tests.pipeline import wait_until
 
 ALTERNATE_SCREEN, CURSOR = 1049, 25
 """The private modes (DECSET) of a terminal that matter here."""
@@ -56,7 +56,7 @@ class Terminal:
         self.shell = subprocess.Popen(
             ["bash", "-c", command],
             cwd=folder,
-            env=inherited() | python | environment,
+            env=os.environ | python | environment,
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from threading import Event, Thread
@@ -115,6 +116,23 @@ def run_tool(main: Callable[[], None]) -> NoReturn:
         signal.signal(number, end)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     sys.exit(_status_of(main))
+
+
+def suspend_within(context: Callable[[], AbstractContextManager[None]]) -> None:
+    """From now on Ctrl-Z (SIGTSTP) stops this process, until `fg`, within a new context.
+
+    A process that no shell could continue leaves the context at once.
+    """
+
+    def suspend(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+        with context():
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGTSTP)
+            signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+        signal.signal(signal.SIGTSTP, suspend)
+
+    signal.signal(signal.SIGTSTP, suspend)
 
 
 def backoff(first: float, longest: float) -> Iterator[float]:

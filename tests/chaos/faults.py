@@ -25,9 +25,9 @@ from tests.pipeline import Pipeline, Script
 from velib.runtime import log
 
 STATIONS, PERIOD = 1500, 3
-"""So many stations need several requests: those of 300 would be in the topic all at once."""
+"""A snapshot of 1,500 stations takes several requests, so a part of it can be in the topic."""
 MIN_LIFE = 25.0  # seconds: a process does some work between two kills
-MAX_PLAN = 20.0  # seconds until another request is chosen, if the one to deliver late does not come
+MAX_PLAN = 20.0  # seconds that the plan for a late request may take
 HOSTILE = b"hostile"  # the key of records that cannot be counted
 
 Fault = Callable[[], bool]
@@ -57,7 +57,7 @@ DISTURBANCES: dict[str, tuple[proxy.Fault, float]] = {
     "delays": (proxy.delay(2.0), 0.3),
     "slow link": (proxy.slow_link(50_000), 1.0),
 }
-"""What a network does by itself, by name, and the share of the requests that it hits."""
+"""The random faults of the network by name, each with the share of the requests that it hits."""
 
 
 def _station(**fields: Any) -> bytes:
@@ -183,12 +183,12 @@ class Chaos:
         return True
 
     def disturb(self, fault: proxy.Fault, share: float) -> bool:
-        """Let the network hit a share of all requests for a while; other faults may join it."""
+        """Let a fault of the network hit a share of all requests for some seconds."""
         self.proxy.disturb(fault, share, self.chance.uniform(2, 8))
         return True
 
     def deliver_late(self, kept: list[Api], during: list[Api]) -> bool:
-        """Have one of these requests of a producer arrive during one of a later transaction."""
+        """Deliver one of these requests during one of these requests of a later transaction."""
         if self.proxy.steps and time.monotonic() - self.planned_at < MAX_PLAN:
             return False
         steps = proxy.late(
@@ -233,7 +233,7 @@ class Chaos:
 
 
 def are_in_sync(pipeline: Pipeline, timeout: float) -> bool:
-    """Whether every copy of every partition is up to date within so many seconds."""
+    """Whether every replica of every partition is in sync within `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         with suppress(KafkaError), KafkaAdminClient(**pipeline.client) as admin:

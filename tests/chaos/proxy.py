@@ -1,13 +1,13 @@
 """A TCP proxy in front of Kafka's brokers that breaks the network between them and their clients.
 
-Each broker has a listener of its own for clients that come through the proxy, and advertises the
-proxy's port there. `ports` and `broker_options` set that up; the tests themselves use the broker's
-usual port, which is never disturbed.
+Each broker has a second listener, for the clients behind the proxy, and advertises the proxy's port
+there. `ports` and `broker_options` set that up. The tests themselves use the broker's first port,
+which is never disturbed.
 
-A request of Kafka's protocol is its length, its API key, the key's version, a correlation id and
-the rest. A broker answers the requests of a connection one by one and in order, so the proxy does
-the same: it reads a request, lets a fault deal with it, and reads the next. `pass_on` is the fault
-that does no harm.
+A request of Kafka's protocol begins with its length, its API key, the version of that API and a
+correlation id. A broker answers the requests of a connection one after the other, in order, and so
+does the proxy: it reads a request, lets a fault handle it, and reads the next. The fault that does
+no harm is `pass_on`. The proxy expects an answer to each request, so no client may use `acks=0`.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ PIECE = 2**14  # bytes that a slow link carries at a time
 
 
 class Api(IntEnum):
-    """The API keys of the requests that make a transaction, in their order."""
+    """The API keys of the requests of a transaction, in their order."""
 
     FIND_COORDINATOR = 10
     INIT_PRODUCER_ID = 22
@@ -41,7 +41,7 @@ class Cut(Exception):
 
 @dataclass
 class Exchange:
-    """A request that has arrived from a client, and the way to its answer."""
+    """A request that has arrived from a client, and its two connections."""
 
     proxy: "Proxy"
     broker_port: int
@@ -63,7 +63,7 @@ class Exchange:
         await _send(self.to_client, answer)
 
     async def deliver(self) -> None:
-        """Send the request to the broker on a connection of its own; the answer is dropped."""
+        """Send the request to the broker on a new connection; drops the answer."""
         from_broker, to_broker = await asyncio.open_connection("127.0.0.1", self.broker_port)
         try:
             await _send(to_broker, self.request)
@@ -73,10 +73,10 @@ class Exchange:
 
 
 Fault = Callable[[Exchange], Coroutine[Any, Any, None]]
-"""Deals with a request; raises Cut to end its connection."""
+"""Handles a request; raises Cut to close its connections."""
 
 Step = tuple[Api, Fault]
-"""Which request to wait for, and what to do to it."""
+"""The request to wait for, and its fault."""
 
 
 async def pass_on(exchange: Exchange) -> None:
@@ -95,7 +95,7 @@ async def cut_inside(exchange: Exchange) -> None:
 
 
 async def lose_answer(exchange: Exchange) -> None:
-    """The broker carries out the request, and the client does not hear of it."""
+    """The broker executes the request, but its answer does not reach the client."""
     await exchange.forward()
     raise Cut
 
@@ -107,13 +107,13 @@ async def repeat(exchange: Exchange) -> None:
 
 
 async def freeze(exchange: Exchange) -> None:
-    """Half-open: the connection stays, and nothing passes any more."""
+    """Half-open: the connection stays open, but nothing passes."""
     await asyncio.sleep(FROZEN)
     raise Cut
 
 
 async def keep(exchange: Exchange) -> None:
-    """The request is kept for `deliver_kept`, and the connection is cut."""
+    """The request is kept for `deliver_kept`, and its connection is cut."""
     exchange.proxy.kept.append(exchange)
     raise Cut
 
@@ -141,7 +141,7 @@ def delay(max_seconds: float) -> Fault:
 
 
 def slow_link(bytes_per_second: int) -> Fault:
-    """The request and its answer pass piece by piece."""
+    """The request and its answer pass at this speed."""
 
     async def trickle(to: asyncio.StreamWriter, frame: bytes) -> None:
         for start in range(0, len(frame), PIECE):
@@ -157,8 +157,8 @@ def slow_link(bytes_per_second: int) -> Fault:
 
 
 def late(api: Api, transactions: int = 1, during: Api = Api.PRODUCE) -> list[Step]:
-    """Keep a request, cut its connection, and let the client's next attempts pass. When so many
-    transactions have been ended, deliver the request during the next one.
+    """Keep a request of a transaction, cut its connection, and let the client's retry pass. Deliver
+    the request after `transactions` transactions have ended, during the next one.
     """
     ends = [(Api.END_TXN, pass_on)] * transactions
     return [(api, keep), *ends, (during, deliver_kept)]
@@ -195,18 +195,18 @@ class Proxy:
             asyncio.run_coroutine_threadsafe(listening, self.loop).result()
 
     def plan(self, steps: Sequence[Step], text: str) -> None:
-        """Wait for the request of each step in turn, among those that contain this text.
+        """Wait for the request of each step in turn, among the requests that contain this text.
 
-        All requests of a transaction contain its transactional id. Replaces the plan before.
+        All requests of a transaction contain its transactional id. Replaces the previous plan.
         """
         self.text, self.steps, self.kept = text.encode(), list(steps), []
 
     def disturb(self, fault: Fault, share: float, seconds: float) -> None:
-        """Let the fault hit this share of all requests (0 to 1) from now on, for so long."""
+        """Let the fault hit this share of all requests (0 to 1) for `seconds`."""
         self.disturbances.append(Disturbance(fault, share, time.monotonic() + seconds))
 
     def heal(self) -> None:
-        """Do no more harm. Every connection is cut, so that none stays half-open."""
+        """End all faults. Every connection is cut, so that none stays half-open."""
         self.steps, self.disturbances = [], []
         self.loop.call_soon_threadsafe(lambda: [task.cancel() for task in self.tasks])
 
@@ -223,7 +223,7 @@ class Proxy:
     async def _serve(
         self, broker_port: int, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter
     ) -> None:
-        """Deal with the requests of a connection until it is cut or the client or broker ends."""
+        """Handle the requests of a connection until it is cut or its client or broker closes it."""
         writers = [to_client]
         try:
             from_broker, to_broker = await asyncio.open_connection("127.0.0.1", broker_port)
@@ -261,9 +261,9 @@ async def _send(writer: asyncio.StreamWriter, data: bytes) -> None:
 
 
 def ports(nodes: int) -> dict[int, int]:
-    """Free ports for `Proxy`: those of the proxy, each with the port of the broker behind it.
+    """Free ports for `Proxy`: each of its ports, with the port of the broker behind it.
 
-    Their last digit is the node's number, so that an --override can name them.
+    Their last digit is the node's number, so that one --override serves all nodes.
     """
     for_proxy, for_brokers = _free_tens(nodes), _free_tens(nodes)
     while for_proxy == for_brokers:
@@ -272,16 +272,16 @@ def ports(nodes: int) -> dict[int, int]:
 
 
 def _free_tens(nodes: int) -> int:
-    """A number of four digits or less to which the number of each node can be appended."""
+    """The digits before the last of a free port for each node."""
     while True:
-        tens = min(free_port() // 10, 6552)
+        tens = min(free_port() // 10, 6552)  # the last port is 65535
         wanted = range(10 * tens + 1, 10 * tens + nodes + 1)
         if all(free_port(port) == port for port in wanted):
             return tens
 
 
 def broker_options(ports: dict[int, int]) -> list[str]:
-    """The options of `local.broker` for nodes that a proxy on these ports stands before."""
+    """The options with which `local.broker` starts nodes behind a proxy on these ports."""
     (for_proxy, for_broker), *_ = ((a // 10, b // 10) for a, b in ports.items())
     properties = {
         "listeners": "CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port},"

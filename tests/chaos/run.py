@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def run(chaos: Chaos, seconds: float) -> int:
-    """Break the pipeline for so long, let it recover, and print the verdict.
+    """Break the pipeline for `seconds`, let it recover, and print the verdict.
 
     Returns the number of differences between what came out and what should have.
     """
@@ -88,7 +88,7 @@ def run(chaos: Chaos, seconds: float) -> int:
 
 
 def inject_faults(chaos: Chaos, seconds: float) -> None:
-    """Do something harmful every few seconds, for so many seconds."""
+    """Inject a fault every few seconds, for `seconds`."""
     possible = faults(chaos)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

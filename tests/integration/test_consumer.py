@@ -1,153 +1,204 @@
-"""What the consumer reads and when it ends, on a real Kafka."""
+"""What the consumer prints and when it ends, on a real Kafka.
+
+Most tests run it in a thread, as starting a process takes longer than what they look at.
+"""
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import Future
+from threading import Event
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
+import consumer
 from local.broker import free_port
 from tests import PROJECT
-from tests.expected import CSV_HEADER, total
+from tests.expected import CSV_HEADER, Total, total
 from tests.pipeline import Pipeline, wait_until
+from velib.errors import Failure
 from velib.kafka import topics
-from velib.kafka.reader import Deadline, Reader
+from velib.kafka.reader import Reader
+from velib.runtime import in_thread, local_time
 from velib.totals import spans
 
 NOW = int(time.time())
-WEEK = 7 * 24 * 3600
+HOUR = 3600
+PAST = NOW - 10 * HOUR
+WEEK = 7 * 24 * HOUR
 
 
-OLD = [
-    total("93200", NOW - WEEK),  # the stations of this postal code are not selected any more
-    total("75016", NOW - WEEK),
-    total("75016", NOW, bikes=7),
-]
-RECENT = [total("75011", NOW - spans.RECENT + n, bikes=n) for n in range(spans.RECENT)]
-RECENT += [total("75016", NOW - 120, bikes=3)]  # a job that was reset counts old snapshots again
+class Consumer:
+    """The consumer in a thread, and what it has printed until now."""
+
+    def __init__(self, capfd: pytest.CaptureFixture[str], *options: str) -> None:
+        self.capfd, self.out, self.stop = capfd, "", Event()
+        parsed = consumer.parse_options(options)
+        self.result: Future[None] = in_thread(lambda: consumer.main(parsed, None, self.stop))
+
+    def printed(self) -> list[str]:
+        self.out += self.capfd.readouterr().out
+        return self.out.splitlines()
+
+    def printed_totals(self) -> list[Total]:
+        """The totals that it has printed with --json."""
+        return [json.loads(line) for line in self.printed()]
+
+    def end(self) -> "Consumer":
+        """Wait until it ends; raises the exception with which it does."""
+        self.result.result(60)
+        return self
+
+
+Start = Callable[..., Consumer]
+
+
+@pytest.fixture
+def start(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Start:
+    """Starts the consumer with these options, as the user who may only read its two topics."""
+
+    def start(*options: str) -> Consumer:
+        settings = pipeline.environment | pipeline.user("consumer.py")
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        return Consumer(capfd, *options)
+
+    return start
 
 
 def test_the_end_of_the_topic_is_printed_first_then_older_totals_then_new_ones(
     pipeline: Pipeline,
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    pipeline.write_totals(*OLD, *RECENT[:10])
-    pipeline.write(pipeline.settings.final_topic, (b"75016", b"not a total"))
-    pipeline.write_totals(*RECENT[10:])
-    script = pipeline.start("consumer.py", "--json")
-    wait_until(lambda: len(script.printed()) >= 4, "the latest totals")
+    monkeypatch.setattr(spans, "RECENT", 4)
+    old = [total("93200", NOW - WEEK), total("75016", NOW - WEEK), total("75016", NOW, bikes=7)]
+    recent = [total("75011", NOW - 60), total("75011", NOW, bikes=2)]
+    recent += [total("75016", NOW - 120)]  # a job that was reset counts old snapshots again
+    pipeline.write_totals(*old, recent[0])
+    pipeline.write(pipeline.settings.final_topic, (b"75016", b"\x1b[2J"), (b"75016", None))
+    pipeline.write_totals(*recent[1:])
+    running = start("--json")
+    expected = [recent[1], recent[2], old[2], old[0]]
+    wait_until(lambda: running.printed_totals() == expected, "the latest totals")
     new = [total("75012", NOW + 60), total("75012", NOW + 60, bikes=6)]
-    pipeline.write_totals(new[0], OLD[0], new[0], new[1])  # with two exact repeats
-    wait_until(lambda: new[1] in script.printed_totals(), "the new totals")
-    expected = [RECENT[-2], RECENT[-1], OLD[2], OLD[0], *new]
-    assert script.printed_totals() == expected
-    assert script.log().count("Not a total") == 1
+    pipeline.write_totals(new[0], old[0], new[0], new[1])  # with two exact repeats
+    wait_until(lambda: running.printed_totals() == [*expected, *new], "the new totals")
+    assert caplog.messages == ["Not a total, so ignored: b'\\x1b[2J'"]
+    running.stop.set()
+    running.end()
 
 
-def test_all_partitions_of_a_topic_are_read(pipeline: Pipeline) -> None:
+def test_all_partitions_of_a_topic_are_read(pipeline: Pipeline, start: Start) -> None:
     topic = pipeline.settings.final_topic
     with KafkaAdminClient(**pipeline.client) as admin:
         admin.create_topics({topic: {"num_partitions": 3, "replication_factor": 1}})
         admin.wait_for_topics([topic])
-    latest = [total(f"7501{partition}", NOW + partition) for partition in range(3)]
-    new = [total(f"7501{partition}", NOW + 60 + partition) for partition in range(3)]
-
-    def write_to_each_partition(totals: list[dict[str, Any]]) -> None:
-        with KafkaProducer(**pipeline.client) as producer:
-            for partition, one in enumerate(totals):
-                producer.send(topic, partition=partition, value=json.dumps(one).encode())
-
-    write_to_each_partition(latest)
-    script = pipeline.start("consumer.py", "--json")
-    wait_until(lambda: script.printed_totals() == latest, "the latest totals")
-    write_to_each_partition(new)
-    wait_until(lambda: len(script.printed()) == 6, "the new totals")
-    assert sorted(script.printed_totals()[3:], key=lambda one: one["postal_code"]) == new
+    totals = [total(f"7501{partition}", NOW + partition) for partition in range(3)]
+    with KafkaProducer(**pipeline.client) as producer:
+        for partition, one in enumerate(totals):
+            producer.send(topic, partition=partition, value=json.dumps(one).encode())
+    assert start("--json", "--max-messages", "3").end().printed_totals() == totals
 
 
-def test_a_value_that_is_no_total_is_logged_and_not_printed(pipeline: Pipeline) -> None:
-    topics.ensure(pipeline.settings)
-    pipeline.write(pipeline.settings.final_topic, (b"75016", b"\x1b[2J"), (b"75016", None))
-    pipeline.write_totals(total("75016", NOW))
-    script = pipeline.start("consumer.py", "--json", "--from-beginning", "--max-messages", "1")
-    assert script.end() == 0
-    assert script.printed_totals() == [total("75016", NOW)]
-    (line,) = script.log().splitlines()
-    assert line.endswith("Not a total, so ignored: b'\\x1b[2J'")
+def test_the_options_choose_what_is_printed(pipeline: Pipeline, start: Start) -> None:
+    stored = [
+        total("75016", NOW - 60, 1),
+        total("93200", NOW - 60, 2),
+        total("75016", NOW, 3),
+        total("75011", NOW, 4),
+    ]
+    pipeline.write_totals(*stored)
+
+    def printed(*options: str) -> list[str]:
+        return start(*options).end().printed()
+
+    by_code = printed("--timeout-ms", "1000", "--postal-code", "93200", "--postal-code", "75011")
+    assert [line[:16] for line in by_code] == ["75011  Paris 11e", "93200  Saint-Den"]
+    as_stored = printed("--from-beginning", "--json", "--max-messages", "4")
+    assert as_stored == [json.dumps(one) for one in stored]
+    assert printed("--csv", "--max-messages", "1") == [CSV_HEADER, f"75011,{NOW},1,4,4,0,9"]
 
 
-def test_a_dead_letter_is_printed_once(pipeline: Pipeline) -> None:
-    topics.ensure(pipeline.settings)
+def test_a_dead_letter_is_printed_once(pipeline: Pipeline, start: Start) -> None:
+    topic = pipeline.settings.dead_letter_topic
+    with KafkaAdminClient(**pipeline.client) as admin:  # the final topic is not needed
+        admin.create_topics({topic: {"num_partitions": 1, "replication_factor": 1}})
+        admin.wait_for_topics([topic])
     with KafkaProducer(**pipeline.client) as producer:
         for raw_record, offset in ((b"\x1b[2J", b"7"), (b"\x1b[2J", b"7"), (b"{}", b"8")):
             place = [("topic", b"velib-projet"), ("partition", b"0"), ("offset", offset)]
             headers = [("reason", b"not JSON"), *place]
-            topic = pipeline.settings.dead_letter_topic
             producer.send(topic, key=b"16107", value=raw_record, headers=headers)
-    options = ("--dead-letters", "--max-messages", "2")
-    as_text = pipeline.start("consumer.py", *options)
-    as_json = pipeline.start("consumer.py", *options, "--json")
-    assert as_text.end() == as_json.end() == 0
-    assert as_text.printed() == [
+    assert start("--dead-letters", "--max-messages", "2").end().printed() == [
         "velib-projet 0:7  not JSON  key 16107  value \\u001b[2J",
         "velib-projet 0:8  not JSON  key 16107  value {}",
     ]
-    first, second = (json.loads(line) for line in as_json.printed())
-    assert (first["offset"], first["value"]) == ("7", "\x1b[2J")
-    assert (second["offset"], second["value"]) == ("8", "{}")
+    as_json = start("--dead-letters", "--max-messages", "2", "--json").end().printed_totals()
+    assert [(one["offset"], one["value"]) for one in as_json] == [("7", "\x1b[2J"), ("8", "{}")]
 
 
-def test_the_timeout_ends_the_consumer_while_it_waits_for_kafka(pipeline: Pipeline) -> None:
-    nothing = f"localhost:{free_port()}"
-    started = time.monotonic()
-    script = pipeline.start("consumer.py", "--timeout-ms", "3000", KAFKA_BOOTSTRAP_SERVERS=nothing)
-    assert script.end() == 0
-    assert 2 < time.monotonic() - started < 30
-    assert "Waiting for Kafka at localhost:" in script.log()
-    assert script.printed() == []
+def test_the_consumer_waits_for_kafka_and_for_the_topic_and_its_timeout_counts(
+    pipeline: Pipeline, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    running = start("--json")
+    wait_until(lambda: "Waiting for the topic" in caplog.text, "a log line")
+    used = time.process_time()
+    assert start("--csv", "--timeout-ms", "3000").end().printed() == [CSV_HEADER]
+    assert time.process_time() - used < 1.5  # of both, which wait and do not try all the time
+    pipeline.write_totals(total("75016", NOW))
+    wait_until(lambda: running.printed_totals() == [total("75016", NOW)], "a total")
+    assert caplog.text.count("Waiting for the topic") == 2
+    running.stop.set()
+    running.end()
+    pipeline.environment["KAFKA_BOOTSTRAP_SERVERS"] = f"localhost:{free_port()}"
+    waiting = start("--csv")
+    wait_until(lambda: "Waiting for Kafka at localhost:" in caplog.text, "a log line")
+    waiting.stop.set()
+    assert waiting.end().printed() == []
 
 
-def test_the_timeout_ends_the_consumer_while_the_past_is_being_read(pipeline: Pipeline) -> None:
-    pipeline.write_totals(*RECENT)
-    never = Deadline(None)
-    with Reader(pipeline.settings, pipeline.settings.final_topic, never) as reader:
-        records = reader.read(reader.beginnings)
-        next(records)
-        reader.deadline = Deadline(1)
-        wait_until(reader.deadline.has_passed, "the deadline")
-        assert len(list(records)) < 5_000 < len(RECENT)  # one poll brings as many at most
-        # Record by record it takes longer than this. The latest total of a part is not printed.
+def test_the_latest_totals_are_not_printed_if_the_timeout_passes_before_all_are_read(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.write_totals(*[total("75011", NOW + n) for n in range(20)])
+    topic = pipeline.settings.final_topic
+    with Reader(pipeline.settings, topic, Event(), timeout_ms=500) as reader:
         reader.consumer.config["max_poll_records"] = 1
-        reader.deadline = Deadline(300)
+        reader.before_poll = lambda: time.sleep(0.1)
+        reader.renew()
         assert list(spans.latest_then_new(reader)) == []
-    script = pipeline.start("consumer.py", "--timeout-ms", "1")
-    assert script.end() == 0
-    assert script.printed() == []
 
 
-def test_the_consumer_goes_on_where_it_was_when_kafka_is_back(pipeline: Pipeline) -> None:
+def test_the_consumer_resumes_where_it_left_off_when_kafka_is_back(
+    pipeline: Pipeline, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     pipeline.use(f"localhost:{free_port()}")
     broker = pipeline.start_broker()
     pipeline.write_totals(*[total("75016", NOW, bikes) for bikes in range(10)])
-    options = ("--json", "--from-beginning")
-    endless = pipeline.start("consumer.py", *options)
-    ends = pipeline.start("consumer.py", *options, "--timeout-ms", "8000")
-    wait_until(lambda: len(endless.printed()) == len(ends.printed()) == 10, "the totals")
+    running = start("--json", "--from-beginning")
+    wait_until(lambda: len(running.printed()) == 10, "the totals")
     broker.kill()
-    killed = time.monotonic()
-    assert ends.end() == 0
-    assert time.monotonic() - killed < 30
-    endless.wait_for("does not answer: waiting for it")
+    wait_until(lambda: "does not answer: waiting for it" in caplog.text, "a warning")
     pipeline.start_broker()
-    endless.wait_for("Kafka answers again")
+    wait_until(lambda: "Kafka answers again" in caplog.text, "Kafka is back")
     pipeline.write_totals(total("75016", NOW, 10))
-    wait_until(lambda: len(endless.printed()) > 10, "the new total")
-    assert endless.printed_totals() == [total("75016", NOW, bikes) for bikes in range(11)]
-    assert endless.log().count("does not answer") == 1
-    assert endless.log().count("answers again") == 1
+    wait_until(lambda: len(running.printed()) > 10, "the new total")
+    assert running.printed_totals() == [total("75016", NOW, bikes) for bikes in range(11)]
+    assert caplog.text.count("does not answer") == 1
+    assert caplog.text.count("answers again") == 1
+    running.stop.set()
+    running.end()
 
 
 def in_a_shell(pipeline: Pipeline, command: str) -> subprocess.CompletedProcess[str]:
@@ -163,39 +214,143 @@ def in_a_shell(pipeline: Pipeline, command: str) -> subprocess.CompletedProcess[
     )
 
 
-@pytest.mark.parametrize("form", ["", "--json", "--csv"])
-def test_a_reader_of_stdout_may_leave(pipeline: Pipeline, form: str) -> None:
-    # More than a pipe holds: the consumer is still printing when `head` has ended.
-    pipeline.write_totals(*RECENT)
-    done = in_a_shell(pipeline, f"CONSUMER --from-beginning {form} | head -n 3")
-    assert done.returncode == 0
+def test_a_reader_of_stdout_may_leave(pipeline: Pipeline) -> None:
+    # More than a pipe has room for: the consumer is still printing when `head` has ended.
+    pipeline.write_totals(*[total("75011", NOW + n) for n in range(2_000)])
+    done = in_a_shell(pipeline, "CONSUMER --from-beginning | head -n 3")
+    assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 3
-    assert done.stderr == ""
+    done = in_a_shell(pipeline, "CONSUMER --csv | head -n 2")  # it waits for new totals
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [CSV_HEADER, f"75011,{NOW + 1_999},1,5,5,0,9"]
 
 
-def test_a_reader_that_leaves_is_noticed_while_no_total_comes(pipeline: Pipeline) -> None:
-    pipeline.write_totals(total("75016", NOW))
-    done = in_a_shell(pipeline, "CONSUMER --csv | head -n 2")
-    assert done.returncode == 0
-    assert done.stdout.splitlines() == [CSV_HEADER, f"75016,{NOW},1,5,5,0,9"]
-    assert done.stderr == ""
-
-
-def test_all_lines_are_in_a_file_when_the_consumer_is_stopped(pipeline: Pipeline) -> None:
-    pipeline.write_totals(*RECENT)
-    script = pipeline.start("consumer.py", "--from-beginning", "--csv")
-    wait_until(lambda: len(script.printed()) > 1_000, "some lines")
-    assert script.stop() == 0
-    printed = script.printed()
-    assert printed[0] == CSV_HEADER
-    as_csv = [",".join(str(one[column]) for column in CSV_HEADER.split(",")) for one in RECENT]
-    assert printed[1:] == as_csv[: len(printed) - 1]  # none is cut off or left out
-    assert script.out.read_text().endswith("\n")
+@pytest.mark.parametrize("is_read", [True, False])
+def test_no_line_is_cut_off_when_the_consumer_is_stopped(pipeline: Pipeline, is_read: bool) -> None:
+    """Whether the reader of the pipe reads on after the signal, or only when the script is gone."""
+    totals = [total("75011", NOW + n) for n in range(4_000)]
+    pipeline.write_totals(*totals)
+    script = subprocess.Popen(
+        [sys.executable, str(PROJECT / "consumer.py"), "--from-beginning", "--csv"],
+        env=os.environ | pipeline.environment | pipeline.user("consumer.py"),
+        cwd=pipeline.folder,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert script.stdout is not None
+    lines = [script.stdout.readline()]  # the pipe is full soon afterwards
+    time.sleep(0.5)
+    script.send_signal(signal.SIGTERM)
+    if not is_read:
+        assert script.wait(20) == 0
+    lines += script.stdout.readlines()
+    assert script.wait(20) == 0
+    as_csv = [",".join(str(one[column]) for column in CSV_HEADER.split(",")) for one in totals]
+    whole = "\n".join([CSV_HEADER, *as_csv, ""])
+    assert 1_000 < len(lines) < 4_000
+    assert whole.startswith("".join(lines))
+    assert lines[-1].endswith("\n")
 
 
 def test_a_full_disk_is_one_line(pipeline: Pipeline) -> None:
-    pipeline.write_totals(*RECENT[:100])
-    done = in_a_shell(pipeline, "CONSUMER --from-beginning --timeout-ms 2000 > /dev/full")
+    pipeline.write_totals(total("75011", NOW))
+    done = in_a_shell(pipeline, "CONSUMER --max-messages 1 > /dev/full")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.endswith("The output cannot be written: No space left on device")
+
+
+def write_at(pipeline: Pipeline, written_at: int, *totals: Total) -> None:
+    """Put totals into the final topic as if it were written then (epoch seconds)."""
+    topics.ensure(pipeline.settings)
+    with KafkaProducer(**pipeline.client) as producer:
+        for one in totals:
+            producer.send(
+                pipeline.settings.final_topic,
+                key=one["postal_code"].encode(),
+                value=json.dumps(one).encode(),
+                timestamp_ms=written_at * 1000,
+            )
+
+
+def of_span(since: int, until: int | None = None) -> list[str]:
+    """The options for a span."""
+    options = ["--since", local_time(since)]
+    return options if until is None else [*options, "--until", local_time(until)]
+
+
+def test_a_span_that_is_over_has_the_latest_value_of_each_total_in_order(
+    pipeline: Pipeline, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted = [total(code, PAST + 60 * n, bikes=n) for n in range(3) for code in ("75011", "93200")]
+    partial = total("93200", PAST + 60, bikes=100)
+    write_at(pipeline, PAST - 3 * HOUR, total("75011", PAST + 60, bikes=99))  # written too early
+    write_at(pipeline, PAST + 30, *wanted[:2], total("75011", PAST - 1), partial)
+    write_at(pipeline, PAST + 200, *reversed(wanted[2:]), total("75011", PAST + 180))
+    span = of_span(PAST, PAST + 180)
+    assert start("--json", *span).end().printed_totals() == wanted
+    chosen = start("--csv", "--postal-code", "93200", *span).end().printed()
+    assert chosen == [CSV_HEADER, *[f"93200,{PAST + 60 * n},1,{n},{n},0,9" for n in range(3)]]
+    assert caplog.messages == []
+    assert start("--csv", *of_span(PAST + 180, PAST + HOUR)).end().printed()[1:] == [
+        f"75011,{PAST + 180},1,5,5,0,9"
+    ]
+    (warning,) = caplog.messages
+    assert warning.startswith(f"There are no totals after {local_time(PAST + 180)}: the job may")
+
+
+def test_what_was_written_before_a_span_is_not_read(pipeline: Pipeline) -> None:
+    write_at(pipeline, PAST - 2 * HOUR, *[total("75011", PAST - 2 * HOUR, bikes=n) for n in (1, 2)])
+    write_at(pipeline, PAST, total("75011", PAST))
+    with Reader(pipeline.settings, pipeline.settings.final_topic, Event()) as reader:
+        assert list(reader.offsets_at(PAST - HOUR).values()) == [2]
+        assert reader.offsets_at(PAST + 1) == reader.ends
+
+
+def test_totals_of_a_replay_are_found_by_their_snapshots(pipeline: Pipeline, start: Start) -> None:
+    long_ago = 1732004538
+    pipeline.write_totals(total("75016", long_ago), total("75016", long_ago + 60))  # written now
+    printed = start("--json", *of_span(long_ago, long_ago + 60)).end().printed_totals()
+    assert printed == [total("75016", long_ago)]
+
+
+def test_a_span_that_has_just_ended_waits_for_its_last_totals(
+    pipeline: Pipeline, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    topics.ensure(pipeline.settings)
+    until = int(time.time()) - spans.GRACE + 4
+    span = [total(code, until - 60) for code in ("75011", "93200")]
+    pipeline.write_totals(span[1])
+    running = start("--json", *of_span(until - 60, until))
+    wait_until(lambda: "Waiting until five minutes after" in caplog.text, "a log line")
+    pipeline.write_totals(total("75011", until), span[0])
+    assert running.end().printed_totals() == span
+    assert time.time() >= until + spans.GRACE
+    assert "There are no totals" not in caplog.text
+
+
+def test_a_span_that_is_not_read_to_its_end_has_no_header_and_one_without_totals_has(
+    pipeline: Pipeline, start: Start
+) -> None:
+    pipeline.write_totals(total("75011", PAST + HOUR))
+    assert start("--csv", *of_span(PAST, PAST + HOUR)).end().printed() == [CSV_HEADER]
+    stopped = start("--csv", *of_span(PAST, NOW + WEEK))
+    stopped.stop.set()
+    assert stopped.end().printed() == []
+    pipeline.environment["KAFKA_BOOTSTRAP_SERVERS"] = f"localhost:{free_port()}"
+    unread = start("--csv", "--timeout-ms", "1000", *of_span(PAST, PAST + HOUR))
+    with pytest.raises(Failure, match=spans.NOT_WHOLE):
+        unread.end()
+    assert unread.printed() == []
+
+
+def test_a_span_without_an_end_continues_with_new_totals(pipeline: Pipeline, start: Start) -> None:
+    write_at(pipeline, PAST, total("75011", PAST - 60), total("75011", PAST))
+    running = start("--json", *of_span(PAST))
+    wait_until(lambda: len(running.printed()) == 1, "the total that is there")
+    pipeline.write_totals(total("75011", PAST - 60, bikes=8), total("75011", PAST + 60))
+    wait_until(lambda: len(running.printed()) == 2, "the new total")
+    assert running.printed_totals() == [total("75011", PAST), total("75011", PAST + 60)]
+    running.stop.set()
+    running.end()

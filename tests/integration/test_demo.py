@@ -11,6 +11,7 @@ import psutil
 import requests
 from kafka import KafkaProducer
 
+from local.demo import LOGS
 from tests.pipeline import QUICK_START, Script, checkout, wait_until
 from tests.terminal import Terminal
 
@@ -33,21 +34,20 @@ def _processes_in(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def test_the_demo_shows_totals_and_stops_without_leaving_anything(tmp_path: Path) -> None:
+def test_the_demo_prints_totals_and_stops_without_leaving_anything(tmp_path: Path) -> None:
     demo = Script("-m", "local.demo", folder=checkout(tmp_path), environment={})
     try:
         wait_until(lambda: len(demo.printed()) >= 89, "totals of the whole network")
         address = re.search(r"The map is at (http://localhost:\d+), ", demo.log())
         assert address
         wait_until(lambda: serves(address[1]), "the page")
-        assert demo.stop(signal.SIGINT) in (0, 130)
+        assert demo.stop(signal.SIGINT) == 130
     finally:
         demo.kill()
     assert "Traceback" not in demo.log()
     assert demo.log().endswith("INFO    Everything is stopped, the logs are in .velib/logs\n")
     assert {path.name for path in (tmp_path / ".velib" / "logs").iterdir()} >= {
         "broker.log",
-        "consumer.log",
         "dashboard.log",
         "feed.log",
         "producer.log",
@@ -56,47 +56,46 @@ def test_the_demo_shows_totals_and_stops_without_leaving_anything(tmp_path: Path
     assert _processes_in(tmp_path) == []
 
 
-def test_the_demo_stops_and_logs_which_part_died(tmp_path: Path) -> None:
-    demo = Script("-m", "local.demo", folder=checkout(tmp_path), environment={})
+def test_in_a_terminal_the_demo_shows_a_table_stops_on_ctrl_z_and_ends_when_a_part_dies(
+    tmp_path: Path,
+) -> None:
+    terminal = Terminal("exec bash --norc -i", checkout(tmp_path), QUICK_START)
     try:
-        demo.wait_for("producer | ")
-        (producer,) = [p for p in _processes_in(tmp_path) if "kafka_project.py" in p.cmdline()]
-        producer.kill()
-        assert demo.end() == 1
-    finally:
-        demo.kill()
-    assert "The producer ended (status -9). The end of .velib/logs/producer.log:" in demo.log()
-    assert _processes_in(tmp_path) == []
-
-
-def test_in_a_terminal_the_demo_shows_a_table_and_what_needs_attention(tmp_path: Path) -> None:
-    command = f"echo before; {sys.executable} -m local.demo; echo status $?"
-    terminal = Terminal(command, checkout(tmp_path), QUICK_START)
-    try:
+        terminal.type(f"clear; {sys.executable} -m local.demo\n")
         terminal.wait_for("No totals yet")
-        terminal.wait_for("broker: Kafka serves on localhost:")
-        kafka = re.search(r"Kafka serves on (localhost:\d+)", terminal.text())
-        assert kafka
-        terminal.wait_for("spark: Spark 4")
+        terminal.wait_for("broker | ")
+        terminal.wait_for("INFO    Spark 4")
         terminal.wait_for("89 postal codes")
         first, second, *_ = terminal.lines()
         assert re.match(r"The map is at http://localhost:\d+, the logs are in .velib/logs", first)
         assert second.startswith("Snapshot of ")
         assert terminal.row("75001")
         assert "Spark 4" not in terminal.text()
-        terminal.wait_for(" +")  # the next snapshot
 
+        terminal.type("\x1a")
+        terminal.wait_for("Stopped")
+        assert not terminal.screen.is_alternate()
+        assert terminal.screen.has_cursor()
+        parts = _processes_in(tmp_path)
+        stopped = [part.pid for part in parts if part.status() == psutil.STATUS_STOPPED]
+        assert stopped == [part.pid for part in parts if part.pid != terminal.shell.pid]
+        terminal.type("fg; echo status $?\n")
+        terminal.wait_for(second[:31])  # the same snapshot again
+        wait_until(lambda: not terminal.lines()[1].startswith(second[:31]), "the next one")
+
+        kafka = re.search(
+            r"Kafka serves on (localhost:\d+)", (tmp_path / LOGS / "broker.log").read_text()
+        )
+        assert kafka
         with KafkaProducer(bootstrap_servers=kafka[1]) as producer:
             producer.send("velib-projet", value=b"not JSON")
         terminal.wait_for("1 dead letters, most of them:")
-        terminal.type("\x03")
-        terminal.wait_for("Everything is stopped, the logs are in .velib/logs")
-        terminal.wait_for("status 130")
+        (producer_part,) = [p for p in _processes_in(tmp_path) if "kafka_project.py" in p.cmdline()]
+        producer_part.kill()
+        terminal.wait_for("status 1")
     finally:
-        for process in _processes_in(tmp_path):
-            process.kill()
         terminal.kill()
-    assert terminal.lines()[0] == "before"
+    assert "Stopped: the producer ended, .velib/logs/producer.log says why" in terminal.text()
     assert "1 dead letters, most of them:" in terminal.text()
     assert "75001" not in terminal.text()
     assert "Traceback" not in terminal.text()

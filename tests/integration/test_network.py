@@ -95,6 +95,10 @@ CASES: dict[str, list[Step]] = {
     "a late Produce": late(Api.PRODUCE),
     "a late AddPartitionsToTxn": late(Api.ADD_PARTITIONS_TO_TXN),
     "a late InitProducerId": late(Api.INIT_PRODUCER_ID),
+    "a late Produce before the next epoch": late(Api.PRODUCE, during=Api.FIND_COORDINATOR),
+    "a late AddPartitionsToTxn before the next epoch": late(
+        Api.ADD_PARTITIONS_TO_TXN, during=Api.FIND_COORDINATOR
+    ),
     "EndTxn comes twice": [(Api.END_TXN, network.repeat)],
     "Produce comes twice": [(Api.PRODUCE, network.repeat)],
     "a half-open connection before the records": [(Api.PRODUCE, network.freeze)],

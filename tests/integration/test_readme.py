@@ -13,7 +13,7 @@ import config
 from local.broker import free_port
 from tests import PROJECT
 from tests.expected import feed, station
-from tests.pipeline import Pipeline, checkout, inherited, wait_until
+from tests.pipeline import Pipeline, checkout, wait_until
 from velib.totals.areas import areas
 
 
@@ -112,7 +112,7 @@ def walkthrough(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
                     subprocess.Popen(
                         ["bash", "-c", on_port.replace("python ", "exec python ")],
                         cwd=clone,
-                        env=inherited() | {"PATH": PATH} | servers,
+                        env=os.environ | {"PATH": PATH} | servers,
                         stdout=output,
                         stderr=output,
                     )
@@ -176,7 +176,7 @@ def test_the_job_runs_under_spark_submit(pipeline: Pipeline, tmp_path: Path) -> 
     done = subprocess.run(
         ["bash", "-c", f"{SUBMIT} --available-now"],
         cwd=checkout(tmp_path / "clone"),
-        env=inherited() | {"PATH": PATH} | pipeline.environment | pipeline.user("spark.py"),
+        env=os.environ | {"PATH": PATH} | pipeline.environment | pipeline.user("spark.py"),
         capture_output=True,
         text=True,
     )

@@ -10,29 +10,28 @@ import pytest
 from local.broker import free_port
 from tests.expected import feed, station, total
 from tests.pipeline import Pipeline, wait_until
+from velib.kafka import topics
 
-STARTED = {"kafka_project.py": "Published", "spark.py": "records in", "consumer.py": ""}
+STARTED = {"kafka_project.py": "Published", "spark.py": "records in"}
 """What each script has logged once it works."""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("name", ["kafka_project.py", "spark.py", "consumer.py"])
+@pytest.mark.parametrize("name", ["kafka_project.py", "spark.py"])
 def test_a_signal_stops_a_script_cleanly(pipeline: Pipeline, name: str, number: int) -> None:
     now = int(time.time())
     pipeline.serve_api().put(feed(now, station()))
-    pipeline.write_totals(total("75016", now))
+    topics.ensure(pipeline.settings)
     earlier = json.dumps(station() | {"last_updated": now - 60}).encode()
     pipeline.write(pipeline.settings.raw_topic, (b"16107", earlier))
     script = pipeline.start(name)
     script.wait_for(STARTED[name])
-    if name == "consumer.py":
-        wait_until(script.printed, "a total")
     status = script.stop(number)
     assert status == 0 or (number == signal.SIGINT and status == 130)
     assert "Traceback" not in script.log()
 
 
-@pytest.mark.parametrize("name", ["kafka_project.py", "spark.py", "consumer.py"])
+@pytest.mark.parametrize("name", ["kafka_project.py", "spark.py"])
 def test_a_script_without_a_broker_waits_logs_it_and_can_be_stopped(
     pipeline: Pipeline, name: str
 ) -> None:
@@ -83,47 +82,6 @@ def test_the_producer_warns_once_of_a_station_that_the_feed_does_not_have(
     producer = pipeline.start("kafka_project.py", VELIB_STATIONS="16107,4242")
     wait_until(lambda: producer.log().count("Published 10 stations") >= 3, "three snapshots")
     assert producer.log().count("The feed has no station 4242 (VELIB_STATIONS)") == 1
-
-
-def test_the_consumer_prints_the_latest_of_every_postal_code_then_each_new_one(
-    pipeline: Pipeline,
-) -> None:
-    now = int(time.time())
-    pipeline.write_totals(
-        total("93200", now - 60, 1), total("75016", now - 60, 2), total("75016", now, 3)
-    )
-    consumer = pipeline.start("consumer.py", "--json")
-    wait_until(lambda: len(consumer.printed()) == 2, "two totals")
-    pipeline.write_totals(total("75016", now, 3), total("93200", now, 4))
-    wait_until(lambda: len(consumer.printed()) == 3, "a new total")
-    bikes = [json.loads(line)["num_bikes_available"] for line in consumer.printed()]
-    assert bikes == [3, 1, 4]  # by postal code, then as they come; the repeat is left out
-
-
-def test_the_options_of_the_consumer(pipeline: Pipeline) -> None:
-    now = int(time.time())
-    stored = [
-        total("75016", now - 60, 1),
-        total("93200", now - 60, 2),
-        total("75016", now, 3),
-        total("75011", now, 4),
-    ]
-    pipeline.write_totals(*stored)
-
-    def printed(*options: str) -> list[str]:
-        consumer = pipeline.start("consumer.py", "--timeout-ms", "5000", *options)
-        assert consumer.end() == 0
-        return consumer.printed()
-
-    assert [line[:5] for line in printed()] == ["75011", "75016", "93200"]
-    assert printed("--from-beginning", "--json") == [json.dumps(one) for one in stored]
-    assert [line[:5] for line in printed("--from-beginning", "--max-messages", "2")] == [
-        "75016",
-        "93200",
-    ]
-    chosen = printed("--postal-code", "93200", "--postal-code", "75011")
-    assert [line[:5] for line in chosen] == ["75011", "93200"]
-    assert "Paris 11e" in chosen[0]
 
 
 def test_the_broker_keeps_its_records_and_needs_no_recovery_after_a_stop(

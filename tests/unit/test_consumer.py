@@ -2,16 +2,15 @@
 
 import json
 import time
+from threading import Event
 
 import pytest
 from kafka.consumer.fetcher import ConsumerRecord
 
 import consumer
-from tests.pipeline import wait_until
-from velib.kafka.reader import Deadline
 from velib.totals import records, spans
 from velib.totals.areas import areas
-from velib.totals.spans import Span, Wanted
+from velib.totals.spans import Span
 
 TOTAL = {
     "postal_code": "75016",
@@ -100,6 +99,22 @@ def test_the_memory_for_repeats_is_bounded() -> None:
     assert not repeats.has(b"0")
 
 
+def test_a_line_waits_until_there_are_more_or_the_output_is_flushed(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    lines = consumer.Lines("header")
+    lines.flush()
+    assert capfdbinary.readouterr().out == b""  # the script may still fail
+    lines.add("L’Île \x1b[2J")
+    lines.flush()
+    assert capfdbinary.readouterr().out == "header\nL’Île \\u001b[2J\n".encode()
+    lines.add("second")
+    assert capfdbinary.readouterr().out == b""
+    for _ in range(1_000):
+        lines.add("more")
+    assert capfdbinary.readouterr().out.startswith(b"second\nmore\n")
+
+
 def test_the_latest_total_has_the_greatest_time_then_the_greatest_offset() -> None:
     def total(postal_code: str, last_updated: int, offset: int) -> ConsumerRecord:
         fields = TOTAL | {"postal_code": postal_code, "last_updated": last_updated}
@@ -155,37 +170,23 @@ def test_a_record_that_is_no_dead_letter_is_shown_all_the_same() -> None:
     }
 
 
-def test_the_deadline_passes_unless_a_message_renews_it() -> None:
-    deadline = Deadline(500)
-    assert 0 < deadline.seconds_left() <= 0.5
-    wait_until(deadline.has_passed, "the deadline")
-    assert deadline.seconds_left() == 0
-    deadline.renew()
-    assert not deadline.has_passed()
-
-
 def test_a_span_is_read_when_its_last_totals_have_had_time_to_be_written(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO")
     last_totals_written_at = time.time() + 0.5
-    Span(until=last_totals_written_at - spans.GRACE).wait_until_written()
+    Span(until=last_totals_written_at - spans.GRACE).wait_until_written(Event())
     assert time.time() >= last_totals_written_at
     assert len(caplog.messages) == 1
-    Span(until=time.time() - spans.GRACE).wait_until_written()
+    Span(until=time.time() - spans.GRACE).wait_until_written(Event())
     assert len(caplog.messages) == 1
 
 
 def test_the_totals_of_a_span_are_those_of_the_chosen_postal_codes_and_snapshots() -> None:
-    span = Span.between(60, 180)
     some = [{"postal_code": "75016", "last_updated": time} for time in (59, 60, 179, 180)]
-    assert [Wanted(span).has(total) for total in some] == [False, True, True, False]
-    assert Wanted(span, ["75011", "75016"]).has(some[1])
-    assert not Wanted(span, ["75011"]).has(some[1])
-
-
-def test_without_a_timeout_there_is_no_deadline() -> None:
-    assert Deadline(None).seconds_left() == float("inf")
+    assert [Span(60, 180).has(total) for total in some] == [False, True, True, False]
+    assert Span(60, 180, ["75011", "75016"]).has(some[1])
+    assert not Span(60, 180, ["75011"]).has(some[1])
 
 
 @pytest.mark.parametrize(
@@ -212,9 +213,10 @@ def test_without_a_timeout_there_is_no_deadline() -> None:
     ],
 )
 def test_a_bad_option_ends_with_status_2(
-    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["consumer.py", *arguments])
     with pytest.raises(SystemExit) as ended:
-        consumer.main()
+        consumer.parse_options(arguments)
     assert ended.value.code == 2
+    reason = capsys.readouterr().err.splitlines()[-1]
+    assert any(argument in reason for argument in arguments)

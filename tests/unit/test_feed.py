@@ -279,31 +279,28 @@ def test_a_feed_that_stands_still_is_warned_of_once_and_that_it_moves_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO", logger="velib")
-    watch = FeedWatch(standstill=0.2)
+    watch = FeedWatch(Settings(stations="all"), stalled_after=0.2)
     old, same, new = (Snapshot(last_updated, [station()]) for last_updated in (60, 120, 180))
-    watch.warn(same)
-    watch.warn(same)
+    watch.check(same)
+    watch.check(same)
     assert caplog.messages == []
     while not caplog.messages:
-        watch.warn(same)
-        watch.warn(old)  # of a cache that lags behind
-    watch.warn(same)
-    watch.warn(new)
-    watch.warn(new)
+        watch.check(same)
+        watch.check(old)  # of a cache that lags behind
+    watch.check(same)
+    watch.check(new)
+    watch.check(new)
     still, moves = caplog.messages
-    assert still == (
-        f"The feed has stood still since its snapshot of {local_time(120)}: no newer one for 0 s"
-    )
-    assert moves == "The feed moves again after 0 s"
+    assert still == f"The feed: no new snapshot since {local_time(120)}"
+    assert moves == "The feed is updating again after 0 s"
 
 
-def test_a_feed_that_stood_still_can_do_so_again(caplog: pytest.LogCaptureFixture) -> None:
-    watch = FeedWatch(standstill=0)
+def test_a_feed_that_has_stalled_can_do_so_again(caplog: pytest.LogCaptureFixture) -> None:
+    watch = FeedWatch(Settings(stations="all"), stalled_after=0)
     for last_updated in (60, 60, 60, 120, 120, 120):
-        watch.warn(Snapshot(last_updated, [station()]))
-    assert [message.split(":")[0] for message in caplog.messages] == [
-        f"The feed has stood still since its snapshot of {local_time(last_updated)}".split(":")[0]
-        for last_updated in (60, 120)
+        watch.check(Snapshot(last_updated, [station()]))
+    assert [message for message in caplog.messages if "no new" in message] == [
+        f"The feed: no new snapshot since {local_time(last_updated)}" for last_updated in (60, 120)
     ]
 
 
@@ -313,11 +310,11 @@ def test_a_feed_that_stood_still_can_do_so_again(caplog: pytest.LogCaptureFixtur
 def test_a_feed_that_has_lost_most_of_its_stations_is_warned_of_once(
     caplog: pytest.LogCaptureFixture, before: int, after: int, is_warned_of: bool
 ) -> None:
-    watch = FeedWatch()
+    watch = FeedWatch(Settings(stations="all"))
     for last_updated, count in ((60, before), (120, after), (120, after), (180, after)):
-        watch.warn(Snapshot(last_updated, [station()] * count))
+        watch.check(Snapshot(last_updated, [station()] * count))
     warning = (
-        f"The feed has shrunk: its snapshot of {local_time(120)} has {after} stations,"
-        f" the one before had {before}. It is published as it is"
+        f"The feed has shrunk: snapshot {local_time(120)} has {after} stations,"
+        f" the previous one had {before}. It is published as it is"
     )
     assert caplog.messages == [warning] * is_warned_of

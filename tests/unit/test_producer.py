@@ -14,7 +14,7 @@ from config import Settings
 from tests.expected import feed, station
 from velib.errors import Failure
 from velib.feed.snapshot import Feed, Snapshot
-from velib.feed.watch import MissingStations
+from velib.feed.watch import FeedWatch
 from velib.producer.polling import poll, poll_once
 from velib.producer.publisher import to_record
 
@@ -120,9 +120,9 @@ def test_once_a_failure_of_the_feed_ends_the_script(server: Server) -> None:
 def _warnings(
     caplog: pytest.LogCaptureFixture, configured: str, *snapshots: list[Any]
 ) -> list[str]:
-    missing_stations = MissingStations(Settings(stations=configured))
+    watch = FeedWatch(Settings(stations=configured))
     for stations in snapshots:
-        missing_stations.warn(Snapshot(NOW, stations))
+        watch.check(Snapshot(NOW, stations))
     return caplog.messages
 
 

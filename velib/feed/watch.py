@@ -1,4 +1,4 @@
-"""Warns of a feed that is wrong as a whole, though each of its snapshots can be published."""
+"""Warns of a feed that is wrong as a whole, although each of its snapshots can be published."""
 
 import time
 
@@ -7,57 +7,49 @@ from config import Settings
 from velib.feed.snapshot import Snapshot
 from velib.runtime import local_time, log
 
-STANDSTILL = 600.0  # seconds with the same snapshot; the feed has a new one about every minute
+STALLED_AFTER = 600.0  # seconds with the same snapshot; the feed has a new one about every minute
 
 
 class FeedWatch:
-    """Sees the snapshot of every poll: has the feed stopped, or lost most of its stations?"""
+    """Has the feed stalled, has it lost most of its stations, does it lack one that is selected?
 
-    def __init__(self, standstill: float = STANDSTILL) -> None:
-        """standstill: the seconds with the same snapshot after which a line says so."""
-        self.standstill = standstill
+    Each of these is logged once.
+    """
+
+    def __init__(self, settings: Settings, stalled_after: float = STALLED_AFTER) -> None:
+        self.expected = set() if settings.stations == config.ALL else set(settings.stations)
+        self.stalled_after = stalled_after
         self.newest: Snapshot | None = None
         self.first_seen = 0.0  # when the newest snapshot came, on the monotonic clock
-        self.stands_still = False
+        self.has_stalled = False
 
-    def warn(self, snapshot: Snapshot) -> None:
-        """Log once that the feed stands still, that it moves again, that it has shrunk."""
+    def check(self, snapshot: Snapshot) -> None:
+        """Check the snapshot of a poll."""
+        self._check_expected(snapshot)
         if self.newest is None or snapshot.last_updated > self.newest.last_updated:
-            self._log_change(snapshot)
-            self.newest, self.first_seen, self.stands_still = snapshot, time.monotonic(), False
-        elif not self.stands_still and time.monotonic() - self.first_seen >= self.standstill:
-            log.warning(
-                "The feed has stood still since its snapshot of %s: no newer one for %.0f s",
-                local_time(self.newest.last_updated),
-                time.monotonic() - self.first_seen,
-            )
-            self.stands_still = True
+            self._check_change(snapshot)
+            self.newest, self.first_seen, self.has_stalled = snapshot, time.monotonic(), False
+        elif not self.has_stalled and time.monotonic() - self.first_seen >= self.stalled_after:
+            log.warning("The feed: no new snapshot since %s", local_time(self.newest.last_updated))
+            self.has_stalled = True
 
-    def _log_change(self, snapshot: Snapshot) -> None:
-        if self.newest is None:
-            return
-        if self.stands_still:
-            log.info("The feed moves again after %.0f s", time.monotonic() - self.first_seen)
-        if 2 * len(snapshot.stations) < len(self.newest.stations):
-            log.warning(
-                "The feed has shrunk: its snapshot of %s has %d stations, the one before had %d."
-                " It is published as it is",
-                local_time(snapshot.last_updated),
-                len(snapshot.stations),
-                len(self.newest.stations),
-            )
-
-
-class MissingStations:
-    """Warns once of each station of VELIB_STATIONS that the feed does not have."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.expected = set() if settings.stations == config.ALL else set(settings.stations)
-
-    def warn(self, snapshot: Snapshot) -> None:
-        """Log the expected stations that a snapshot lacks, and expect them no more."""
+    def _check_expected(self, snapshot: Snapshot) -> None:
         stations = (station for station in snapshot.stations if isinstance(station, dict))
         missing = self.expected - {str(station.get("stationCode")) for station in stations}
         if missing:
             log.warning("The feed has no station %s (VELIB_STATIONS)", ", ".join(sorted(missing)))
         self.expected -= missing
+
+    def _check_change(self, snapshot: Snapshot) -> None:
+        if self.newest is None:
+            return
+        if self.has_stalled:
+            log.info("The feed is updating again after %.0f s", time.monotonic() - self.first_seen)
+        if 2 * len(snapshot.stations) < len(self.newest.stations):
+            log.warning(
+                "The feed has shrunk: snapshot %s has %d stations, the previous one had %d."
+                " It is published as it is",
+                local_time(snapshot.last_updated),
+                len(snapshot.stations),
+                len(self.newest.stations),
+            )

@@ -88,6 +88,7 @@ def committed_consumer(settings: Settings) -> KafkaConsumer:
         isolation_level="read_committed",
         auto_offset_reset="earliest",
         enable_auto_commit=False,
+        allow_auto_create_topics=False,  # a reader creates nothing
         max_poll_records=5_000,
     )
 

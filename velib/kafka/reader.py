@@ -1,67 +1,135 @@
-"""Reads a topic of the job's results: its committed records, old and new."""
+"""Reads committed records: the one loop around Kafka's `poll`, and a reader of a whole topic."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Event
 from typing import Any
 
-from kafka import TopicPartition
-from kafka.errors import KafkaError
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 
 from config import Settings
 from velib.errors import Failure, describe, is_retriable
-from velib.kafka import clients, topics
-from velib.kafka.topics import Offsets
+from velib.kafka import clients
 from velib.runtime import log
 
-MAX_OFFSET = 2**63 - 1  # an offset has 64 bits
 POLL_MS = 500
-OFFSETS_MS = 5_000  # for Kafka to tell where the partitions end, or where a time is
+OFFSETS_MS = 5_000  # for Kafka to answer where the partitions end, or which offset a time has
 RETRY_SECONDS = 1.0
 CHECK_SECONDS = 5.0  # between two checks whether Kafka is there, while no record comes
 
+Offsets = dict[TopicPartition, int]
 
-class Deadline:
-    """When reading ends: some time after the start or the last message; never if None is given."""
 
-    def __init__(self, timeout_ms: int | None) -> None:
-        self.timeout = float("inf") if timeout_ms is None else timeout_ms / 1000
-        self.renew()
+def partitions(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:
+    """The partitions of a topic, none if there is no such topic."""
+    return [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
 
-    def renew(self) -> None:
-        self.time = time.monotonic() + self.timeout
 
-    def seconds_left(self) -> float:
-        return max(0.0, self.time - time.monotonic())
+def offsets_at(
+    consumer: KafkaConsumer, ends: Offsets, written_at: float, timeout_ms: int | None = None
+) -> Offsets:
+    """The offset of each partition's first record that was written at that time (epoch seconds) or
+    later, that of `ends` if there is none. Raises KafkaError.
+    """
+    times = dict.fromkeys(ends, max(0, int(written_at * 1000)))
+    found = consumer.offsets_for_times(times, timeout_ms)
+    return {p: found[p].offset if found.get(p) else end for p, end in ends.items()}
 
-    def has_passed(self) -> bool:
-        return self.seconds_left() == 0
+
+def assign(consumer: KafkaConsumer, starts: Offsets) -> None:
+    """Have a consumer read these partitions, each from its offset."""
+    consumer.assign(list(starts))
+    for partition, start in starts.items():
+        consumer.seek(partition, start)
+
+
+def batches(consumer: KafkaConsumer, ends: Offsets | None = None) -> Iterator[list[Any]]:
+    """Yield the records of each poll, from where the consumer is up to `ends`, or forever.
+
+    Without a new record it yields an empty list every POLL_MS. Raises KafkaError; called again, it
+    resumes where it left off.
+    """
+
+    def is_at_end() -> bool:
+        # There is no position while Kafka is asked for the oldest record, if that is newer.
+        return ends is not None and all(
+            (consumer.position(partition, POLL_MS) or 0) >= end for partition, end in ends.items()
+        )
+
+    while not is_at_end():
+        polled = consumer.poll(POLL_MS)
+        yield [
+            record
+            for partition, records in polled.items()
+            for record in records
+            if ends is None or record.offset < ends[partition]
+        ]
 
 
 class Reader:
-    """Reads the committed records of a topic, of all its partitions, until the deadline.
+    """Reads the committed records of a topic, of all its partitions.
 
-    While Kafka is away it waits, and then it goes on where it was. Raises Failure if Kafka refuses.
+    It ends when `stop` is set, or `timeout_ms` after it was made or renewed. While Kafka is away it
+    waits, then resumes where it left off. Raises Failure if Kafka refuses.
     """
 
-    def __init__(self, settings: Settings, topic: str, deadline: Deadline) -> None:
-        self.settings, self.topic, self.deadline = settings, topic, deadline
+    def __init__(
+        self, settings: Settings, topic: str, stop: Event, timeout_ms: float | None = None
+    ) -> None:
+        self.settings, self.topic, self.stop = settings, topic, stop
+        self.timeout = float("inf") if timeout_ms is None else timeout_ms / 1000
         self.consumer: Any = None  # a KafkaConsumer, once connected
-        self.beginnings: Offsets = {}
         self.ends: Offsets = {}  # as they were when it connected
         self.is_away = False
         self.next_check = time.monotonic() + CHECK_SECONDS
         self.before_poll: Callable[[], None] = lambda: None
         """Is called each time before the reader waits for records."""
+        self.renew()
+
+    def renew(self) -> None:
+        """Let the timeout begin again."""
+        self.deadline = time.monotonic() + self.timeout
+
+    def seconds_left(self) -> float:
+        return max(0.0, self.deadline - time.monotonic())
+
+    def is_over(self) -> bool:
+        """Whether it was stopped, or the timeout has passed."""
+        return self.stop.is_set() or self.seconds_left() == 0
+
+    def wait_for_topic(self) -> bool:
+        """Wait until Kafka has the topic; False if the reader is over before."""
+        is_there = False
+
+        def look(admin: KafkaAdminClient) -> None:
+            nonlocal is_there
+            (topic,) = admin.describe_topics([self.topic])
+            error = for_code(topic["error_code"])
+            is_there = topic["error_code"] == 0
+            if not is_there and error is not UnknownTopicOrPartitionError:
+                raise error(self.topic)
+
+        is_waiting = False
+        while not self.is_over():
+            if clients.when_reachable(self.settings, look, self.stop, self.seconds_left()):
+                if is_there:
+                    return True
+                if not is_waiting:
+                    log.info("Waiting for the topic %s", self.topic)
+                    is_waiting = True
+                self._pause()
+        return False
 
     def __enter__(self) -> "Reader":
-        while not (self.ends or self.deadline.has_passed()):
+        while not (self.ends or self.is_over()):
             with self._waiting_out_failures():
                 self.consumer = self.consumer or clients.committed_consumer(self.settings)
-                partitions = topics.partitions(self.consumer, self.topic)
-                self.consumer.assign(partitions)
-                self.beginnings = dict.fromkeys(partitions, 0)
-                self.ends = self.consumer.end_offsets(partitions, OFFSETS_MS)
+                found = partitions(self.consumer, self.topic)
+                self.ends = self.consumer.end_offsets(found, OFFSETS_MS)
+            if not self.ends:
+                self.wait_for_topic()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -70,34 +138,30 @@ class Reader:
 
     def offsets_at(self, written_at: float) -> Offsets:
         """The offset of each partition's first record that was written at that time (epoch seconds)
-        or later, its end if there is none; nothing if the deadline passes.
+        or later, its end if there is none; nothing if the reader is over before.
         """
-        while not self.deadline.has_passed():
+        while not self.is_over():
             with self._waiting_out_failures():
-                return topics.offsets_at(self.consumer, self.ends, written_at, OFFSETS_MS)
+                return offsets_at(self.consumer, self.ends, written_at, OFFSETS_MS)
         return {}
 
-    def read(self, starts: Offsets, ends: Offsets | None = None) -> Iterator[Any]:
-        """The records from the offsets `starts` up to `ends`; without `ends`, also each new one.
-
-        They end early if the deadline passes.
+    def read(self, starts: Offsets | None = None, ends: Offsets | None = None) -> Iterator[Any]:
+        """The records from the offsets `starts`, by default the oldest, up to `ends`; without
+        `ends`, also each new one. They end early if the reader is over.
         """
-        ends = ends or dict.fromkeys(starts, MAX_OFFSET)
-        for partition, start in starts.items():
-            self.consumer.seek(partition, start)
-        is_at_end = False
-        while not (is_at_end or self.deadline.has_passed()):
-            batches: dict[TopicPartition, list[Any]] = {}
+        if not self.is_over():
+            assign(self.consumer, dict.fromkeys(self.ends, 0) if starts is None else starts)
             self.before_poll()
+        while not self.is_over():
             with self._waiting_out_failures():
-                batches = self.consumer.poll(min(POLL_MS, 1000 * self.deadline.seconds_left()))
-                # There is no position while Kafka is asked for its oldest record, if that is newer.
-                positions = {p: self.consumer.position(p, POLL_MS) or 0 for p in ends}
-                is_at_end = all(positions[p] >= end for p, end in ends.items())
-            for partition, batch in batches.items():
-                yield from (record for record in batch if record.offset < ends[partition])
-            if not batches and time.monotonic() > self.next_check:
-                self._check_kafka()
+                for records in batches(self.consumer, ends):
+                    yield from records
+                    if self.is_over():
+                        return
+                    if not records and time.monotonic() > self.next_check:
+                        self._check_kafka()
+                    self.before_poll()
+                return
 
     @contextmanager
     def _waiting_out_failures(self) -> Iterator[None]:
@@ -108,7 +172,10 @@ class Reader:
             if not is_retriable(error):
                 raise Failure(describe(error, self.settings)) from None
             log.warning("Kafka failed (%s): trying again", error)
-            time.sleep(min(RETRY_SECONDS, self.deadline.seconds_left()))
+            self._pause()
+
+    def _pause(self) -> None:
+        self.stop.wait(min(RETRY_SECONDS, self.seconds_left()))
 
     def _check_kafka(self) -> None:
         """Log that Kafka has gone away or is back: a poll without records does not tell."""

@@ -13,13 +13,12 @@ from kafka.errors import TopicAlreadyExistsError, for_code
 from config import Settings
 from velib.errors import Failure
 from velib.kafka import clients
+from velib.kafka.reader import assign, batches, partitions
 from velib.runtime import local_time, log
 
 DAY_MS = 24 * 3600 * 1000
 LOOK_BACK = 2_000  # offsets at the end of a partition: a snapshot of the bike network
 CLOCK_TOLERANCE = 3600  # seconds that a snapshot may be ahead of the clock that it is compared with
-
-Offsets = dict[TopicPartition, int]
 
 
 def ensure(settings: Settings, stop: Event | None = None, timeout: float = float("inf")) -> bool:
@@ -44,7 +43,7 @@ def configurations(settings: Settings) -> dict[str, dict[str, str]]:
     """
     return {
         settings.raw_topic: {"retention.ms": str(7 * DAY_MS)},
-        # The newest total of each postal code stays for good, the older ones for a week at least.
+        # The newest total of each postal code is kept permanently, the older ones for a week.
         settings.final_topic: {
             "cleanup.policy": "compact",
             "min.compaction.lag.ms": str(7 * DAY_MS),
@@ -54,7 +53,7 @@ def configurations(settings: Settings) -> dict[str, dict[str, str]]:
             "retention.ms": str(30 * DAY_MS),
             "max.message.bytes": str(4 * 1024 * 1024),
         },
-        # The newest name and position of each station stay for good.
+        # The newest name and position of each station are kept permanently.
         settings.station_topic: {"cleanup.policy": "compact"},
     }
 
@@ -115,22 +114,6 @@ def identity(settings: Settings) -> str:
     with KafkaAdminClient(**clients.kafka_python_options(settings)) as admin:
         (topic,) = admin.describe_topics([settings.raw_topic])
     return str(topic.get("topic_id") or "")
-
-
-def partitions(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:
-    """The partitions of a topic, none if there is no such topic."""
-    return [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
-
-
-def offsets_at(
-    consumer: KafkaConsumer, ends: Offsets, written_at: float, timeout_ms: int | None = None
-) -> Offsets:
-    """The offset of each partition's first record that was written at that time (epoch seconds) or
-    later, that of `ends` if there is none. Raises KafkaError.
-    """
-    times = dict.fromkeys(ends, max(0, int(written_at * 1000)))
-    found = consumer.offsets_for_times(times, timeout_ms)
-    return {p: found[p].offset if found.get(p) else end for p, end in ends.items()}
 
 
 def partition_count(settings: Settings) -> int:
@@ -218,12 +201,10 @@ def _snapshots(
 
 def latest_values(settings: Settings, topic: str) -> dict[bytes, bytes]:
     """The last value of each key of a whole topic, without deleted ones; raises KafkaError."""
-    values: dict[bytes, bytes] = {}
     with clients.committed_consumer(settings) as consumer:
-        for partition in partitions(consumer, topic):
-            start = consumer.beginning_offsets([partition])[partition]
-            end = consumer.end_offsets([partition])[partition]
-            values |= {r.key: r.value for r in _records(consumer, partition, start, end)}
+        ends = consumer.end_offsets(partitions(consumer, topic))
+        assign(consumer, dict.fromkeys(ends, 0))
+        values = {r.key: r.value for records in batches(consumer, ends) for r in records}
     return {key: value for key, value in values.items() if value is not None}
 
 
@@ -231,7 +212,6 @@ def _records(
     consumer: KafkaConsumer, partition: TopicPartition, start: int, end: int
 ) -> Iterator[Any]:
     """The records of a partition from one offset up to another."""
-    consumer.assign([partition])
-    consumer.seek(partition, start)
-    while consumer.position(partition) < end:
-        yield from consumer.poll(timeout_ms=1_000).get(partition, [])
+    assign(consumer, {partition: start})
+    for records in batches(consumer, {partition: end}):
+        yield from records

@@ -6,6 +6,7 @@ second consumer reads the older totals, for postal codes that have no later one.
 """
 
 import time
+from threading import Event
 from typing import NoReturn
 
 from kafka import KafkaAdminClient, KafkaConsumer
@@ -14,15 +15,13 @@ from kafka.errors import KafkaError
 from config import Settings
 from velib.errors import Failure, describe, is_retriable
 from velib.kafka import clients, membership, topics
-from velib.kafka.reader import Deadline, Reader
-from velib.kafka.topics import Offsets
+from velib.kafka.reader import Offsets, Reader, assign, batches, offsets_at, partitions
 from velib.page.state import DAY, MAX_DEAD_LETTERS, PipelineState
 from velib.runtime import in_thread, log
 from velib.totals import spans
 
 MAX_TOTALS = 200_000  # offsets of a day at most
 RECENT_STATIONS = 5_000  # offsets of the raw topic: three snapshots of all stations
-POLL_MS = 200
 TIMEOUT_MS = 3_000  # for Kafka to answer a check
 CHECK_SECONDS = 2.0  # between two checks of what no record tells
 RETRY_SECONDS = 1.0
@@ -49,7 +48,7 @@ class Follower:
                     self.state.set_status(is_kafka_up=False, producers=None, unread_backlog=0)
                 time.sleep(RETRY_SECONDS)
 
-    def _follow(self) -> NoReturn:
+    def _follow(self) -> None:
         """Read each topic from where a page begins, forever; raises KafkaError."""
         with clients.committed_consumer(self.settings) as consumer:
             starts = self._starts(consumer)
@@ -57,14 +56,11 @@ class Follower:
                 in_thread(lambda: self._read_older_totals(starts))
             with self.state.lock:
                 self.state.reset_backlog()
-            consumer.assign(list(starts))
-            for partition, start in starts.items():
-                consumer.seek(partition, start)
+            assign(consumer, starts)
             next_check = 0.0
-            while True:
-                batches = consumer.poll(POLL_MS)
+            for records in batches(consumer):
                 with self.state.lock:
-                    for record in (record for batch in batches.values() for record in batch):
+                    for record in records:
                         self.state.add(record)
                 if time.monotonic() > next_check:
                     self._check(consumer, starts)
@@ -77,14 +73,14 @@ class Follower:
             start_offsets(consumer, settings.final_topic, now - DAY, spans.RECENT, MAX_TOTALS)
             | start_offsets(consumer, settings.raw_topic, now, RECENT_STATIONS, RECENT_STATIONS)
             | start_offsets(consumer, settings.dead_letter_topic, now - DAY, 0, MAX_DEAD_LETTERS)
-            | dict.fromkeys(topics.partitions(consumer, settings.station_topic), 0)
+            | dict.fromkeys(partitions(consumer, settings.station_topic), 0)
         )
 
     def _read_older_totals(self, starts: Offsets) -> None:
         """Add the totals before these offsets, of which the latest of each postal code counts."""
         ends = {p: end for p, end in starts.items() if p.topic == self.settings.final_topic}
-        with Reader(self.settings, self.settings.final_topic, Deadline(None)) as reader:
-            for record in reader.read(reader.beginnings, ends):
+        with Reader(self.settings, self.settings.final_topic, Event()) as reader:
+            for record in reader.read(ends=ends):
                 with self.state.lock:
                     self.state.add(record)
 
@@ -132,6 +128,6 @@ def start_offsets(
 
     It lies from `at_least` to `at_most` offsets before the end.
     """
-    ends: Offsets = consumer.end_offsets(topics.partitions(consumer, topic))
-    firsts = topics.offsets_at(consumer, ends, since)
+    ends: Offsets = consumer.end_offsets(partitions(consumer, topic))
+    firsts = offsets_at(consumer, ends, since)
     return {p: max(0, end - at_most, min(firsts[p], end - at_least)) for p, end in ends.items()}

@@ -4,7 +4,8 @@ import math
 import sys
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator
+from threading import Event
 from typing import Any, NamedTuple
 
 from velib.errors import Failure
@@ -13,95 +14,84 @@ from velib.kafka.topics import CLOCK_TOLERANCE
 from velib.runtime import local_time, log
 from velib.totals.records import parse_total
 
-RECENT = 20_000  # offsets of a partition, read whatever their age: four hours of the network
-MAX_REMEMBERED = 30_000  # totals; a job that was killed seldom writes more of them again
+RECENT = 20_000  # offsets of a partition, read whatever their age: four hours of the bike network
+MAX_REMEMBERED = 30_000  # records; a job that was killed seldom writes more of them again
 GRACE = 300  # seconds after the end of a span until all of its totals are in the topic
 MAX_SLEEP = 60.0  # seconds; a machine that was suspended, or its clock set, is noticed by then
 NOT_WHOLE = "Kafka did not send all totals of the span in time: none are shown"
 
 
 class Span(NamedTuple):
-    """The snapshots from `since` up to, but without, `until` (epoch seconds)."""
+    """The snapshots from `since` up to, but without, `until` (epoch seconds), and of these only the
+    totals of some postal codes; of all, if none are given.
+    """
 
     since: int = -1
     until: float = math.inf
-
-    @staticmethod
-    def between(since: int | None, until: int | None) -> "Span":
-        """Without `since` or `until` the span has no such end."""
-        return Span(-1 if since is None else since, math.inf if until is None else until)
-
-    def has(self, last_updated: int) -> bool:
-        return self.since <= last_updated < self.until
-
-    def is_empty(self) -> bool:
-        return self.since >= self.until
-
-    def has_end(self) -> bool:
-        return self.until < math.inf
-
-    def wait_until_written(self) -> None:
-        """Sleep until all totals of a span that has an end are in the topic, by our clock.
-
-        A newer total does not tell: the job writes those of a batch in any order.
-        """
-        written_at, end = self.until + GRACE, local_time(self.until)
-        if time.time() < written_at:
-            log.info("Waiting for the totals before %s until it is five minutes ago", end)
-        while (seconds_left := written_at - time.time()) > 0:
-            time.sleep(min(seconds_left, MAX_SLEEP))
-
-
-EVERYTHING = Span()
-
-
-class Wanted(NamedTuple):
-    """The totals of a span and of these postal codes; of all, if there are none."""
-
-    span: Span
     postal_codes: Collection[str] = ()
 
     def has(self, total: dict[str, Any]) -> bool:
         is_chosen = not self.postal_codes or total["postal_code"] in self.postal_codes
-        return is_chosen and self.span.has(total["last_updated"])
+        return is_chosen and self.since <= total["last_updated"] < self.until
+
+    def has_end(self) -> bool:
+        return self.until < math.inf
+
+    def has_all_snapshots(self) -> bool:
+        return self.since < 0 and not self.has_end()
+
+    def wait_until_written(self, stop: Event) -> None:
+        """Wait until all totals of a span that has an end are in the topic, by our clock.
+
+        A newer total does not tell: the job writes those of a batch in any order.
+        """
+        written_at = self.until + GRACE
+        if time.time() < written_at:
+            end = local_time(self.until)
+            log.info("Waiting until five minutes after %s, when all totals are written", end)
+        while (seconds_left := written_at - time.time()) > 0:
+            if stop.wait(min(seconds_left, MAX_SLEEP)):
+                return
 
 
-def of_span(reader: Reader, wanted: Wanted) -> Iterator[bytes]:
+def of_span(reader: Reader, span: Span) -> Iterator[bytes]:
     """The values of the records with a span's totals, among others; older records are not read.
 
     A total is never written before its snapshot's time, apart from the clocks. If the span has an
     end, each total comes once, as the topic has it last, by snapshot and postal code; else all
-    records come as they are stored, with each new one. Raises Failure if the deadline passes before
+    records come as they are stored, with each new one. Raises Failure if the timeout passes before
     a span with an end is read.
     """
-    starts = reader.offsets_at(wanted.span.since - CLOCK_TOLERANCE)
-    if wanted.span.has_end():
-        yield from _last_words(reader, reader.read(starts, reader.ends), wanted)
+    starts = reader.offsets_at(span.since - CLOCK_TOLERANCE)
+    if span.has_end():
+        yield from _latest_values(reader, reader.read(starts, reader.ends), span)
     else:
         yield from (record.value for record in reader.read(starts))
 
 
-def _last_words(reader: Reader, records: Iterable[Any], wanted: Wanted) -> Iterator[bytes]:
-    """The last value of each wanted total, by snapshot and postal code.
+def _latest_values(reader: Reader, records: Iterable[Any], span: Span) -> Iterator[bytes]:
+    """The last value of each total of a span, by snapshot and postal code; none if stopped.
 
     All of them are in memory, as the topic may have any snapshot last.
     """
-    last: dict[int, dict[str, bytes]] = defaultdict(dict)
-    newest = wanted.span.since
+    latest: dict[int, dict[str, bytes]] = defaultdict(dict)
+    newest = span.since
     for record in records:
-        reader.deadline.renew()
+        reader.renew()
         total = parse_total(record.value)
         if total is None:
             continue
         newest = max(newest, total["last_updated"])
-        if wanted.has(total):
-            last[total["last_updated"]][sys.intern(total["postal_code"])] = record.value
-    if reader.deadline.has_passed():
+        if span.has(total):
+            latest[total["last_updated"]][sys.intern(total["postal_code"])] = record.value
+    if reader.stop.is_set():
+        return
+    if reader.is_over():
         raise Failure(NOT_WHOLE)
-    if newest < wanted.span.until - GRACE:
-        reason = "the job may lag behind, or the feed stood still"
+    if newest < span.until - GRACE:
+        reason = "the job may lag behind, or the feed had no new snapshot"
         log.warning("There are no totals after %s: %s", local_time(newest), reason)
-    for _, snapshot in sorted(last.items()):
+    for _, snapshot in sorted(latest.items()):
         yield from (snapshot[postal_code] for postal_code in sorted(snapshot))
 
 
@@ -109,9 +99,9 @@ def latest_then_new(reader: Reader) -> Iterator[bytes]:
     """The value of every postal code's latest total, then that of each new record."""
     recent = {partition: max(0, end - RECENT) for partition, end in reader.ends.items()}
     latest: dict[str, tuple[int, int]] = {}
-    for starts, ends in ((recent, reader.ends), (reader.beginnings, recent)):
+    for starts, ends in ((recent, reader.ends), (None, recent)):
         later = later_totals(reader.read(starts, ends), latest)
-        if reader.deadline.has_passed():
+        if reader.is_over():
             return  # before all records were read: the rest may have later totals
         yield from (record.value for record in later)
     yield from (record.value for record in reader.read(reader.ends))
@@ -135,16 +125,16 @@ def later_totals(records: Iterable[Any], latest: dict[str, tuple[int, int]]) -> 
 
 
 class Repeats:
-    """Recognises a total that was there already: a killed job writes its last ones again."""
+    """Recognises a record that was there already: a killed job writes its last ones again."""
 
     def __init__(self) -> None:
         self.hashes: OrderedDict[int, None] = OrderedDict()
 
-    def has(self, value: bytes) -> bool:
-        """Whether `value` is one of the last MAX_REMEMBERED values, to which it is then added."""
-        if hash(value) in self.hashes:
+    def has(self, record: Hashable) -> bool:
+        """Whether this is one of the last MAX_REMEMBERED ones, to which it is then added."""
+        if hash(record) in self.hashes:
             return True
-        self.hashes[hash(value)] = None
+        self.hashes[hash(record)] = None
         if len(self.hashes) > MAX_REMEMBERED:
             self.hashes.popitem(last=False)
         return False

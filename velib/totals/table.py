@@ -1,28 +1,31 @@
 """The live table of `consumer.py --table`: the latest total of each postal code.
 
-It has the terminal's alternate screen, as `top` has: at the end the terminal is as it was before.
+It has the terminal's alternate screen, as `top` has: afterwards the terminal is as it was before.
 """
 
 import logging
+import os
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from threading import Event, Thread
-from typing import Any, Literal
+from datetime import timedelta
+from threading import Lock
+from typing import Any, Literal, NamedTuple
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.bar import Bar
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from velib.kafka.reader import Reader
 from velib.runtime import FORMATTER, local_time
 from velib.totals.areas import NAMES
+from velib.totals.records import COUNTS
 
-CHECK_SECONDS = 0.1  # between two looks whether there is something to draw
-MAX_WAIT = 2.0  # seconds without drawing while totals come one after another
+REFRESHES = 2  # a second
 MAX_LOG_LINES = 200  # are kept
 MAX_WARNINGS = 3  # are shown below the totals
 GAP = 2  # characters between two columns
@@ -30,13 +33,11 @@ GAP = 2  # characters between two columns
 Total = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Row:
-    """The latest total of a postal code, and its bikes in the snapshot before."""
+class Row(NamedTuple):
+    """A total, or the sum of several, and its bikes in the previous snapshot, None if unknown."""
 
     total: Total
-    name: str
-    bikes_before: int | None = None
+    bikes_before: int | None
 
     @property
     def bikes(self) -> int:
@@ -44,233 +45,178 @@ class Row:
 
     @property
     def change(self) -> int | None:
-        """The change of the bikes since the snapshot before, None for the first one."""
         return None if self.bikes_before is None else self.bikes - self.bikes_before
 
     @property
-    def fill(self) -> int | None:
-        """The bikes' percentage of bikes and free docks, None if there are neither."""
-        capacity = self.bikes + self.total["num_docks_available"]
-        return min(max(100 * self.bikes // capacity, 0), 100) if capacity > 0 else None
+    def fill(self) -> int:
+        """The bikes' percentage of bikes and free docks, 0 if there are neither."""
+        return 100 * self.bikes // max(1, self.bikes + int(self.total["num_docks_available"]))
 
 
 SORT_KEYS: dict[str, Callable[[Row], Any]] = {
     "postal_code": lambda row: row.total["postal_code"],
     "bikes": lambda row: (-row.bikes, row.total["postal_code"]),
-    "fill": lambda row: (row.fill is None, -(row.fill or 0), row.total["postal_code"]),
+    "fill": lambda row: (-row.fill, row.total["postal_code"]),
 }
 """The orders of the rows: by postal code, the most bikes first, the fullest first."""
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of the table, as wide as the window allows."""
+def _count(field: str) -> Callable[[Row], str]:
+    return lambda row: f"{row.total[field]:,}"
 
+
+def _change(row: Row) -> Text:
+    if not row.change:
+        return Text("" if row.change is None else "0", "dim")
+    return Text(f"{row.change:+,}", "green" if row.change > 0 else "red")
+
+
+class Column(NamedTuple):
     heading: str
-    min_width: int
-    max_width: int
-    rank: int  # a narrow window has the columns of the first ranks
-    cell: Callable[[Row, int], Text]  # of a row, for a width
+    priority: int  # a narrow window shows the columns with the lowest numbers
+    width: int
+    cell: Callable[[Row], RenderableType]
     justify: Literal["left", "right"] = "right"
 
 
-def _count(field: str) -> Callable[[Row, int], Text]:
-    return lambda row, width: Text(str(row.total[field]))
-
-
-def _change(row: Row, width: int) -> Text:
-    if row.change is None:
-        return Text()
-    return Text(f"{row.change:+}" if row.change else "0", _change_style(row.change))
-
-
-def _change_style(change: int) -> str:
-    return "green" if change > 0 else "red" if change < 0 else "dim"
-
-
-def _fill(row: Row, width: int) -> Text:
-    return Text() if row.fill is None else Text(f"{row.fill}%")
-
-
-def _bar(row: Row, width: int) -> Text:
-    if row.fill is None:
-        return Text()
-    full = round(row.fill * width / 100)
-    return Text("█" * full + "░" * (width - full), "cyan")
-
-
 COLUMNS = (
-    Column("code", 5, 5, 1, _count("postal_code"), "left"),
-    Column("name", 12, 23, 5, lambda row, width: Text(row.name), "left"),
-    Column("bikes", 5, 5, 2, _count("num_bikes_available")),
-    Column("change", 6, 6, 4, _change),
-    Column("mech.", 5, 5, 8, _count("mechanical")),
-    Column("elec.", 5, 5, 8, _count("ebike")),
-    Column("docks", 5, 5, 6, _count("num_docks_available")),
-    Column("full", 4, 4, 3, _fill),
-    Column("", 10, 50, 7, _bar, "left"),
+    Column("code", 1, 5, lambda row: row.total["postal_code"], "left"),
+    Column("name", 5, 23, lambda row: NAMES.get(row.total["postal_code"], ""), "left"),
+    Column("bikes", 2, 6, _count("num_bikes_available")),
+    Column("change", 4, 6, _change),
+    Column("mech.", 7, 6, _count("mechanical")),
+    Column("elec.", 8, 6, _count("ebike")),
+    Column("docks", 6, 6, _count("num_docks_available")),
+    Column("full", 3, 4, lambda row: f"{row.fill}%"),
+    Column("", 9, 20, lambda row: Bar(100, 0, row.fill, width=20, color="cyan"), "left"),
 )
 
 
-def fitting_columns(width: int) -> dict[Column, int]:
-    """The columns for which a window has room, from left to right, and how wide each is."""
-    chosen: list[Column] = []
-    for rank in sorted({column.rank for column in COLUMNS}):
-        more = chosen + [column for column in COLUMNS if column.rank == rank]
-        if sum(column.min_width + GAP for column in more) - GAP > width:
-            break
-        chosen = more
-    spare = width - sum(column.min_width + GAP for column in chosen) + GAP
-    widths = {}
-    for column in COLUMNS:
-        if column in chosen:
-            widths[column] = min(column.max_width, column.min_width + max(spare, 0))
-            spare -= widths[column] - column.min_width
-    return widths
+def fitting_columns(width: int) -> list[Column]:
+    """The columns for which a window has room."""
+
+    def width_up_to(priority: int) -> int:
+        return sum(column.width + GAP for column in COLUMNS if column.priority <= priority) - GAP
+
+    return [column for column in COLUMNS if width_up_to(column.priority) <= width]
 
 
 def can_be_shown() -> bool:
     """Whether stdout is a terminal on which a table can be redrawn in place."""
-    return sys.stdout.isatty() and not Console().is_dumb_terminal
+    return sys.stdout is not None and sys.stdout.isatty() and not Console().is_dumb_terminal
 
 
 class LiveTable:
-    """The table, which is redrawn when a total or a log line has come, and each second.
+    """The table. While it is shown it takes all log lines, which would tear it."""
 
-    A thread of its own draws it: the snapshot's age ticks and the table follows the window's size
-    whatever the caller waits for.
-    """
-
-    title = ""
-    """The first line, if there is one."""
-
-    def __init__(self, sort: str, is_kafka_away: Callable[[], bool]) -> None:
-        """`sort` is one of SORT_KEYS."""
-        self.sort_key, self.is_kafka_away = SORT_KEYS[sort], is_kafka_away
+    def __init__(self, sort: str | None = None, title: str = "") -> None:
+        """`sort` is one of SORT_KEYS, by default `postal_code`; the title is the first line."""
+        self.sort_key, self.title = SORT_KEYS[sort or "postal_code"], title
         self.rows: dict[str, Row] = {}
         self.log = LogLines()
-        self.added = 0
+        self.reader: Reader | None = None
+        # An exported COLUMNS or LINES would count more than the size of the window.
+        environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+        console = Console(force_terminal=True, _environ=environment)
+        self.live = Live(self, console=console, screen=True, refresh_per_second=REFRESHES)
+        self.is_shown, self.lock = False, Lock()
 
     def add(self, total: Total) -> None:
         """Show a total, unless there is a later one of its postal code."""
-        postal_code, last_updated = total["postal_code"], total["last_updated"]
-        before = self.rows.get(postal_code)
-        if before is None:
-            bikes_before = None
-        elif last_updated > before.total["last_updated"]:
-            bikes_before = before.bikes
-        elif last_updated == before.total["last_updated"]:  # replaces it
-            bikes_before = before.bikes_before
-        else:
-            return
-        self.rows[postal_code] = Row(total, NAMES.get(postal_code, ""), bikes_before)
-        self.added += 1
+        row = self.rows.get(total["postal_code"])
+        bikes_before = None
+        if row is not None:
+            if total["last_updated"] < row.total["last_updated"]:
+                return
+            is_replaced = total["last_updated"] == row.total["last_updated"]
+            bikes_before = row.bikes_before if is_replaced else row.bikes
+        self.rows[total["postal_code"]] = Row(total, bikes_before)
 
     @contextmanager
-    def shown(self) -> Iterator[None]:
-        """Show the table meanwhile. Log lines go into it, and warnings also to stderr afterwards.
-
-        If nothing interrupts the caller, the whole table is printed at the end and stays.
+    def shown(self, reader: Reader) -> Iterator[None]:
+        """Show the table while the block runs. If the reader was not stopped, the whole table is
+        printed at the end, and stays.
         """
-        console = Console(force_terminal=True)
-        live = Live(self, console=console, screen=True, auto_refresh=False)
-        ended = Event()
-        drawing = Thread(target=self._draw, args=(live, ended), daemon=True)
         with self.log.collecting():
             try:
-                live.start()
-                drawing.start()
+                self.reader, self.is_shown = reader, True
+                self.live.start(refresh=True)
                 yield
             finally:
-                ended.set()
-                live.stop()
-        if self.rows:
-            console.print(self)
+                with self.lock:
+                    self.is_shown = False
+                    self.live.stop()
+        if self.rows and not reader.stop.is_set():
+            self.live.console.print(self)
 
-    def _draw(self, live: Live, ended: Event) -> None:
-        """Draw what has come once nothing more comes, as for the totals of a snapshot."""
-        drawn = seen = None
-        drawn_at = 0.0
-        while not ended.wait(CHECK_SECONDS):
-            state = (self.added, self.log.added, int(time.time()), live.console.size)
-            has_waited = time.monotonic() - drawn_at > MAX_WAIT
-            if state != drawn and (state == seen or has_waited):
-                live.refresh()
-                drawn, drawn_at = state, time.monotonic()
-            seen = state
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Give the terminal back while the block runs."""
+        self.live.stop()
+        yield
+        with self.lock:
+            if self.is_shown:
+                self.live.start(refresh=True)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The table as large as the window, in which `Live` draws it, or the whole of it."""
         width, height = console.size
         rows = sorted(self.rows.values(), key=self.sort_key)
         newest = max((row.total["last_updated"] for row in rows), default=0)
-        header = _wrap(self._header(rows, newest), console)
-        columns = fitting_columns(width)
-        if not console.is_alt_screen:
-            yield from header
-            yield _table(rows, newest, columns)
-            return
-        header = header[: max(height // 2, 1)]
+        current = [row for row in rows if row.total["last_updated"] == newest]
+        header = _wrap(self._header(current, len(rows) - len(current)), console)
         yield from header
         if not rows:
-            log_lines = _wrap(self.log.last(height), console)
-            yield from log_lines[-max(height - len(header), 1) :]
+            yield from _wrap(self.log.last(height), console)[-max(height - len(header), 1) :]
             return
-        warnings = _wrap(self.log.last(MAX_WARNINGS, logging.WARNING), console)[: height // 3]
-        room = height - len(header) - 1 - len(warnings)
+        room, warnings = len(rows), list[Text]()
+        if console.is_alt_screen:
+            warnings = _wrap(self.log.last(MAX_WARNINGS, logging.WARNING), console)[: height // 3]
+            room = height - len(header) - len(warnings) - 2  # the headings and the sums
         shown = rows if len(rows) <= room else rows[: max(room - 1, 0)]
-        yield _table(shown, newest, columns)
+        yield _table(current, shown, width)
         if len(shown) < len(rows):
-            left_out = f"{len(rows) - len(shown)} more do not fit into the window"
-            yield Text(left_out, "dim italic", no_wrap=True, overflow="ellipsis")
+            hidden = f"{len(rows) - len(shown)} rows hidden: enlarge the window"
+            yield Text(hidden, "dim italic", no_wrap=True, overflow="ellipsis")
         yield from warnings
 
-    def _header(self, rows: list[Row], newest: int) -> Iterator[Text]:
-        """The title, the newest snapshot and its age, and the sums over its rows."""
+    def _header(self, current: list[Row], older: int) -> Iterator[Text]:
+        """The title, and the newest snapshot, which has the `current` rows."""
         if self.title:
             yield Text(self.title, "bold")
-        snapshot = Text("No totals yet")
-        if rows:
-            age = duration(time.time() - newest)
-            snapshot = Text(f"Snapshot of {local_time(newest)}, {age} old")
-        if self.is_kafka_away():
-            snapshot.append("  Kafka does not answer", "bold red")
-        yield snapshot
-        if rows:
-            yield _sums(rows, newest)
+        line = Text("No totals yet")
+        if current:
+            snapshot = current[0].total["last_updated"]
+            age = timedelta(seconds=max(0, int(time.time() - snapshot)))
+            stations = sum(row.total["stations"] for row in current)
+            line = Text(f"Snapshot of {local_time(snapshot)}, {age} old: {stations:,} stations")
+            line.append(f" in {len(current)} postal codes")
+        if older:
+            line.append(f"; {older} older, dimmed")
+        if self.reader is not None and self.reader.is_away:
+            line.append("  Kafka does not answer", "bold red")
+        yield line
 
 
-def _sums(rows: list[Row], newest: int) -> Text:
-    """The line of sums over the rows of the newest snapshot."""
-    current = [row for row in rows if row.total["last_updated"] == newest]
-
-    def total(field: str) -> str:
-        return f"{sum(row.total[field] for row in current):,}"
-
-    changes = [row.change for row in current if row.change is not None]
-    sums = Text(f"{total('num_bikes_available')} bikes", "bold")
-    if changes:
-        sums.append(f" {sum(changes):+,}", _change_style(sum(changes)))
-    sums.append(
-        f" ({total('mechanical')} mechanical, {total('ebike')} electric),"
-        f" {total('num_docks_available')} docks, {total('stations')} stations,"
-        f" {len(current)} postal codes"
-    )
-    if len(current) < len(rows):
-        sums.append(f"; {len(rows) - len(current)} older, dimmed")
-    return sums
+def _sum(rows: list[Row]) -> Row:
+    """The sum of these rows, as a row."""
+    sums = {name: sum(row.total[name] for row in rows) for name in COUNTS}
+    changes = [row.change for row in rows if row.change is not None]
+    bikes_before = sums["num_bikes_available"] - sum(changes) if changes else None
+    return Row({"postal_code": "all"} | sums, bikes_before)
 
 
-def _table(rows: list[Row], newest: int, columns: dict[Column, int]) -> Table:
+def _table(current: list[Row], shown: list[Row], width: int) -> Table:
+    """The sum of the current rows, then those that are shown; older ones are dimmed."""
+    columns = fitting_columns(width)
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="underline")
-    for column, width in columns.items():
-        table.add_column(
-            column.heading, width=width, justify=column.justify, no_wrap=True, overflow="ellipsis"
-        )
-    for row in rows:
-        is_older = row.total["last_updated"] < newest
-        cells = [column.cell(row, width) for column, width in columns.items()]
-        table.add_row(*cells, style="dim" if is_older else "")
+    for column in columns:
+        heading, _, width, _, justify = column
+        table.add_column(heading, width=width, justify=justify, no_wrap=True)
+    table.add_row(*[column.cell(_sum(current)) for column in columns], style="bold")
+    for row in shown:
+        style = "" if row in current else "dim"
+        table.add_row(*[column.cell(row) for column in columns], style=style)
     return table
 
 
@@ -279,48 +225,36 @@ def _wrap(texts: Iterable[Text], console: Console) -> list[Text]:
     return [line for text in texts for line in text.wrap(console, console.width)]
 
 
-def duration(seconds: float) -> str:
-    """Such as `12 s`, `4 min 5 s`, `3 h 12 min` or `2 d 4 h`; a negative one is 0 s."""
-    minutes, seconds = divmod(max(0, int(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-
-
 class LogLines(logging.Handler):
-    """The last lines of the log, for the table: on the terminal itself they would tear it."""
+    """Keeps the last lines of the log."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.records: deque[logging.LogRecord] = deque(maxlen=MAX_LOG_LINES)
-        self.added = 0
+        self.lines: deque[tuple[int, str]] = deque(maxlen=MAX_LOG_LINES)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-        self.added += 1
+        self.add(record.levelno, FORMATTER.format(record))
 
-    def last(self, count: int, level: int = logging.INFO) -> list[Text]:
-        """The last lines of this level or above, at most so many."""
-        records = [record for record in list(self.records) if record.levelno >= level]
+    def add(self, level: int, line: str) -> None:
+        self.lines.append((level, line))
+
+    def last(self, count: int, min_level: int = logging.INFO) -> list[Text]:
+        """The last lines of this level or above, at most `count`."""
+        lines = [line for line in list(self.lines) if line[0] >= min_level]
         return [
-            Text(FORMATTER.format(record), "yellow" if record.levelno >= logging.WARNING else "dim")
-            for record in deque(records, maxlen=max(count, 0))
+            Text(line, "yellow" if level >= logging.WARNING else "dim")
+            for level, line in lines[-count:]
         ]
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
-        """Collect the log meanwhile. If stderr is a terminal, it has the warnings afterwards."""
+        """Collect the log while the block runs. A terminal has the warnings afterwards."""
         root = logging.getLogger()
-        handlers, is_terminal = root.handlers, sys.stderr.isatty()
+        handlers, is_terminal = root.handlers, sys.stderr is not None and sys.stderr.isatty()
         root.handlers = [self] if is_terminal else [*handlers, self]
         try:
             yield
         finally:
             root.handlers = handlers
-            for record in self.records if is_terminal else ():
-                if record.levelno >= logging.WARNING:
-                    root.handle(record)
+            for warning in self.last(MAX_LOG_LINES, logging.WARNING) if is_terminal else ():
+                print(warning, file=sys.stderr)
