@@ -147,7 +147,7 @@ CAUSES = (
     r'^Exception in thread "[^"]+" (.+)',
     r" ERROR \S+: (.+)",  # Spark's log
     r"^\s+Server access error at url \S+ \((.+)\)",  # Ivy
-    r"^\s+(Host \S+ not found|module not found: .+|\[FAILED.+)",
+    r"^:::: WARNINGS\s+(.+?)\.?(?: url=.*)?$",
     r"^(?!Picked up|WARNING|NOTE)(.*\S.*)",
 )
 """Where a text says why; the first pattern that occurs counts."""

@@ -117,7 +117,7 @@ def test_a_pyspark_of_another_version_is_named(pipeline: Pipeline, tmp_path: Pat
     (other / "version.py").write_text("__version__ = '3.5.1'")
     job = pipeline.start("spark.py", PYTHONPATH=f"{PROJECT}{os.pathsep}{other.parent}")
     assert job.end() == 2
-    assert "which contains pyspark 3.5.1: it must be unset" in job.log()
+    assert f"PYTHONPATH contains pyspark 3.5.1 ({other}): it must be unset" in job.log()
 
 
 def test_the_variables_of_another_spark_are_ignored(pipeline: Pipeline) -> None:

@@ -230,9 +230,13 @@ def test_a_refusal_names_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
             "Failed to create directory /proc/x/blockmgr",
         ),
         (
-            "\t\tmodule not found: org.apache.kafka#kafka_2.13;4.4.0\n:::: ERRORS\n"
+            ":::: WARNINGS\n\t\tmodule not found: org.apache.kafka#kafka_2.13;4.4.0\n:::: ERRORS\n"
             "\tServer access error at url https://host/x.pom (java.io.IOException: No way)\n",
             "IOException: No way",
+        ),
+        (
+            ":::: WARNINGS\n\tHost proxy.corp not found. url=https://host/x.pom\n",
+            "Host proxy.corp not found",
         ),
         (f"{'x' * 500}: the end", f"{'x' * 100} … {'x' * 91}: the end"),
         ("", "no reason is given"),

@@ -37,15 +37,14 @@ OPTIONS = {
     "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
     # A batch without records would only move the watermark: it has no total to write.
     "spark.sql.streaming.noDataMicroBatches.enabled": "false",
-    # A sink that waits for a Kafka that has gone would never end.
+    # When a query stops, Spark would wait forever for a sink that waits for Kafka.
     "spark.sql.streaming.stopTimeout": "10s",
-    # Spark keeps records that a task has fetched and none has read for five minutes. Those of a
-    # backlog of days filled the heap; over one million records it makes no difference.
+    # By default Spark keeps what a task has fetched and not read for five minutes. A backlog of days
+    # filled the heap with it; over one million records the shorter time makes no difference.
     "spark.kafka.consumer.fetchedData.cache.timeout": "1s",
     "spark.kafka.consumer.fetchedData.cache.evictorThreadRunInterval": "1s",
-    # For Prometheus: Spark's page serves the metrics of its driver at /metrics/prometheus, those of
-    # the queries among them. Their names would begin with the id of the application, which every
-    # start has anew.
+    # Spark's page serves the metrics of the driver and its query to Prometheus. By default their
+    # names begin with the id of the application, which changes at every start.
     "spark.metrics.conf.*.sink.prometheusServlet.class": (
         "org.apache.spark.metrics.sink.PrometheusServlet"
     ),
@@ -56,7 +55,7 @@ OPTIONS = {
 """For every session."""
 
 LOCAL_OPTIONS = {
-    # A checkpoint folder is one of this machine, also where Hadoop is configured for a cluster.
+    # The checkpoint is a folder of this machine, even where Hadoop is configured for a cluster.
     "spark.hadoop.fs.defaultFS": "file:///",
     # A sort spills to disk before it fills the heap.
     "spark.memory.fraction": "0.3",
@@ -77,7 +76,7 @@ LOCAL_CHECKPOINT_OPTIONS = {
 """For a checkpoint in a local folder."""
 
 SUBMITTED_OPTIONS = {
-    # INFO has forty lines for every batch, in which those of the job drown.
+    # At INFO Spark writes forty lines for every batch, and hides those of the job.
     "spark.log.level": "ERROR",
 }
 """For a Spark that `spark-submit` has started, unless its user has chosen otherwise."""
@@ -86,7 +85,7 @@ LOGGERS_OF_ENDING_QUERIES = (
     "org.apache.spark.sql.execution.streaming.runtime.MicroBatchExecution",
     "org.apache.spark.sql.execution.datasources.v2.WriteToDataSourceV2Exec",
 )
-"""Their hundreds of lines say what velib/job/supervisor.py says in one."""
+"""They write hundreds of lines about what velib/job/supervisor.py says in one."""
 
 
 @contextmanager
@@ -130,7 +129,7 @@ def _own_session(settings: Settings, options: dict[str, str]) -> SparkSession:
     options = options | {
         "spark.app.name": "velib-projet",
         "spark.master": settings.spark_master,
-        "spark.jars": f"{connector}/*.jar",
+        "spark.jars": f"{connector.as_uri()}/*.jar",
     }
     if settings.spark_master.startswith("local"):
         options |= LOCAL_OPTIONS
@@ -161,8 +160,8 @@ def _check_version() -> None:
     version = metadata.version("pyspark")
     if pyspark.__version__ != version:
         raise BadSetting(
-            f"PYTHONPATH is {os.environ.get('PYTHONPATH')!r}, which contains pyspark"
-            f" {pyspark.__version__}: it must be unset, the project has its own {version}"
+            f"PYTHONPATH contains pyspark {pyspark.__version__} ({Path(pyspark.__file__).parent}):"
+            f" it must be unset, the project has its own pyspark {version}"
         )
     home = os.environ["SPARK_HOME"]
     cores = [jar.stem for jar in Path(home, "jars").glob("spark-core_*.jar")]
