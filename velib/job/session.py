@@ -39,8 +39,8 @@ OPTIONS = {
     "spark.sql.streaming.noDataMicroBatches.enabled": "false",
     # When a query stops, Spark would wait forever for a sink that waits for Kafka.
     "spark.sql.streaming.stopTimeout": "10s",
-    # By default Spark keeps what a task has fetched and not read for five minutes. A backlog of days
-    # filled the heap with it; over one million records the shorter time makes no difference.
+    # By default Spark keeps what a task has fetched and not read for five minutes: a backlog of
+    # days filled the heap. Over one million records the shorter time makes no difference.
     "spark.kafka.consumer.fetchedData.cache.timeout": "1s",
     "spark.kafka.consumer.fetchedData.cache.evictorThreadRunInterval": "1s",
     # Spark's page serves the metrics of the driver and its query to Prometheus. By default their
