@@ -101,7 +101,6 @@ CASES: dict[str, list[Step]] = {
     ),
     "EndTxn comes twice": [(Api.END_TXN, network.repeat)],
     "Produce comes twice": [(Api.PRODUCE, network.repeat)],
-    "a half-open connection before the records": [(Api.PRODUCE, network.freeze)],
     "a half-open connection before the commit": [(Api.END_TXN, network.freeze)],
     "half of Produce": [(Api.PRODUCE, network.cut_inside)],
     **{f"a cut before {api.name}": [(api, network.cut_before)] for api in Api},

@@ -1,6 +1,5 @@
 """The real scripts on a real Kafka: the totals are the plain sums over the snapshots."""
 
-import itertools
 import json
 import time
 from functools import partial
@@ -17,7 +16,12 @@ DEFAULT = {"16107", "32017"}
 
 
 @pytest.mark.parametrize(
-    "order", list(itertools.permutations(STARTED)), ids=lambda order: "-".join(o[0] for o in order)
+    "order",
+    [
+        ("consumer.py", "spark.py", "kafka_project.py"),
+        ("spark.py", "kafka_project.py", "consumer.py"),
+    ],
+    ids=lambda order: "-".join(o[0] for o in order),
 )
 def test_totals_equal_the_plain_sums_whatever_script_starts_first(
     pipeline: Pipeline, order: tuple[str, ...]

@@ -16,8 +16,14 @@ STARTED = {"kafka_project.py": "Published", "spark.py": "records in"}
 """What each script has logged once it works."""
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("name", ["kafka_project.py", "spark.py"])
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("kafka_project.py", signal.SIGINT),
+        ("kafka_project.py", signal.SIGTERM),
+        ("spark.py", signal.SIGTERM),
+    ],
+)
 def test_a_signal_stops_a_script_cleanly(pipeline: Pipeline, name: str, number: int) -> None:
     now = int(time.time())
     pipeline.serve_api().put(feed(now, station()))
