@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import psutil
@@ -58,12 +59,19 @@ def main() -> None:
         metavar="N",
         help="before something is killed (default: %(default)s)",
     )
+    parser.add_argument(
+        "--kills",
+        type=int,
+        default=3,
+        metavar="N",
+        help="of a worker, the driver, a node of Kafka (default: %(default)s)",
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="velib-cluster-") as name:
         demo = ClusterDemo(Path(name), arguments.stations)
         try:
             demo.start()
-            demo.run(arguments.snapshots)
+            demo.run(arguments.snapshots, arguments.kills)
             differences = demo.show()
         finally:
             demo.pipeline.kill_all()
@@ -117,15 +125,19 @@ class ClusterDemo:
         self.running.append(self.pipeline.start(*arguments))
         return self.running[-1]
 
-    def run(self, snapshots: int) -> None:
-        """Let some snapshots pass, kill one part after the other, then stop the producer."""
+    def run(self, snapshots: int, kills: int) -> None:
+        """Let some snapshots pass, kill the first `kills` parts one by one, then stop the producer."""
         log.info("%d stations, every %d s: waiting for totals", self.stations, self.period)
         self._wait(lambda: len(self._snapshots()) >= snapshots, f"totals of {snapshots} snapshots")
         self.batches = self._batches()
         self.python_on_workers = self._python_on_workers()
-        self._kill("a worker", lambda: _kill(self.spark, "deploy.worker.Worker"))
-        self._kill("the driver", self._kill_driver)
-        self._kill("a node of Kafka", lambda: _kill(self.kafka, "kafka.Kafka"))
+        victims = {
+            "a worker": lambda: _kill(self.spark, "deploy.worker.Worker"),
+            "the driver": self._kill_driver,
+            "a node of Kafka": lambda: _kill(self.kafka, "kafka.Kafka"),
+        }
+        for name, kill in islice(victims.items(), kills):
+            self._kill(name, kill)
         self.running.remove(self.producer)
         self.producer.stop()
 
