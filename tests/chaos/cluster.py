@@ -126,7 +126,7 @@ class ClusterDemo:
         return self.running[-1]
 
     def run(self, snapshots: int, kills: int) -> None:
-        """Let some snapshots pass, kill the first `kills` parts one by one, then stop the producer."""
+        """Wait for some snapshots, kill the first `kills` parts one by one, stop the producer."""
         log.info("%d stations, every %d s: waiting for totals", self.stations, self.period)
         self._wait(lambda: len(self._snapshots()) >= snapshots, f"totals of {snapshots} snapshots")
         self.batches = self._batches()
