@@ -33,6 +33,11 @@ PAST = NOW - 10 * HOUR
 WEEK = 7 * 24 * HOUR
 
 
+def own_messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the project has logged; kafka-python warns of a slow machine."""
+    return [record.getMessage() for record in caplog.records if record.name == "velib"]
+
+
 class Consumer:
     """The consumer in a thread, and what it has printed until now."""
 
@@ -92,7 +97,7 @@ def test_the_end_of_the_topic_is_printed_first_then_older_totals_then_new_ones(
     new = [total("75012", NOW + 60), total("75012", NOW + 60, bikes=6)]
     pipeline.write_totals(new[0], old[0], new[0], new[1])  # with two exact repeats
     wait_until(lambda: running.printed_totals() == [*expected, *new], "the new totals")
-    assert caplog.messages == ["Not a total, so ignored: b'\\x1b[2J'"]
+    assert own_messages(caplog) == ["Not a total, so ignored: b'\\x1b[2J'"]
     running.stop.set()
     running.end()
 
@@ -291,11 +296,11 @@ def test_a_span_that_is_over_has_the_latest_value_of_each_total_in_order(
     assert start("--json", *span).end().printed_totals() == wanted
     chosen = start("--csv", "--postal-code", "93200", *span).end().printed()
     assert chosen == [CSV_HEADER, *[f"93200,{PAST + 60 * n},1,{n},{n},0,9" for n in range(3)]]
-    assert caplog.messages == []
+    assert own_messages(caplog) == []
     assert start("--csv", *of_span(PAST + 180, PAST + HOUR)).end().printed()[1:] == [
         f"75011,{PAST + 180},1,5,5,0,9"
     ]
-    (warning,) = caplog.messages
+    (warning,) = own_messages(caplog)
     assert warning.startswith(f"There are no totals after {local_time(PAST + 180)}: the job may")
 
 

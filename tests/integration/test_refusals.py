@@ -191,10 +191,10 @@ def test_a_kafka_whose_transactions_are_too_short_is_refused_with_its_setting(
     )
 
 
-def test_a_feed_that_has_changed_its_form_is_told_by_the_job(pipeline: Pipeline) -> None:
+def test_a_feed_that_has_changed_format_is_told_by_the_job(pipeline: Pipeline) -> None:
     pipeline.serve_api().put(feed(int(time.time()), station("A1"), station("A2")))
     assert pipeline.start("kafka_project.py", "--once").end() == 0
     job = pipeline.start("spark.py", "--available-now")
     assert job.end() == 0
     assert "2 dead letters, most of them: stationCode without a postal code" in job.log()
-    assert "Nothing could be counted: the feed has probably changed its form" in job.log()
+    assert "Nothing could be counted: has the feed changed format?" in job.log()
