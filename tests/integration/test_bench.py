@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.contenders import CLASSROOM, CONFLUENT, KAFKA_PYTHON
+from bench.contenders import CONFLUENT, KAFKA_PYTHON
 from bench.fill import RECORDS, fill
 from bench.measure import Place, catch_up
 from bench.processes import kafka
@@ -14,7 +14,7 @@ def test_the_totals_of_the_peers_are_the_plain_sums(tmp_path: Path) -> None:
     with kafka(tmp_path) as (address, _):
         expected = fill(Place(address, "raw", tmp_path / "fill").settings, SNAPSHOTS, partitions=1)
         assert len(expected) == SNAPSHOTS * 89
-        for number, peer in enumerate((KAFKA_PYTHON, CONFLUENT, CLASSROOM)):
+        for number, peer in enumerate((KAFKA_PYTHON, CONFLUENT)):
             place = Place(address, "raw", tmp_path / f"peer-{number}")
             figures = catch_up(peer, place, expected, SNAPSHOTS * RECORDS)
             assert "problem" not in figures, f"{peer.name}: {figures}"
