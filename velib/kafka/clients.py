@@ -12,7 +12,7 @@ from kafka.errors import KafkaError
 
 from config import Settings
 from velib.errors import Failure, cause, describe, is_retriable
-from velib.runtime import log
+from velib.runtime import backoff, log
 
 FIRST_RETRY, MAX_RETRY = 0.25, 1.0  # seconds between two attempts to reach Kafka
 QUIET_START = 1.0  # seconds: a broker that is just starting is not worth a log line
@@ -104,15 +104,15 @@ def when_reachable(
     False if that took `timeout` seconds or `stop` was set before. Raises Failure if Kafka refuses.
     """
     started = time.monotonic()
-    retry, is_waiting = FIRST_RETRY, False
+    delays, is_waiting = backoff(FIRST_RETRY, MAX_RETRY), False
     while (reason := _try(settings, do)) is not None:
         waited = time.monotonic() - started
         if not is_waiting and waited > QUIET_START:
             is_waiting = True
             log.info("Waiting for Kafka at %s (%s)", settings.kafka.bootstrap_servers, reason)
+        retry = next(delays)
         if waited + retry > timeout or stop.wait(retry):
             return False
-        retry = min(retry * 2, MAX_RETRY)
     if is_waiting:
         log.info("Kafka answers after %.0f s", time.monotonic() - started)
     return True
