@@ -7,6 +7,7 @@ import pytest
 
 from local.broker import free_port
 from local.security import Security
+from tests.consuming import Consumer, Start
 from tests.pipeline import Pipeline, Script, wait_until
 
 
@@ -37,3 +38,18 @@ def pipeline(kafka: tuple[str, Security | None], tmp_path: Path) -> Iterator[Pip
     for script in pipeline.scripts:
         # Python's own server prints a traceback when a client has gone.
         assert "http.server" in script.err.name or "Traceback" not in script.log(), script.log()
+
+
+@pytest.fixture
+def start(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Start:
+    """Starts the consumer with these options, as the user who may only read its two topics."""
+
+    def start(*options: str) -> Consumer:
+        settings = pipeline.environment | pipeline.user("consumer.py")
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        return Consumer(capfd, *options)
+
+    return start
