@@ -204,22 +204,34 @@ def main(stop: Event) -> None:
     if arguments.reset_checkpoint and not arguments.yes:
         confirm_reset(settings)
     with spark_session(settings) as spark:
-        if not topics.ensure(settings, stop):
-            return
-        checkpoint = Checkpoint(spark, settings)
-        if arguments.reset_checkpoint:
-            checkpoint.reset()
+        run(spark, settings, stop, arguments.available_now, arguments.reset_checkpoint)
 
-        def start_query() -> StreamingQuery:
-            checkpoint.check()
-            set_shuffle_partitions(spark, settings)
-            return start(spark, settings, checkpoint, arguments.available_now)
 
-        selection = "all" if settings.stations == config.ALL else ", ".join(settings.stations)
-        log.info(
-            "Summing stations %s: %s → %s", selection, settings.raw_topic, settings.final_topic
-        )
-        keep_running(spark, settings, start_query, stop)
+def run(
+    spark: SparkSession,
+    settings: Settings,
+    stop: Event,
+    available_now: bool,
+    reset_checkpoint: bool = False,
+) -> None:
+    """Run the job until it is stopped or, with `available_now`, has processed what is in the topic.
+
+    Raises Failure.
+    """
+    if not topics.ensure(settings, stop):
+        return
+    checkpoint = Checkpoint(spark, settings)
+    if reset_checkpoint:
+        checkpoint.reset()
+
+    def start_query() -> StreamingQuery:
+        checkpoint.check()
+        set_shuffle_partitions(spark, settings)
+        return start(spark, settings, checkpoint, available_now)
+
+    selection = "all" if settings.stations == config.ALL else ", ".join(settings.stations)
+    log.info("Summing stations %s: %s → %s", selection, settings.raw_topic, settings.final_topic)
+    keep_running(spark, settings, start_query, stop)
 
 
 def parse_arguments() -> argparse.Namespace:

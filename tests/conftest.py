@@ -1,11 +1,13 @@
-"""What all tests share: no setting comes from the environment of the person who runs them."""
+"""What all tests share: a Spark, and that no setting comes from whoever runs them."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
 
 import config
+from velib.job import session
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,3 +23,14 @@ def clean_environment() -> Iterator[None]:
 def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No `.env` is read, and what a test makes is made in a folder of its own."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """The job's own Spark session, with two cores."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(tmp_path_factory.mktemp("spark"))
+        settings = config.load().model_copy(update={"spark_master": "local[2]"})
+        with session.spark_session(settings) as spark:
+            session.set_shuffle_partitions(spark, settings)
+            yield spark

@@ -9,10 +9,14 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
+import pytest
 from kafka import KafkaConsumer, KafkaProducer
 
+import config
+import kafka_project
 from config import KafkaSettings, Settings
 from local.broker import free_port
 from local.security import ADMIN, MECHANISM, SCRIPTS, Security, grant
@@ -20,6 +24,7 @@ from tests import PROJECT
 from tests.expected import Total
 from velib.kafka import clients, topics
 from velib.kafka.reader import partitions
+from velib.producer.publisher import Publisher
 
 DEADLINE = 90.0  # seconds; the machine may be slow, and a test that passes does not wait for it
 
@@ -173,6 +178,20 @@ class Pipeline:
             "KAFKA_SASL_PASSWORD": self.security.password(SCRIPTS[script]),
             "KAFKA_SSL_CAFILE": str(self.security.ca),
         }
+
+    def settings_of(self, script: str, **environment: str) -> Settings:
+        """The settings that a script would have that is started with this pipeline's settings, and
+        those given here.
+        """
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            for name, value in (self.environment | self.user(script) | environment).items():
+                monkeypatch.setenv(name, value)
+            return config.load()
+
+    def publish_once(self) -> None:
+        """Publish the snapshot that the feed has now, as `kafka_project.py --once` does."""
+        settings = self.settings_of("kafka_project.py")
+        kafka_project.publish_once(Publisher(settings, Event()), recording=None)
 
     def start(self, *arguments: str, **environment: str) -> Script:
         """Start a script with this pipeline's settings, and those given here."""

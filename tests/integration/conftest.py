@@ -1,13 +1,17 @@
 """The Kafka that the integration tests share, and each test's own pipeline on it."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
+from pyspark.sql import SparkSession
 
+import spark as job
 from local.broker import free_port
 from local.security import Security
-from tests.consuming import Consumer, Start
+from tests.in_process import Consumer, RunJob, Start
 from tests.pipeline import Pipeline, Script, wait_until
 
 
@@ -53,3 +57,26 @@ def start(
         return Consumer(capfd, *options)
 
     return start
+
+
+@pytest.fixture
+def run_job(pipeline: Pipeline, spark: SparkSession, caplog: pytest.LogCaptureFixture) -> RunJob:
+    """Runs the job on what is in the topic now, in the tests' Spark, as its own user; returns what
+    it has logged. By default it counts all stations. Raises Failure.
+    """
+
+    def run_job(reset_checkpoint: bool = False, **environment: str) -> str:
+        own = {
+            "VELIB_CHECKPOINT_DIR": str(pipeline.folder / "checkpoint"),
+            "VELIB_STATIONS": "all",
+        }
+        settings = pipeline.settings_of("spark.py", **own | environment)
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "velib"):
+            session = spark.newSession()  # with options and listeners of its own
+            job.run(
+                session, settings, Event(), available_now=True, reset_checkpoint=reset_checkpoint
+            )
+        return caplog.text
+
+    return run_job

@@ -9,6 +9,7 @@ from kafka import KafkaAdminClient
 
 from local.simulator import make_network, station_status
 from tests import PROJECT, expected
+from tests.in_process import RunJob
 from tests.pipeline import Pipeline
 from velib.kafka import topics
 
@@ -16,12 +17,13 @@ PARTITIONS = 3  # of the raw topic
 STATIONS = 40
 
 
-def test_the_last_total_of_a_snapshot_that_comes_in_pieces_is_right(pipeline: Pipeline) -> None:
+def test_the_last_total_of_a_snapshot_that_comes_in_pieces_is_right(
+    pipeline: Pipeline, run_job: RunJob
+) -> None:
     raw_topic = {"num_partitions": PARTITIONS, "replication_factor": 1}
     with KafkaAdminClient(**pipeline.client) as admin:
         admin.create_topics({pipeline.settings.raw_topic: raw_topic})
     topics.ensure(pipeline.settings)
-    pipeline.environment["VELIB_STATIONS"] = "all"
     feed = station_status(make_network(STATIONS, 1), int(time.time()), 1)
     records = [
         (
@@ -32,16 +34,14 @@ def test_the_last_total_of_a_snapshot_that_comes_in_pieces_is_right(pipeline: Pi
     ]
 
     pipeline.write(pipeline.settings.raw_topic, *records[::2])
-    first = pipeline.start("spark.py", "--available-now", VELIB_SHUFFLE_PARTITIONS="2")
-    assert first.end() == 0
+    run_job(VELIB_SHUFFLE_PARTITIONS="2")
     part = feed | {"data": {"stations": feed["data"]["stations"][::2]}}
     assert pipeline.totals() == expected.totals(part)
 
     pipeline.write(pipeline.settings.raw_topic, *records[1::2])
-    second = pipeline.start("spark.py", "--available-now")
-    assert second.end() == 0
+    run_job()
     assert pipeline.totals() == expected.totals(feed)
-    state = pipeline.folder / ".velib" / "checkpoint" / "state" / "0"
+    state = pipeline.folder / "checkpoint" / "state" / "0"
     assert {path.name for path in state.iterdir()} == {"0", "1", "_metadata"}
 
 

@@ -16,8 +16,8 @@ from kafka import KafkaAdminClient, KafkaProducer
 
 from local.broker import free_port
 from tests import PROJECT
-from tests.consuming import Start, own_messages
 from tests.expected import CSV_HEADER, total
+from tests.in_process import Start, own_messages
 from tests.pipeline import Pipeline, wait_until
 from velib.kafka.reader import Reader
 from velib.totals import spans

@@ -8,7 +8,9 @@ from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from local.broker import free_port
 from tests.expected import feed, simulated_totals, station
-from tests.pipeline import Api, Pipeline, Script, wait_until
+from tests.in_process import RunJob
+from tests.pipeline import Api, Pipeline, wait_until
+from velib.errors import Failure
 from velib.kafka import topics
 
 
@@ -16,14 +18,7 @@ def _publish(pipeline: Pipeline, api: Api, *snapshots: tuple[int, int]) -> None:
     """Publish snapshots of two stations, given as time and mechanical bikes of each station."""
     for last_updated, bikes in snapshots:
         api.put(feed(last_updated, station("16107", bikes), station("16108", bikes)))
-        assert pipeline.start("kafka_project.py", "--once").end() == 0
-
-
-def _run_job(pipeline: Pipeline, *options: str) -> Script:
-    """Run the job on everything that is in the topic; returns it when it has ended."""
-    job = pipeline.start("spark.py", "--available-now", *options, VELIB_STATIONS="all")
-    job.end()
-    return job
+        pipeline.publish_once()
 
 
 def _sums(pipeline: Pipeline) -> dict[int, int]:
@@ -59,37 +54,35 @@ def test_every_script_outlives_a_broker_that_is_killed_and_comes_back(pipeline: 
 
 
 def test_the_checkpoint_of_a_topic_that_was_recreated_is_refused_and_can_be_reset(
-    pipeline: Pipeline,
+    pipeline: Pipeline, run_job: RunJob
 ) -> None:
     now = int(time.time())
     api = pipeline.serve_api()
     _publish(pipeline, api, (now - 120, 3))
-    assert _run_job(pipeline).end() == 0
+    run_job()
     with KafkaAdminClient(**pipeline.client) as admin:
         admin.delete_topics([pipeline.settings.raw_topic])
     # More records than before: the offsets alone would fit.
     _publish(pipeline, api, (now - 60, 4), (now, 5))
-    refused = _run_job(pipeline)
-    assert refused.end() == 1
-    assert "does not fit the topic" in refused.log()
-    assert "type: python spark.py --reset-checkpoint" in refused.log()
-    checkpoint = pipeline.folder / ".velib" / "checkpoint"
-    (checkpoint / "notes.txt").touch()
-    unanswered = _run_job(pipeline, "--reset-checkpoint")
+    with pytest.raises(Failure, match=r"does not fit the topic .*type: python spark\.py --reset-"):
+        run_job()
+    notes = pipeline.folder / "checkpoint" / "notes.txt"
+    notes.touch()
+    unanswered = pipeline.start("spark.py", "--reset-checkpoint")
     assert unanswered.end() == 1
     assert "add --yes" in unanswered.log()
-    assert _run_job(pipeline, "--reset-checkpoint", "--yes").end() == 0
+    run_job(reset_checkpoint=True)
     assert _sums(pipeline) == {now - 120: 6, now - 60: 8, now: 10}
-    assert (checkpoint / "notes.txt").exists(), "only Spark's files are deleted"
+    assert notes.exists(), "only Spark's files are deleted"
 
 
 def test_a_checkpoint_that_retention_has_passed_is_refused_and_a_cut_snapshot_is_not_counted(
-    pipeline: Pipeline,
+    pipeline: Pipeline, run_job: RunJob
 ) -> None:
     now = int(time.time())
     api = pipeline.serve_api()
     _publish(pipeline, api, (now - 180, 3))
-    assert _run_job(pipeline).end() == 0
+    run_job()
     _publish(pipeline, api, (now - 120, 4), (now - 60, 5))
     stations = [
         record.offset
@@ -98,12 +91,9 @@ def test_a_checkpoint_that_retention_has_passed_is_refused_and_a_cut_snapshot_is
     ]
     with KafkaAdminClient(**pipeline.client) as admin:
         admin.delete_records({TopicPartition(pipeline.settings.raw_topic, 0): stations[1]})
-    refused = _run_job(pipeline)
-    assert refused.end() == 1
-    assert "does not fit the topic" in refused.log()
-    reset = _run_job(pipeline, "--reset-checkpoint", "--yes")
-    assert reset.end() == 0
-    assert "has lost its oldest records" in reset.log()
+    with pytest.raises(Failure, match="does not fit the topic"):
+        run_job()
+    assert "has lost its oldest records" in run_job(reset_checkpoint=True)
     # Of two stations of the cut snapshot one is left: no total is better than a wrong one.
     assert _sums(pipeline) == {now - 180: 6, now - 60: 10}
 
@@ -134,15 +124,14 @@ def test_a_job_without_a_checkpoint_starts_after_the_snapshot_that_may_have_lost
 
 
 def test_the_consumer_prints_dead_letters_and_they_cannot_move_the_terminal(
-    pipeline: Pipeline,
+    pipeline: Pipeline, run_job: RunJob
 ) -> None:
     stations = (station("16107"), station("99999", name="\x1b[2J\x9b2J"))
     pipeline.serve_api().put(feed(int(time.time()), *stations))
-    assert pipeline.start("kafka_project.py", "--once").end() == 0
-    job = _run_job(pipeline)
-    assert job.end() == 0
-    assert "1 dead letters, most of them: stationCode without a postal code" in job.log()
-    assert "Nothing could be counted" not in job.log()
+    pipeline.publish_once()
+    job_log = run_job()
+    assert "1 dead letters, most of them: stationCode without a postal code" in job_log
+    assert "Nothing could be counted" not in job_log
     consumer = pipeline.start("consumer.py", "--dead-letters", "--max-messages", "1")
     assert consumer.end() == 0
     (line,) = consumer.printed()

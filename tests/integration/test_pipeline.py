@@ -7,7 +7,9 @@ from functools import partial
 import pytest
 
 from tests.expected import feed, simulated_totals, station
-from tests.pipeline import Pipeline, Script, wait_until
+from tests.in_process import RunJob
+from tests.pipeline import Pipeline, wait_until
+from velib.kafka import topics
 
 STARTED = {"kafka_project.py": "Published", "spark.py": "runs on", "consumer.py": ""}
 """What each script has logged once it works."""
@@ -78,12 +80,12 @@ def test_two_snapshots_do_not_add_up_and_an_unchanged_or_older_feed_publishes_no
 
 
 def test_records_are_keyed_by_station_and_postal_code_and_are_as_the_feed_has_them(
-    pipeline: Pipeline,
+    pipeline: Pipeline, run_job: RunJob
 ) -> None:
     now = int(time.time())
     api = pipeline.serve_api()
     api.put(feed(now, station("16107", new_field=None), station("11031_relais")))
-    assert pipeline.start("kafka_project.py", "--once").end() == 0
+    pipeline.publish_once()
     assert [(record.key, json.loads(record.value)) for record in pipeline.raw()] == [
         (b"16107", station("16107", new_field=None) | {"last_updated": now}),
         (b"11031_relais", station("11031_relais") | {"last_updated": now}),
@@ -91,7 +93,7 @@ def test_records_are_keyed_by_station_and_postal_code_and_are_as_the_feed_has_th
     again = pipeline.start("kafka_project.py", "--once")
     assert again.end() == 0
     assert "is already published" in again.log()
-    assert pipeline.start("spark.py", "--available-now", VELIB_STATIONS="all").end() == 0
+    run_job()
     records = pipeline.records(pipeline.settings.final_topic)
     assert {record.key for record in records} == {b"75016", b"75011"}
     assert list(json.loads(records[0].value)) == [
@@ -106,7 +108,7 @@ def test_records_are_keyed_by_station_and_postal_code_and_are_as_the_feed_has_th
 
 
 def test_a_producer_killed_in_the_middle_of_a_transaction_leaves_nothing_half_published(
-    pipeline: Pipeline,
+    pipeline: Pipeline, run_job: RunJob
 ) -> None:
     stations = 15_000  # so many that the transaction takes its time
     pipeline.simulate(stations, period=1)
@@ -120,14 +122,10 @@ def test_a_producer_killed_in_the_middle_of_a_transaction_leaves_nothing_half_pu
     assert 0 < begun < stations, "the producer was not killed in the middle"
     assert pipeline.raw() == []
 
-    heir, job = pipeline.start("kafka_project.py"), pipeline.start("spark.py", VELIB_STATIONS="all")
-    heir.wait_for("Published")
-    assert heir.stop() == 0
+    pipeline.publish_once()
+    run_job()
     published = pipeline.published()
-    expected_totals = simulated_totals(stations, 1, published)
-    wait_until(lambda: pipeline.totals().keys() >= expected_totals.keys(), "all totals")
-    assert job.stop() == 0
-    assert pipeline.totals() == expected_totals
+    assert pipeline.totals() == simulated_totals(stations, 1, published)
     assert {len(snapshot) for snapshot in published.values()} == {stations}
 
 
@@ -135,30 +133,31 @@ def _has_snapshots(pipeline: Pipeline, count: int) -> bool:
     return len({snapshot for _, snapshot in pipeline.totals()}) >= count
 
 
-def test_a_job_killed_goes_on_from_its_checkpoint_to_the_same_totals(pipeline: Pipeline) -> None:
+def test_a_job_killed_goes_on_from_its_checkpoint_to_the_same_totals(
+    pipeline: Pipeline, run_job: RunJob
+) -> None:
     pipeline.simulate(stations=300, period=1)
     producer = pipeline.start("kafka_project.py", VELIB_POLL_SECONDS="0.5")
-    victim = pipeline.start("spark.py", VELIB_STATIONS="all")
+    victim = pipeline.start("spark.py", VELIB_STATIONS="all", VELIB_CHECKPOINT_DIR="checkpoint")
     wait_until(partial(_has_snapshots, pipeline, 3), "totals of three snapshots")
     victim.kill()
     assert producer.stop() == 0
-    assert pipeline.start("spark.py", "--available-now", VELIB_STATIONS="all").end() == 0
+    run_job()
     assert pipeline.totals() == simulated_totals(300, 1, pipeline.published())
 
 
 def test_a_record_that_cannot_be_counted_is_a_dead_letter_and_stops_nothing(
-    pipeline: Pipeline,
+    pipeline: Pipeline, run_job: RunJob
 ) -> None:
     api = pipeline.serve_api()
     stations = (station("16107", 3), station("99999", 5), {"stationCode": None})
     api.put(feed(int(time.time()), *stations))
-    assert pipeline.start("kafka_project.py", "--once").end() == 0
+    pipeline.publish_once()
     hostile = ((b"16107", None), (None, b"\xff" * 900_000), (b"x", b"[1]"))
     pipeline.write(pipeline.settings.raw_topic, *hostile)
-    job = pipeline.start("spark.py", "--available-now")
-    assert job.end() == 0
-    assert "6 records in" in job.log()
-    assert "5 dead letters, most of them: " in job.log()
+    job_log = run_job()
+    assert "6 records in" in job_log
+    assert "5 dead letters, most of them: " in job_log
     assert [total["mechanical"] for total in pipeline.totals().values()] == [3]
     originals = {str(record.offset).encode(): record for record in pipeline.raw()}
     dead_letters = pipeline.dead_letters()
@@ -177,12 +176,12 @@ def _snapshots_of_dead_letters(pipeline: Pipeline) -> list[int]:
 
 
 def test_dead_letters_that_a_killed_job_has_not_written_are_written_by_the_next(
-    pipeline: Pipeline,
+    pipeline: Pipeline, run_job: RunJob
 ) -> None:
     now = int(time.time())
     api = pipeline.serve_api()
     pipeline.start("kafka_project.py")
-    job = pipeline.start("spark.py")
+    job = pipeline.start("spark.py", VELIB_CHECKPOINT_DIR="checkpoint")
     for snapshot in (now - 120, now - 60):
         api.put(feed(snapshot, station("16107", 3), station("99999", 5)))
         wait_until(
@@ -192,7 +191,7 @@ def test_dead_letters_that_a_killed_job_has_not_written_are_written_by_the_next(
     api.put(feed(now, station("16107", 4), station("99999", 6), {"stationCode": None}))
     pipeline.wait_for_totals({now})
     job.kill()
-    assert pipeline.start("spark.py", "--available-now").end() == 0
+    run_job()
     dead = {record.offset for record in pipeline.raw() if record.key != b"16107"}
     assert len(dead) == 4
     dead_letters = pipeline.dead_letters()
@@ -204,23 +203,13 @@ def test_dead_letters_that_a_killed_job_has_not_written_are_written_by_the_next(
     }
 
 
-def test_a_late_snapshot_is_dropped_with_a_warning(pipeline: Pipeline) -> None:
+def test_a_late_snapshot_is_dropped_with_a_warning(pipeline: Pipeline, run_job: RunJob) -> None:
     now = int(time.time())
-    pipeline.serve_api().put(feed(now, station("16107", 3)))
-    assert pipeline.start("kafka_project.py", "--once").end() == 0
-    job = pipeline.start("spark.py")
-    pipeline.wait_for_totals({now})
-    same = json.dumps(station("16107", 3) | {"last_updated": now}).encode()
-    late = json.dumps(station("16107", 8) | {"last_updated": now - 3600}).encode()
     # A batch goes by the watermark of the batch before it.
-    for number, value in enumerate((same, late), start=2):
-        wait_until(partial(_has_batches, job, number - 1), "the previous batch is logged")
-        pipeline.write(pipeline.settings.raw_topic, (b"16107", value))
-        wait_until(partial(_has_batches, job, number), "the batch is logged")
-    assert job.stop() == 0
-    assert "1 totals dropped, of snapshots older than the watermark" in job.log()
+    for bikes, last_updated in ((3, now), (3, now), (8, now - 3600)):
+        late = json.dumps(station("16107", bikes) | {"last_updated": last_updated}).encode()
+        topics.ensure(pipeline.settings)
+        pipeline.write(pipeline.settings.raw_topic, (b"16107", late))
+        job_log = run_job()
+    assert "1 totals dropped, of snapshots older than the watermark" in job_log
     assert list(pipeline.totals()) == [("75016", now)]
-
-
-def _has_batches(job: Script, number: int) -> bool:
-    return job.log().count("records in") >= number

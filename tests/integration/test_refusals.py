@@ -1,6 +1,7 @@
 """A Kafka that is set up wrongly, or asks for what it does not get: one true line, and soon."""
 
 import random
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,9 @@ from kafka import KafkaAdminClient
 from local.broker import free_port
 from tests.certificates import make_certificate
 from tests.expected import feed, station
+from tests.in_process import RunJob
 from tests.pipeline import Pipeline, Script, wait_until
+from velib.errors import Failure
 
 LISTENERS = ("CLIENTS", "TLS", "EXPIRED", "MUTUAL", "ELSEWHERE", "CONTROLLER")
 """Those of one Kafka: TLS with a good certificate, with an expired one, with one asked of clients,
@@ -145,17 +148,18 @@ def test_a_kafka_that_asks_for_a_certificate_is_reached_with_one_and_says_so_wit
     assert job.stop() == 0
 
 
-def test_a_raw_topic_that_is_compacted_is_refused(pipeline: Pipeline) -> None:
+def test_a_raw_topic_that_is_compacted_is_refused(pipeline: Pipeline, run_job: RunJob) -> None:
     topic = pipeline.settings.raw_topic
     pipeline.serve_api().put(feed(int(time.time()), station()))
     with KafkaAdminClient(**pipeline.client) as admin:
         admin.create_topics({topic: {"configs": {"cleanup.policy": "compact"}}})
-    scripts = [pipeline.start(name) for name in ("kafka_project.py", "spark.py")]
-    for script in scripts:
-        assert _refusal(script) == (
-            f"The topic {topic} has cleanup.policy=compact, which removes stations from its"
-            " snapshots: set it to delete, or name another topic in VELIB_RAW_TOPIC"
-        )
+    line = (
+        f"The topic {topic} has cleanup.policy=compact, which removes stations from its"
+        " snapshots: set it to delete, or name another topic in VELIB_RAW_TOPIC"
+    )
+    for call in (pipeline.publish_once, run_job):
+        with pytest.raises(Failure, match=re.escape(line)):
+            call()
     assert pipeline.raw() == []
 
 
@@ -168,7 +172,7 @@ def test_a_snapshot_is_split_for_a_topic_of_small_messages_and_a_record_too_larg
         admin.create_topics({topic: {"configs": {"max.message.bytes": "1000"}}})
     now, codes = int(time.time()), [str(16100 + number) for number in range(50)]
     api.put(feed(now - 60, *map(station, codes)))
-    assert pipeline.start("kafka_project.py", "--once").end() == 0
+    pipeline.publish_once()
     assert [one["stationCode"] for one in pipeline.published()[now - 60]] == codes
     api.put(feed(now, station(name=random.Random(1).randbytes(2000).hex())))
     assert _refusal(pipeline.start("kafka_project.py", "--once")) == (
@@ -191,10 +195,11 @@ def test_a_kafka_whose_transactions_are_too_short_is_refused_with_its_setting(
     )
 
 
-def test_a_feed_that_has_changed_format_is_told_by_the_job(pipeline: Pipeline) -> None:
+def test_a_feed_that_has_changed_format_is_told_by_the_job(
+    pipeline: Pipeline, run_job: RunJob
+) -> None:
     pipeline.serve_api().put(feed(int(time.time()), station("A1"), station("A2")))
-    assert pipeline.start("kafka_project.py", "--once").end() == 0
-    job = pipeline.start("spark.py", "--available-now")
-    assert job.end() == 0
-    assert "2 dead letters, most of them: stationCode without a postal code" in job.log()
-    assert "Nothing could be counted: has the feed changed format?" in job.log()
+    pipeline.publish_once()
+    job_log = run_job()
+    assert "2 dead letters, most of them: stationCode without a postal code" in job_log
+    assert "Nothing could be counted: has the feed changed format?" in job_log

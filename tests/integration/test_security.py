@@ -24,6 +24,7 @@ from kafka.admin import (
 from local.broker import free_port
 from local.security import CONSUMER, PRODUCER, SCRIPTS, Security
 from tests.expected import feed, station
+from tests.in_process import RunJob
 from tests.pipeline import Pipeline, Script
 from velib import java
 from velib.errors import Failure
@@ -82,14 +83,14 @@ def _as(pipeline: Pipeline, user: str) -> dict[str, str]:
     return {"KAFKA_SASL_USERNAME": user, "KAFKA_SASL_PASSWORD": pipeline.security.password(user)}
 
 
-def test_a_missing_right_is_one_line_that_names_it(pipeline: Pipeline) -> None:
+def test_a_missing_right_is_one_line_that_names_it(pipeline: Pipeline, run_job: RunJob) -> None:
     pipeline.serve_api().put(feed(int(time.time()), station()))
-    assert pipeline.start("kafka_project.py", "--once").end() == 0
+    pipeline.publish_once()
     final = pipeline.settings.final_topic
     producer = pipeline.start("kafka_project.py", **_as(pipeline, CONSUMER))
     _is_refused(producer, f"refused the user {CONSUMER}: ")
-    job = pipeline.start("spark.py", **_as(pipeline, PRODUCER))
-    _is_refused(job, f"{PRODUCER}: Not authorized to access topics: [{final}]")
+    with pytest.raises(Failure, match=rf"{PRODUCER}: Not authorized to access topics: \[{final}\]"):
+        run_job(**_as(pipeline, PRODUCER))
     consumer = pipeline.start("consumer.py", **_as(pipeline, PRODUCER))
     _is_refused(consumer, final)
 
@@ -112,7 +113,7 @@ def test_who_may_read_the_configuration_of_a_compacted_raw_topic_is_refused_and_
 
 
 def test_a_password_with_quotes_and_accents_reaches_kafka_through_every_script(
-    pipeline: Pipeline,
+    pipeline: Pipeline, run_job: RunJob
 ) -> None:
     user = 'the "new\\job"'  # in ASCII: SCRAM in Kafka takes no other user names
     password = "mot \"de\\passe' à 5 €;"
@@ -136,7 +137,7 @@ def test_a_password_with_quotes_and_accents_reaches_kafka_through_every_script(
     login = {"KAFKA_SASL_USERNAME": user, "KAFKA_SASL_PASSWORD": password}
     pipeline.serve_api().put(feed(int(time.time()), station()))
     assert pipeline.start("kafka_project.py", "--once", **login).end() == 0
-    assert pipeline.start("spark.py", "--available-now", **login).end() == 0
+    run_job(**login)
     consumer = pipeline.start("consumer.py", "--max-messages", "1", **login)
     assert consumer.end() == 0
     assert len(consumer.printed()) == 1

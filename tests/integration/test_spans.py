@@ -8,8 +8,8 @@ import pytest
 from kafka import KafkaProducer
 
 from local.broker import free_port
-from tests.consuming import Start, own_messages
 from tests.expected import CSV_HEADER, Total, total
+from tests.in_process import Start, own_messages
 from tests.pipeline import Pipeline, wait_until
 from velib.errors import Failure
 from velib.kafka import topics

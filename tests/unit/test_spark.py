@@ -3,7 +3,6 @@
 import csv
 import json
 import random
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
 
@@ -18,7 +17,8 @@ import config
 import spark as job
 from tests import PROJECT, expected
 from tests.expected import station
-from velib.job import columns, session
+from velib.job import columns
+from velib.job.session import set_shuffle_partitions
 from velib.totals.records import COUNTS
 
 NOW = 1732004538
@@ -26,16 +26,6 @@ KAFKA = """
     key binary, value binary, topic string, partition int, offset long, timestamp timestamp,
     timestampType int
 """
-
-
-@pytest.fixture(scope="session")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.chdir(tmp_path_factory.mktemp("spark"))
-        settings = config.load().model_copy(update={"spark_master": "local[2]"})
-        with session.spark_session(settings) as spark:
-            session.set_shuffle_partitions(spark, settings)
-            yield spark
 
 
 def kafka_records(spark: SparkSession, values: list[bytes | None]) -> DataFrame:
@@ -512,8 +502,6 @@ def test_the_state_has_one_shuffle_partition_on_one_machine_or_as_many_as_set(
     spark: SparkSession, setting: int | None, number: str
 ) -> None:
     settings = config.load().model_copy(update={"shuffle_partitions": setting})
-    try:
-        session.set_shuffle_partitions(spark, settings)
-        assert spark.conf.get("spark.sql.shuffle.partitions") == number
-    finally:
-        spark.conf.set("spark.sql.shuffle.partitions", "1")
+    own_session = spark.newSession()
+    set_shuffle_partitions(own_session, settings)
+    assert own_session.conf.get("spark.sql.shuffle.partitions") == number

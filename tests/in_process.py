@@ -1,4 +1,4 @@
-"""The consumer in a thread of a test, since starting a process takes longer than what is tested."""
+"""Scripts within the process of a test, since starting one takes longer than what is tested."""
 
 import json
 from collections.abc import Callable
@@ -40,3 +40,4 @@ class Consumer:
 
 
 Start = Callable[..., Consumer]
+RunJob = Callable[..., str]
