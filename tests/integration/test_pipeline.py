@@ -4,79 +4,62 @@ import json
 import time
 from functools import partial
 
-import pytest
-
 from tests.expected import feed, simulated_totals, station
 from tests.in_process import RunJob
 from tests.pipeline import Pipeline, wait_until
 from velib.kafka import topics
 
-STARTED = {"kafka_project.py": "Published", "spark.py": "runs on", "consumer.py": ""}
-"""What each script has logged once it works."""
-
-DEFAULT = {"16107", "32017"}
+STARTED = {"consumer.py": "", "spark.py": "runs on", "kafka_project.py": "Published"}
+"""What each script has logged once it works, in the order in which they start."""
 
 
-@pytest.mark.parametrize(
-    "order",
-    [
-        ("consumer.py", "spark.py", "kafka_project.py"),
-        ("spark.py", "kafka_project.py", "consumer.py"),
-    ],
-    ids=lambda order: "-".join(o[0] for o in order),
-)
-def test_totals_equal_the_plain_sums_whatever_script_starts_first(
-    pipeline: Pipeline, order: tuple[str, ...]
-) -> None:
-    is_everything = order[0] != "spark.py"  # both ways of selecting, in turn
-    selection = {"VELIB_STATIONS": "all"} if is_everything else {}
-    options = {"consumer.py": ["--json", "--from-beginning"]}
+def test_the_totals_of_every_snapshot_equal_the_plain_sums(pipeline: Pipeline) -> None:
     pipeline.simulate(stations=1500)
+    pipeline.environment["VELIB_STATIONS"] = "all"
+    options = {"consumer.py": ["--json", "--from-beginning"]}
     scripts = {}
-    for name in order:
-        scripts[name] = pipeline.start(name, *options.get(name, []), **selection)
-        scripts[name].wait_for(STARTED[name])
+    for name, text in STARTED.items():
+        scripts[name] = pipeline.start(name, *options.get(name, []))
+        scripts[name].wait_for(text)
     consumer = scripts["consumer.py"]
     wait_until(
-        lambda: len({json.loads(line)["last_updated"] for line in consumer.printed()}) >= 3,
+        lambda: len({one["last_updated"] for one in consumer.printed_totals()}) >= 3,
         "three snapshots",
     )
     assert scripts["kafka_project.py"].stop() == 0
-    selected = None if is_everything else DEFAULT
-    expected_totals = simulated_totals(1500, 1, pipeline.published(), selected)
+    expected_totals = simulated_totals(1500, 1, pipeline.published())
     wait_until(lambda: pipeline.totals().keys() >= expected_totals.keys(), "all totals")
-    for script in pipeline.scripts:
-        assert script.has_ended() or script.stop() == 0
+    assert [script.stop() for script in (scripts["spark.py"], consumer)] == [0, 0]
     totals = pipeline.totals()
     assert totals == expected_totals
-    if is_everything:
-        assert len({postal_code for postal_code, _ in totals}) == 89
+    assert len({postal_code for postal_code, _ in totals}) == 89
     printed = consumer.printed_totals()
-    assert all(totals[total["postal_code"], total["last_updated"]] == total for total in printed)
+    assert all(totals[one["postal_code"], one["last_updated"]] == one for one in printed)
 
 
 def test_two_snapshots_do_not_add_up_and_an_unchanged_or_older_feed_publishes_nothing(
-    pipeline: Pipeline,
+    pipeline: Pipeline, run_job: RunJob
 ) -> None:
     now = int(time.time())
     api = pipeline.serve_api()
     api.put(feed(now, station("16107", 3), station("32017", 5), station("6015", 9)))
-    producer, job = pipeline.start("kafka_project.py"), pipeline.start("spark.py")
-    pipeline.wait_for_totals({now})
+    producer = pipeline.start("kafka_project.py")
+    producer.wait_for("Published")
     polls = api.requests() + 12
     wait_until(lambda: api.requests() >= polls, "a dozen polls of the unchanged feed")
     api.put(feed(now - 60, station("16107", 100)))
     producer.wait_for("is already published")
     api.put(feed(now + 1, station("16107", 4), station("32017", 6), station("6015", 9)))
-    totals = pipeline.wait_for_totals({now + 1})
-    assert len(pipeline.raw()) == 6
+    wait_until(lambda: len(pipeline.raw()) == 6, "the new snapshot")
+    assert producer.stop() == 0
+    run_job(VELIB_STATIONS="16107,32017")
+    totals = pipeline.totals()
     assert {key: total["mechanical"] for key, total in totals.items()} == {
         ("75016", now): 3,
         ("93200", now): 5,
         ("75016", now + 1): 4,
         ("93200", now + 1): 6,
     }
-    assert (producer.stop(), job.stop()) == (0, 0)
 
 
 def test_records_are_keyed_by_station_and_postal_code_and_are_as_the_feed_has_them(
@@ -129,23 +112,6 @@ def test_a_producer_killed_in_the_middle_of_a_transaction_leaves_nothing_half_pu
     assert {len(snapshot) for snapshot in published.values()} == {stations}
 
 
-def _has_snapshots(pipeline: Pipeline, count: int) -> bool:
-    return len({snapshot for _, snapshot in pipeline.totals()}) >= count
-
-
-def test_a_job_killed_goes_on_from_its_checkpoint_to_the_same_totals(
-    pipeline: Pipeline, run_job: RunJob
-) -> None:
-    pipeline.simulate(stations=300, period=1)
-    producer = pipeline.start("kafka_project.py", VELIB_POLL_SECONDS="0.5")
-    victim = pipeline.start("spark.py", VELIB_STATIONS="all", VELIB_CHECKPOINT_DIR="checkpoint")
-    wait_until(partial(_has_snapshots, pipeline, 3), "totals of three snapshots")
-    victim.kill()
-    assert producer.stop() == 0
-    run_job()
-    assert pipeline.totals() == simulated_totals(300, 1, pipeline.published())
-
-
 def test_a_record_that_cannot_be_counted_is_a_dead_letter_and_stops_nothing(
     pipeline: Pipeline, run_job: RunJob
 ) -> None:
@@ -175,7 +141,7 @@ def _snapshots_of_dead_letters(pipeline: Pipeline) -> list[int]:
     return [json.loads(record.value)["last_updated"] for record in pipeline.dead_letters()]
 
 
-def test_dead_letters_that_a_killed_job_has_not_written_are_written_by_the_next(
+def test_totals_and_dead_letters_that_a_killed_job_has_not_written_are_written_by_the_next(
     pipeline: Pipeline, run_job: RunJob
 ) -> None:
     now = int(time.time())

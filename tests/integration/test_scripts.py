@@ -43,20 +43,6 @@ def test_a_script_without_a_broker_waits_logs_it_and_can_be_stopped(pipeline: Pi
     assert script.stop(signal.SIGINT) in (0, 130)
 
 
-def test_scripts_that_start_before_the_broker_work_when_it_comes(pipeline: Pipeline) -> None:
-    pipeline.use(f"localhost:{free_port()}")
-    pipeline.simulate(stations=10)
-    consumer = pipeline.start("consumer.py", "--json", "--max-messages", "1")
-    others = [pipeline.start("spark.py"), pipeline.start("kafka_project.py")]
-    for script in (consumer, *others):
-        script.wait_for("Waiting for Kafka")
-    broker = pipeline.start_broker()
-    assert consumer.end() == 0
-    assert len(consumer.printed()) == 1
-    for script in (*others, broker):
-        assert script.stop() == 0
-
-
 @pytest.mark.parametrize("name", ["kafka_project.py", "spark.py", "consumer.py"])
 def test_a_wrong_setting_ends_a_script_at_once_with_one_line(pipeline: Pipeline, name: str) -> None:
     script = pipeline.start(name, VELIB_POLL_SECONDS="soon")
