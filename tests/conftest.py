@@ -1,5 +1,6 @@
 """What all tests share: no setting comes from the environment of the person who runs them."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,3 +22,13 @@ def clean_environment() -> Iterator[None]:
 def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No `.env` is read, and what a test makes is made in a folder of its own."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def in_paris() -> Iterator[None]:
+    """This machine's clock is that of Paris."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("TZ", "Europe/Paris")
+        time.tzset()
+        yield
+    time.tzset()

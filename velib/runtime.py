@@ -53,8 +53,12 @@ def printable(text: str) -> str:
 
 
 def local_time(epoch_seconds: float) -> str:
-    """The time on this machine's clock, to the second."""
-    return datetime.fromtimestamp(epoch_seconds).strftime("%Y-%m-%d %H:%M:%S")
+    """The time on this machine's clock, to the second, and its UTC offset if it occurs twice there
+    because the clock is put back.
+    """
+    time = datetime.fromtimestamp(epoch_seconds)
+    is_twice = time.timestamp() != time.replace(fold=1 - time.fold).timestamp()
+    return (time.astimezone() if is_twice else time).isoformat(" ", "seconds")
 
 
 def moment(text: str) -> int:
@@ -62,10 +66,15 @@ def moment(text: str) -> int:
     offset; raises ArgumentTypeError.
     """
     try:
-        return int(datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text)).timestamp())
+        time = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text))
+        first, second = (int(time.replace(fold=fold).timestamp()) for fold in (0, 1))
     except (ValueError, OverflowError, OSError):
         reason = f"{text!r} is not a time, such as '2026-11-01 08:00', 2026-11-01T08:00+01:00"
         raise argparse.ArgumentTypeError(f"{reason} or 2026-11-01") from None
+    if first < second:
+        both = f"'{local_time(first)}' or '{local_time(second)}'"
+        raise argparse.ArgumentTypeError(f"{text!r} occurs twice: write {both}")
+    return first
 
 
 def port(text: str) -> int:
