@@ -127,8 +127,8 @@ def test_stations_that_are_closed_empty_or_full_are_counted(shown: Shown, page: 
         snapshots = shown.pipeline.published()
         stations = snapshots[max(snapshots)]
         is_open = [s for s in stations if s["is_installed"] == 1 and s["is_renting"] == 1]
-        empty = sum(s["num_bikes_available"] == 0 for s in is_open)
-        full = sum(s["num_docks_available"] == 0 for s in is_open)
+        empty = sum(s["num_bikes_available"] == 0 < s["num_docks_available"] for s in is_open)
+        full = sum(s["num_docks_available"] == 0 < s["num_bikes_available"] for s in is_open)
         text = page.locator(".numbers").inner_text()
         return f"{len(stations) - len(is_open)} closed" in text and f"{empty} · {full}" in text
 
