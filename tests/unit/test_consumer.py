@@ -68,6 +68,9 @@ def test_every_postal_code_of_the_network_has_a_name() -> None:
         VALUE.replace(b"75016", b"\\u001b[2J"),
         VALUE.replace(b"1732004538", b"99999999999999999999"),
         VALUE.replace(b"1732004538", b"-1"),
+        VALUE.replace(b"}", b', "extra": NaN}'),
+        VALUE.replace(b"}", b', "extra": [-Infinity]}'),
+        VALUE.replace(b"}", b', "extra": 1e999}'),
     ],
 )
 def test_a_value_that_is_no_total_is_one_log_line_that_cannot_move_the_terminal(
