@@ -18,10 +18,8 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from threading import Event
-from zoneinfo import ZoneInfo
 
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
@@ -164,11 +162,6 @@ class Page:
             self.health = HealthCard(state, words)
         ui.on("area", lambda event: self.choose(event.args))
         ui.on("area_hover", lambda event: self.hover(event.args))
-        ui.on("time_zone", lambda event: self.use_time_zone(event.args))
-        zone = "Intl.DateTimeFormat().resolvedOptions().timeZone"
-        self.client.on_connect(
-            lambda: self.client.run_javascript(f"emitEvent('time_zone', {zone})")
-        )
         with state.lock:
             self.show_all(health.findings(state, time.time()))
 
@@ -203,11 +196,6 @@ class Page:
         """Mark the area and the row under the pointer."""
         self.map.mark_area("hovered", str(postal_code))
         self.table.mark_hovered(str(postal_code))
-
-    def use_time_zone(self, zone: object) -> None:
-        """Show times in the reader's own time zone, from the next second on."""
-        with suppress(ValueError, KeyError, OSError):  # this machine does not know the zone
-            self.words.zone = ZoneInfo(str(zone))
 
 
 if __name__ == "__main__":

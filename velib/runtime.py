@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, tzinfo
 from pathlib import Path
 from threading import Event, Thread
 from types import FrameType
@@ -52,13 +52,14 @@ def printable(text: str) -> str:
     )
 
 
-def local_time(epoch_seconds: float) -> str:
-    """The time on this machine's clock, to the second, and its UTC offset if it occurs twice there
-    because the clock is put back.
+def local_time(epoch_seconds: float, zone: tzinfo | None = None) -> str:
+    """The time on the clock of a zone, or else of this machine, to the second, and its UTC offset
+    if it occurs twice there because the clock is put back.
     """
-    time = datetime.fromtimestamp(epoch_seconds)
+    time = datetime.fromtimestamp(epoch_seconds, zone)
     is_twice = time.timestamp() != time.replace(fold=1 - time.fold).timestamp()
-    return (time.astimezone() if is_twice else time).isoformat(" ", "seconds")
+    shown = time.astimezone(zone) if is_twice else time.replace(tzinfo=None)
+    return shown.isoformat(" ", "seconds")
 
 
 def moment(text: str) -> int:

@@ -23,6 +23,7 @@ class Header:
                 self.icon = ui.icon("hourglass_empty")
                 self.text = ui.label()
             ui.space()
+            ui.label(words("clock")).classes("soft")
             other = "en" if words.language == "fr" else "fr"
             ui.link(words("language"), f"/{other}").props(f"lang={other}")
             ui.dark_mode(None)  # as the browser has it, until it is toggled there
