@@ -28,7 +28,7 @@ from nicegui import app, ui
 import config
 from velib import runtime
 from velib.errors import Failure
-from velib.page import endpoints, health
+from velib.page import address, endpoints, health
 from velib.page.chart import Chart
 from velib.page.follower import Follower
 from velib.page.header import Header, Numbers
@@ -108,7 +108,9 @@ def serve_start() -> None:
 
     @app.get("/")
     def start(request: Request) -> Response:
-        return RedirectResponse(preferred_language(request.headers.get("accept-language", "")))
+        language = preferred_language(request.headers.get("accept-language", ""))
+        query = request.url.query
+        return RedirectResponse(f"{language}?{query}" if query else language)
 
 
 class Pages:
@@ -150,7 +152,7 @@ class Page:
     def __init__(self, state: PipelineState, words: Words) -> None:
         self.state, self.words, self.client = state, words, ui.context.client
         ui.add_css(STYLE)
-        ui.add_head_html(SCRIPT)
+        ui.add_head_html(address.SCRIPT + SCRIPT)
         ui.add_body_html(f'<p class="loading">{words("title")} …</p>')  # until it is drawn
         ui.colors(primary="#2b5fa8")
         with ui.element("div").classes("page"):
@@ -160,6 +162,7 @@ class Page:
             self.table = Table(state, words, on_choose=self.choose, on_hover=self.hover)
             self.chart = Chart(state, words)
             self.health = HealthCard(state, words)
+        self.map.leaflet.on("init", lambda: self.mark(self.chart.place))
         ui.on("area", lambda event: self.choose(event.args))
         ui.on("area_hover", lambda event: self.hover(event.args))
         with state.lock:
@@ -188,9 +191,13 @@ class Page:
         place = str(postal_code)
         if place not in NAMES or place == self.chart.place:
             place = ""
+        self.mark(place)
+        self.chart.choose_place(place)
+
+    def mark(self, place: str) -> None:
+        """Mark the area and the row of the chosen place; for "" mark none."""
         self.map.mark_area("chosen", place)
         self.table.mark_chosen(place)
-        self.chart.choose_place(place)
 
     def hover(self, postal_code: object) -> None:
         """Mark the area and the row under the pointer."""

@@ -3,7 +3,10 @@
 import json
 import re
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+from zoneinfo import ZoneInfo
 
 import psutil
 import pytest
@@ -46,7 +49,9 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
 @pytest.fixture
 def page(browser: Browser, shown: Shown) -> Iterator[Page]:
     """The page in English, with its numbers; no error in its console, and no other host asked."""
-    context = browser.new_context(locale="en-GB", viewport={"width": 1440, "height": 900})
+    context = browser.new_context(
+        locale="en-GB", timezone_id="Asia/Kolkata", viewport={"width": 1440, "height": 900}
+    )
     page = context.new_page()
     page.set_default_timeout(20_000)
     errors: list[str] = []
@@ -99,6 +104,12 @@ def shown_numbers(page: Page) -> tuple[int, ...]:
     return tuple(number(tile(page, name).inner_text()) for name in names)
 
 
+def last_minutes() -> list[str]:
+    """The last ten minutes on the clock of Paris."""
+    now = datetime.now(ZoneInfo("Europe/Paris"))
+    return [f"{now - timedelta(minutes=minutes):%H:%M}" for minutes in range(10)]
+
+
 def row(page: Page, postal_code: str) -> Locator:
     """The row of a postal code in the table."""
     return page.locator(f".ag-center-cols-container [row-id='{postal_code}']")
@@ -119,6 +130,8 @@ def test_the_numbers_are_plain_sums_of_the_feed_and_change_by_themselves(
     wait_until(lambda: shown_numbers(page) != before, "the numbers change without a reload")
     wait_until(agree, "the page shows the next snapshot")
     expect(page.locator(".badge")).to_contain_text("live")
+    expect(page.locator(".badge")).to_contain_text(re.compile("|".join(last_minutes())))
+    expect(page.locator("header")).to_contain_text("Paris time")
     expect(page.locator(".numbers")).to_contain_text("since the previous snapshot")
 
 
@@ -223,6 +236,36 @@ def test_a_place_has_a_chart_of_its_exact_history(shown: Shown, page: Page) -> N
         return bool(chart == history)
 
     wait_until(agree, "the chart has every total of 75016")
+    minutes = set(re.findall(r"\d\d:\d\d", page.locator(".nicegui-echart").inner_text()))
+    assert minutes
+    assert minutes <= set(last_minutes())
+
+
+def test_the_address_keeps_the_view_and_back_undoes_a_choice(page: Page) -> None:
+    page.locator("path[data-code='75016']").click()
+    page.locator(".map .q-btn-toggle").get_by_text("Bikes", exact=True).click()
+    page.locator(".leaflet-control-zoom-in").click()
+    expect(page).to_have_url(re.compile("map="))
+    page.locator(".chart .q-btn-toggle").get_by_text("24 h").click()
+    expect(page).to_have_url(re.compile("hours=24"))
+    address = urlsplit(page.url)
+    view = dict(parse_qsl(address.query))
+    assert view.pop("map").count(",") == 2
+    assert view == {"place": "75016", "measure": "num_bikes_available", "hours": "24"}
+    page.goto(address._replace(path="/").geturl())  # as someone else to whom it is sent
+    expect(page.locator("path.chosen[data-code='75016']")).to_be_visible()
+    expect(page.locator(".ag-row-selected")).to_contain_text("Paris 16e")
+    expect(page.locator("button[aria-pressed=true]")).to_have_text(["Bikes", "24 h"])
+    page.get_by_text("Français").click()
+    expect(page.locator(".chart .name")).to_have_text("75016 Paris 16e")
+    expect(page.locator("button[aria-pressed=true]")).to_have_text(["Vélos", "24 h"])
+    assert urlsplit(page.url).query == address.query
+    page.locator(".chart .q-btn-toggle").get_by_text("1 h").click()
+    expect(page).to_have_url(re.compile("hours=1$|hours=1&"))
+    page.go_back()
+    expect(page.locator("button[aria-pressed=true]")).to_have_text(["Vélos", "24 h"])
+    page.goto(address._replace(query="place=x&measure=x&hours=x&map=x,1e999").geturl())
+    expect(page.locator("button[aria-pressed=true]")).to_have_text(["How full", "6 h"])
 
 
 def test_a_station_has_a_card(shown: Shown, page: Page) -> None:
@@ -387,8 +430,11 @@ def test_the_page_recovers_with_the_pipeline_and_with_its_own_server(
     shown.job = shown.pipeline.start("spark.py")
     expect(page.locator(".badge.good")).to_contain_text("live", timeout=120_000)
     expect(health(page, "producer")).to_contain_text("running, published")
+    page.locator("path[data-code='75016']").press("Enter")
+    expect(page).to_have_url(re.compile("place=75016"))
     shown.dashboard.kill()
     expect(page.get_by_text("Connection lost").first).to_be_visible()
     shown.dashboard = shown.start_dashboard()
     expect(page.locator(".badge.good")).to_contain_text("live")
+    expect(page.locator(".chart .name")).to_have_text("75016 Paris 16e")
     assert shown.dashboard.stop() == 0

@@ -4,6 +4,7 @@ from typing import Any
 
 from nicegui import ui
 
+from velib.page import address
 from velib.page.state import PipelineState
 from velib.page.text import LANGUAGES, PARIS, Words
 from velib.totals.areas import NAMES
@@ -22,7 +23,8 @@ class Chart:
 
     def __init__(self, state: PipelineState, words: Words) -> None:
         self.state, self.words = state, words
-        self.place, self.hours = "", 6
+        self.place = address.chosen("place", NAMES, "")
+        self.hours = address.chosen("hours", SPANS, 6)
         with ui.element("section").classes("chart"):
             with ui.element("div").classes("bar"):
                 self.name = ui.label().props("role=heading aria-level=2").classes("name")
@@ -60,11 +62,13 @@ class Chart:
 
     def choose_place(self, postal_code: str) -> None:
         self.place = postal_code
+        address.keep("place", postal_code)
         self.show()
 
     def choose_hours(self, hours: Any) -> None:
         if hours in SPANS:
             self.hours = hours
+            address.keep("hours", hours)
             self.show()
 
 

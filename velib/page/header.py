@@ -25,7 +25,9 @@ class Header:
             ui.space()
             ui.label(words("clock")).classes("soft")
             other = "en" if words.language == "fr" else "fr"
-            ui.link(words("language"), f"/{other}").props(f"lang={other}")
+            ui.link(words("language"), f"/{other}").props(f"lang={other}").on(
+                "click", js_handler="event => event.currentTarget.search = location.search"
+            )
             ui.dark_mode(None)  # as the browser has it, until it is toggled there
             theme = words("theme")
             ui.button(
