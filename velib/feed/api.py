@@ -20,7 +20,7 @@ from velib.runtime import in_thread
 
 USER_AGENT = "velib-projet/1.0"  # the API answers 403 to the default User-Agent of a script
 API_KEY = "apikey"  # the header in which the region's mobility portal wants its key
-TIMEOUT = 15  # seconds for a poll as a whole: name, connection, redirects, headers and body
+TIMEOUT = 15  # seconds for a poll as a whole: DNS, connection, redirects, headers and body
 MAX_ANSWER_BYTES = 64 * 1024 * 1024  # a feed of 200,000 stations
 MAX_RETRY_AFTER = 3600.0  # seconds that a server may ask its clients to wait
 
