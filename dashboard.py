@@ -18,10 +18,8 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from threading import Event
-from zoneinfo import ZoneInfo
 
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
@@ -30,7 +28,7 @@ from nicegui import app, ui
 import config
 from velib import runtime
 from velib.errors import Failure
-from velib.page import endpoints, health
+from velib.page import address, endpoints, health
 from velib.page.chart import Chart
 from velib.page.follower import Follower
 from velib.page.header import Header, Numbers
@@ -110,7 +108,9 @@ def serve_start() -> None:
 
     @app.get("/")
     def start(request: Request) -> Response:
-        return RedirectResponse(preferred_language(request.headers.get("accept-language", "")))
+        language = preferred_language(request.headers.get("accept-language", ""))
+        query = request.url.query
+        return RedirectResponse(f"{language}?{query}" if query else language)
 
 
 class Pages:
@@ -152,7 +152,7 @@ class Page:
     def __init__(self, state: PipelineState, words: Words) -> None:
         self.state, self.words, self.client = state, words, ui.context.client
         ui.add_css(STYLE)
-        ui.add_head_html(SCRIPT)
+        ui.add_head_html(address.SCRIPT + SCRIPT)
         ui.add_body_html(f'<p class="loading">{words("title")} …</p>')  # until it is drawn
         ui.colors(primary="#2b5fa8")
         with ui.element("div").classes("page"):
@@ -162,13 +162,9 @@ class Page:
             self.table = Table(state, words, on_choose=self.choose, on_hover=self.hover)
             self.chart = Chart(state, words)
             self.health = HealthCard(state, words)
+        self.map.leaflet.on("init", lambda: self.mark(self.chart.place))
         ui.on("area", lambda event: self.choose(event.args))
         ui.on("area_hover", lambda event: self.hover(event.args))
-        ui.on("time_zone", lambda event: self.use_time_zone(event.args))
-        zone = "Intl.DateTimeFormat().resolvedOptions().timeZone"
-        self.client.on_connect(
-            lambda: self.client.run_javascript(f"emitEvent('time_zone', {zone})")
-        )
         with state.lock:
             self.show_all(health.findings(state, time.time()))
 
@@ -195,19 +191,18 @@ class Page:
         place = str(postal_code)
         if place not in NAMES or place == self.chart.place:
             place = ""
+        self.mark(place)
+        self.chart.choose_place(place)
+
+    def mark(self, place: str) -> None:
+        """Mark the area and the row of the chosen place; for "" mark none."""
         self.map.mark_area("chosen", place)
         self.table.mark_chosen(place)
-        self.chart.choose_place(place)
 
     def hover(self, postal_code: object) -> None:
         """Mark the area and the row under the pointer."""
         self.map.mark_area("hovered", str(postal_code))
         self.table.mark_hovered(str(postal_code))
-
-    def use_time_zone(self, zone: object) -> None:
-        """Show times in the reader's own time zone, from the next second on."""
-        with suppress(ValueError, KeyError, OSError):  # this machine does not know the zone
-            self.words.zone = ZoneInfo(str(zone))
 
 
 if __name__ == "__main__":

@@ -273,9 +273,9 @@ def serve(network: list[Station], port: int, period: int, seed: int) -> None:
             last_updated = int(time.time()) // period * period
             if self.headers.get("User-Agent", "").lower().startswith(REFUSED_AGENTS):
                 self.send_error(HTTPStatus.FORBIDDEN)
-            elif self.path.endswith("/station_status.json"):
+            elif self.path.partition("?")[0] == "/station_status.json":
                 self._send(station_status(network, last_updated, seed))
-            elif self.path.endswith("/station_information.json"):
+            elif self.path.partition("?")[0] == "/station_information.json":
                 self._send(station_information(network, last_updated))
             else:
                 self.send_error(HTTPStatus.NOT_FOUND)

@@ -1,5 +1,6 @@
 """What all tests share: a Spark, and that no setting comes from whoever runs them."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,3 +35,13 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         with session.spark_session(settings) as spark:
             session.set_shuffle_partitions(spark, settings)
             yield spark
+
+
+@pytest.fixture
+def in_paris() -> Iterator[None]:
+    """This machine's clock is that of Paris."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("TZ", "Europe/Paris")
+        time.tzset()
+        yield
+    time.tzset()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, tzinfo
 from pathlib import Path
 from threading import Event, Thread
 from types import FrameType
@@ -52,9 +52,14 @@ def printable(text: str) -> str:
     )
 
 
-def local_time(epoch_seconds: float) -> str:
-    """The time on this machine's clock, to the second."""
-    return datetime.fromtimestamp(epoch_seconds).strftime("%Y-%m-%d %H:%M:%S")
+def local_time(epoch_seconds: float, zone: tzinfo | None = None) -> str:
+    """The time on the clock of a zone, or else of this machine, to the second, and its UTC offset
+    if it occurs twice there because the clock is put back.
+    """
+    time = datetime.fromtimestamp(epoch_seconds, zone)
+    is_twice = time.timestamp() != time.replace(fold=1 - time.fold).timestamp()
+    shown = time.astimezone(zone) if is_twice else time.replace(tzinfo=None)
+    return shown.isoformat(" ", "seconds")
 
 
 def moment(text: str) -> int:
@@ -62,10 +67,15 @@ def moment(text: str) -> int:
     offset; raises ArgumentTypeError.
     """
     try:
-        return int(datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text)).timestamp())
+        time = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text))
+        first, second = (int(time.replace(fold=fold).timestamp()) for fold in (0, 1))
     except (ValueError, OverflowError, OSError):
         reason = f"{text!r} is not a time, such as '2026-11-01 08:00', 2026-11-01T08:00+01:00"
         raise argparse.ArgumentTypeError(f"{reason} or 2026-11-01") from None
+    if first < second:
+        both = f"'{local_time(first)}' or '{local_time(second)}'"
+        raise argparse.ArgumentTypeError(f"{text!r} occurs twice: write {both}")
+    return first
 
 
 def port(text: str) -> int:

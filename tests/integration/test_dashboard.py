@@ -3,7 +3,10 @@
 import json
 import re
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+from zoneinfo import ZoneInfo
 
 import psutil
 import pytest
@@ -46,7 +49,9 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
 @pytest.fixture
 def page(browser: Browser, shown: Shown) -> Iterator[Page]:
     """The page in English, with its numbers; no error in its console, and no other host asked."""
-    context = browser.new_context(locale="en-GB", viewport={"width": 1440, "height": 900})
+    context = browser.new_context(
+        locale="en-GB", timezone_id="Asia/Kolkata", viewport={"width": 1440, "height": 900}
+    )
     page = context.new_page()
     page.set_default_timeout(20_000)
     errors: list[str] = []
@@ -99,6 +104,12 @@ def shown_numbers(page: Page) -> tuple[int, ...]:
     return tuple(number(tile(page, name).inner_text()) for name in names)
 
 
+def last_minutes() -> list[str]:
+    """The last ten minutes on the clock of Paris."""
+    now = datetime.now(ZoneInfo("Europe/Paris"))
+    return [f"{now - timedelta(minutes=minutes):%H:%M}" for minutes in range(10)]
+
+
 def row(page: Page, postal_code: str) -> Locator:
     """The row of a postal code in the table."""
     return page.locator(f".ag-center-cols-container [row-id='{postal_code}']")
@@ -119,6 +130,8 @@ def test_the_numbers_are_plain_sums_of_the_feed_and_change_by_themselves(
     wait_until(lambda: shown_numbers(page) != before, "the numbers change without a reload")
     wait_until(agree, "the page shows the next snapshot")
     expect(page.locator(".badge")).to_contain_text("live")
+    expect(page.locator(".badge")).to_contain_text(re.compile("|".join(last_minutes())))
+    expect(page.locator("header")).to_contain_text("Paris time")
     expect(page.locator(".numbers")).to_contain_text("since the previous snapshot")
 
 
@@ -127,8 +140,8 @@ def test_stations_that_are_closed_empty_or_full_are_counted(shown: Shown, page: 
         snapshots = shown.pipeline.published()
         stations = snapshots[max(snapshots)]
         is_open = [s for s in stations if s["is_installed"] == 1 and s["is_renting"] == 1]
-        empty = sum(s["num_bikes_available"] == 0 for s in is_open)
-        full = sum(s["num_docks_available"] == 0 for s in is_open)
+        empty = sum(s["num_bikes_available"] == 0 < s["num_docks_available"] for s in is_open)
+        full = sum(s["num_docks_available"] == 0 < s["num_bikes_available"] for s in is_open)
         text = page.locator(".numbers").inner_text()
         return f"{len(stations) - len(is_open)} closed" in text and f"{empty} · {full}" in text
 
@@ -223,6 +236,24 @@ def test_a_place_has_a_chart_of_its_exact_history(shown: Shown, page: Page) -> N
         return bool(chart == history)
 
     wait_until(agree, "the chart has every total of 75016")
+    minutes = set(re.findall(r"\d\d:\d\d", page.locator(".nicegui-echart").inner_text()))
+    assert minutes
+    assert minutes <= set(last_minutes())
+
+
+def test_each_choice_is_in_the_address_and_back_undoes_it(page: Page) -> None:
+    page.locator("path[data-code='75016']").click()
+    page.locator(".map .q-btn-toggle").get_by_text("Bikes", exact=True).click()
+    page.locator(".leaflet-control-zoom-in").click()
+    expect(page).to_have_url(re.compile("map="))
+    page.locator(".chart .q-btn-toggle").get_by_text("24 h").click()
+    expect(page).to_have_url(re.compile("hours=24"))
+    view = dict(parse_qsl(urlsplit(page.url).query))
+    assert re.fullmatch(r"48\.\d{5},2\.\d{5},1[0-9.]+", view.pop("map"))
+    assert view == {"place": "75016", "measure": "num_bikes_available", "hours": "24"}
+    page.go_back()
+    expect(page.locator("button[aria-pressed=true]")).to_have_text(["Bikes", "6 h"])
+    expect(page.locator(".chart .name")).to_have_text("75016 Paris 16e")
 
 
 def test_a_station_has_a_card(shown: Shown, page: Page) -> None:
@@ -278,15 +309,23 @@ def test_hostile_texts_stay_text(shown: Shown, page: Page) -> None:
     assert page.locator(".station-card img, .health img").count() == 0
 
 
-def test_a_phone_shows_all_of_it_in_its_language(shown: Shown, browser: Browser) -> None:
+def test_a_phone_shows_all_of_it_in_its_language_and_the_view_of_the_address(
+    shown: Shown, browser: Browser
+) -> None:
     context = browser.new_context(locale="fr-FR", viewport={"width": 360, "height": 780})
     page = context.new_page()
-    page.goto(shown.url)
+    page.goto(f"{shown.url}?place=75016&measure=ebike&hours=24&map=48.86,2.3,14")
     expect(page.locator(".numbers")).to_contain_text("Vélos")
+    expect(page.locator("button[aria-pressed=true]")).to_have_text(["Électriques", "24 h"])
+    expect(page.locator("path.chosen[data-code='75016']")).to_have_count(1)
+    expect(page.locator(".ag-row-selected")).to_contain_text("Paris 16e")
+    expect(page.locator(".station").first).to_be_visible()
     expect(page.locator("path[data-code]")).to_have_count(89)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     page.get_by_text("English").click()
     expect(page.locator(".numbers")).to_contain_text("Bikes")
+    expect(page.locator(".chart .name")).to_have_text("75016 Paris 16e")
+    expect(page.locator("button[aria-pressed=true]")).to_have_text(["Electric", "24 h"])
     context.close()
 
 
@@ -342,9 +381,9 @@ def test_what_a_hostile_browser_sends_stops_no_other_page(
     shown: Shown, browser: Browser, page: Page
 ) -> None:
     hostile = browser.new_context().new_page()
-    hostile.goto(shown.url)
+    hostile.goto(f"{shown.url}?place=x&measure=x&hours=1e999&map=48,x,1e999&x=%00")
     expect(hostile.locator("path[data-code='75016']")).to_be_visible()
-    for event in ("area", "area_hover", "station", "time_zone", "window"):
+    for event in ("area", "area_hover", "station", "window"):
         for argument in ("null", "[]", "{}", "1e999", "'../../etc/passwd'"):
             hostile.evaluate(f"emitEvent('{event}', {argument})")
     before = shown_numbers(page)
@@ -387,8 +426,11 @@ def test_the_page_recovers_with_the_pipeline_and_with_its_own_server(
     shown.job = shown.pipeline.start("spark.py")
     expect(page.locator(".badge.good")).to_contain_text("live", timeout=120_000)
     expect(health(page, "producer")).to_contain_text("running, published")
+    page.locator("path[data-code='75016']").press("Enter")
+    expect(page).to_have_url(re.compile("place=75016"))
     shown.dashboard.kill()
     expect(page.get_by_text("Connection lost").first).to_be_visible()
     shown.dashboard = shown.start_dashboard()
     expect(page.locator(".badge.good")).to_contain_text("live")
+    expect(page.locator(".chart .name")).to_have_text("75016 Paris 16e")
     assert shown.dashboard.stop() == 0

@@ -61,13 +61,17 @@ def servers() -> Iterator[tuple[Server, Server]]:
         ("http://h", "http://h/NAME"),
         ("http://h/x/station_status.json", "http://h/x/NAME"),
         ("http://h/station_status.json", "http://h/NAME"),
+        ("http://h/x/station_status.json/", "http://h/x/NAME"),
+        ("http://h/x/gbfs.json", "http://h/x/NAME"),
+        ("http://h/x.json/y//station_information.json//", "http://h/x.json/y/NAME"),
+        ("http://h/x/gbfs.json?apikey=K/", "http://h/x/NAME?apikey=K/"),
         ("http://h/x?apikey=K", "http://h/x/NAME?apikey=K"),
         ("http://h/x/?a=1/&b=2", "http://h/x/NAME?a=1/&b=2"),
         ("http://h/x/station_status.json?apikey=K", "http://h/x/NAME?apikey=K"),
         ("http://me:word@[::1]:80/x", "http://me:word@[::1]:80/x/NAME"),
     ],
 )
-def test_the_setting_is_the_folder_of_the_files_or_the_address_of_the_status(
+def test_the_setting_is_the_folder_of_the_files_or_the_address_of_one_of_them(
     api_url: str, expected: str
 ) -> None:
     for name in ("station_status.json", "station_information.json"):

@@ -43,7 +43,13 @@ def test_how_full_is_a_share_and_unknown_without_docks() -> None:
 
 @pytest.mark.parametrize(
     ("is_open", "bikes", "docks", "shape"),
-    [(True, 3, 4, "open"), (True, 0, 4, "empty"), (True, 3, 0, "full"), (False, 0, 0, "closed")],
+    [
+        (True, 3, 4, "open"),
+        (True, 0, 4, "empty"),
+        (True, 3, 0, "full"),
+        (True, 0, 0, "open"),  # no docks at all: neither empty nor full
+        (False, 0, 4, "closed"),
+    ],
 )
 def test_a_station_has_a_shape_that_shows_its_state(
     is_open: bool, bikes: int, docks: int, shape: str

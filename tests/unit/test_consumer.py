@@ -30,17 +30,21 @@ def record(value: bytes | None, offset: int = 0, **fields: object) -> ConsumerRe
     return ConsumerRecord(**(empty | {"value": value, "offset": offset} | fields))
 
 
-def test_a_total_is_one_aligned_line_in_local_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TZ", "Europe/Paris")
-    time.tzset()
-    try:
-        assert consumer.as_text(TOTAL) == (
-            "75016  Paris 16e                412 bikes ( 240 mechanical +  172 electric)"
-            "   1391 docks   62 stations  2024-11-19 09:22:18"
-        )
-    finally:
-        monkeypatch.undo()
-        time.tzset()
+@pytest.mark.parametrize(
+    ("last_updated", "local_time"),
+    [
+        (1732004538, "2024-11-19 09:22:18"),
+        (1792888260, "2026-10-25 02:31:00+02:00"),  # an hour before the clocks go back
+        (1792891860, "2026-10-25 02:31:00+01:00"),
+        (1792895460, "2026-10-25 03:31:00"),
+    ],
+)
+@pytest.mark.usefixtures("in_paris")
+def test_a_total_is_one_aligned_line_in_local_time(last_updated: int, local_time: str) -> None:
+    assert consumer.as_text(TOTAL | {"last_updated": last_updated}) == (
+        "75016  Paris 16e                412 bikes ( 240 mechanical +  172 electric)"
+        f"   1391 docks   62 stations  {local_time}"
+    )
 
 
 def test_every_postal_code_of_the_network_has_a_name() -> None:
@@ -64,6 +68,9 @@ def test_every_postal_code_of_the_network_has_a_name() -> None:
         VALUE.replace(b"75016", b"\\u001b[2J"),
         VALUE.replace(b"1732004538", b"99999999999999999999"),
         VALUE.replace(b"1732004538", b"-1"),
+        VALUE.replace(b"}", b', "extra": NaN}'),
+        VALUE.replace(b"}", b', "extra": [-Infinity]}'),
+        VALUE.replace(b"}", b', "extra": 1e999}'),
     ],
 )
 def test_a_value_that_is_no_total_is_one_log_line_that_cannot_move_the_terminal(

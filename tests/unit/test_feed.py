@@ -50,8 +50,11 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(b"", 302, {"Location": self.path})
         elif kind == "no-answer":
             self.rfile.read(1)  # returns when the client closes the connection
-        elif kind == "slow":
-            self.head({"Content-Length": "1000000"})
+        elif kind == "slow-circle":
+            time.sleep(0.4)
+            self.answer(b"", 302, {"Location": self.path})
+        elif kind in ("slow", "slow-head"):
+            self.head({"Content-Length": "1000000"}, ends=kind == "slow")
             for _ in range(100):
                 self.wfile.write(b" ")
                 time.sleep(0.05)
@@ -81,11 +84,14 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.answer(GOOD, 200)
 
-    def head(self, headers: dict[str, str], status: int = 200) -> None:
+    def head(self, headers: dict[str, str], status: int = 200, ends: bool = True) -> None:
         self.send_response(status)
         for name, value in (headers | {"Connection": "close"}).items():
             self.send_header(name, value)
-        self.end_headers()
+        if ends:
+            self.end_headers()
+        else:
+            self.flush_headers()
 
     def answer(self, body: bytes, status: int, headers: dict[str, str] | None = None) -> None:
         self.head({"Content-Length": str(len(body))} | (headers or {}), status)
@@ -135,8 +141,10 @@ def test_a_failure_of_the_information_names_its_file(server: str) -> None:
         ("403", r"refuses: 403 .*the address may need a key: VELIB_API_KEY", "http_status"),
         ("later", "refuses: 429", "http_status"),
         ("circle", "it redirects in a circle", "unreachable"),
-        ("no-answer", "no answer for", "timeout"),
-        ("slow", "sends too slowly", "timeout"),
+        ("no-answer", r"\(no complete answer within 1 s\)", "timeout"),
+        ("slow", r"\(no complete answer within 1 s\)", "timeout"),
+        ("slow-head", r"\(no complete answer within 1 s\)", "timeout"),
+        ("slow-circle", r"\(no complete answer within 1 s\)", "timeout"),
         ("cut", "the answer ends too early", "unreachable"),
         ("huge", "sends more than 64 MB", "malformed"),
         ("bomb", "sends more than 64 MB", "malformed"),
@@ -145,13 +153,14 @@ def test_a_failure_of_the_information_names_its_file(server: str) -> None:
 def test_each_failure_of_the_api_is_one_clear_line_and_has_a_kind(
     server: str, kind: str, reason: str, error_kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "READ_TIMEOUT", 1)
-    monkeypatch.setattr(api, "TOTAL_TIMEOUT", 1 if kind == "slow" else 30)
-    before = psutil.Process().memory_info().rss
+    if error_kind == "timeout":
+        monkeypatch.setattr(api, "TIMEOUT", 1)
+    started, before = time.monotonic(), psutil.Process().memory_info().rss
     with pytest.raises(FeedError, match=reason) as error:
         _feed(f"{server}/{kind}").snapshot()
     assert "\n" not in str(error.value)
     assert error.value.kind == error_kind
+    assert time.monotonic() - started < (2 if error_kind == "timeout" else api.TIMEOUT)
     if kind == "huge":
         assert psutil.Process().memory_info().rss - before < 100 << 20
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,27 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=20)
     assert process.returncode == 1
     assert err.endswith("ERROR   /dev/null/log cannot be used: Not a directory\n")
+
+
+@pytest.mark.usefixtures("in_paris")
+def test_an_option_takes_each_time_as_it_is_printed() -> None:
+    midnight = 1792879200  # of the night when the clocks go back
+    for seconds in range(midnight - 7200, midnight + 7 * 3600, 1799):
+        assert runtime.moment(runtime.local_time(seconds)) == seconds
+    assert runtime.moment("2026-10-25T02:31+01:00") == 1792891860
+    assert runtime.moment("2026-10-25 00:31Z") == 1792888260
+    assert runtime.moment("2026-10-25") == midnight
+    assert runtime.moment("2026-03-29 02:31") == 1774747860, "which is skipped: 03:31"
+
+
+@pytest.mark.usefixtures("in_paris")
+def test_an_option_with_a_time_that_occurs_twice_is_refused_with_both() -> None:
+    with pytest.raises(ArgumentTypeError) as error:
+        runtime.moment("2026-10-25 02:31")
+    assert str(error.value) == (
+        "'2026-10-25 02:31' occurs twice:"
+        " write '2026-10-25 02:31:00+02:00' or '2026-10-25 02:31:00+01:00'"
+    )
 
 
 def test_no_text_can_move_the_terminal() -> None:

@@ -1,6 +1,8 @@
 """The Vélib' API over HTTP: `Api(…).get("station_status.json")`, within limits of time and size."""
 
+import re
 import time
+from concurrent import futures
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Literal
@@ -8,19 +10,17 @@ from urllib.parse import urlsplit, urlunsplit
 
 import requests
 from pydantic import SecretStr
-from requests.adapters import HTTPAdapter
 from requests.utils import select_proxy
 from urllib3 import HTTPResponse
 from urllib3.exceptions import HTTPError, InvalidHeader
 from urllib3.util import Retry
 
 from config import masked
+from velib.runtime import in_thread
 
 USER_AGENT = "velib-projet/1.0"  # the API answers 403 to the default User-Agent of a script
 API_KEY = "apikey"  # the header in which the region's mobility portal wants its key
-CONNECT_TIMEOUT = 5  # seconds
-READ_TIMEOUT = 15  # seconds without a byte
-TOTAL_TIMEOUT = 30  # seconds for the whole answer
+TIMEOUT = 15  # seconds for a poll as a whole: DNS, connection, redirects, headers and body
 MAX_ANSWER_BYTES = 64 * 1024 * 1024  # a feed of 200,000 stations
 MAX_RETRY_AFTER = 3600.0  # seconds that a server may ask its clients to wait
 
@@ -34,8 +34,6 @@ CAUSES = {
     "Failed to resolve": "unknown host",
     "Connection refused": "connection refused",
     "CERTIFICATE_VERIFY_FAILED": "certificate not trusted",
-    "Read timed out": f"no answer for {READ_TIMEOUT} s",
-    "timed out": f"no connection within {CONNECT_TIMEOUT} s",
     "redirects": "it redirects in a circle",
     "IncompleteRead": "the answer ends too early",
     "Connection broken": "the answer ends too early",
@@ -81,35 +79,33 @@ class Api:
         self.session.headers["User-Agent"] = USER_AGENT
         if api_key is not None:
             self.session.headers[API_KEY] = api_key.get_secret_value()
-        retries = Retry(
-            total=2,
-            backoff_factor=0.3,
-            status_forcelist=(500, 502, 503, 504),
-            raise_on_status=False,
-            respect_retry_after_header=False,  # FeedError hands the wait to the caller
-        )
         for scheme in ("http", "https"):
-            self.session.mount(f"{scheme}://", HTTPAdapter(max_retries=retries))
             self.session.proxies.update({f"{scheme}://{host}": "" for host in LOCAL_HOSTS})
 
     def get(self, name: str) -> Answer:
-        """A file of the API; raises FeedError."""
-        url, timeouts = address(self.api_url, name), (CONNECT_TIMEOUT, READ_TIMEOUT)
+        """A file of the API, within TIMEOUT seconds; raises FeedError."""
+        url = address(self.api_url, name)
         try:
-            with self.session.get(url, timeout=timeouts, stream=True) as response:
-                if response.status_code != 200:
-                    raise FeedError(
-                        f"The API {self._shown(url)} refuses: {response.status_code}"
-                        f" {response.reason}{self._key_hint(response.status_code)}",
-                        "http_status",
-                        _seconds(response.headers.get("Retry-After")),
-                    )
-                return Answer(_body(url, response.raw), _time(response.headers.get("Date")))
-        except (requests.RequestException, HTTPError) as error:
+            # Each timeout of a socket is for one of its calls; a thread can be left as a whole.
+            return in_thread(lambda: self._get(url)).result(TIMEOUT)
+        except (requests.RequestException, HTTPError, futures.TimeoutError) as error:
+            is_late = isinstance(error, futures.TimeoutError) or "timed out" in str(error)
+            cause = f"no complete answer within {TIMEOUT} s" if is_late else _cause(error)
             raise FeedError(
-                f"The API {self._shown(url)} cannot be reached ({_cause(error)})",
-                "timeout" if "timed out" in str(error) else "unreachable",
+                f"The API {self._shown(url)} cannot be reached ({cause})",
+                "timeout" if is_late else "unreachable",
             ) from None
+
+    def _get(self, url: str) -> Answer:
+        with self.session.get(url, timeout=TIMEOUT, stream=True) as response:
+            if response.status_code != 200:
+                raise FeedError(
+                    f"The API {self._shown(url)} refuses: {response.status_code}"
+                    f" {response.reason}{self._key_hint(response.status_code)}",
+                    "http_status",
+                    _seconds(response.headers.get("Retry-After")),
+                )
+            return Answer(_body(url, response.raw), _time(response.headers.get("Date")))
 
     def _shown(self, url: str) -> str:
         """The address without secrets, and the proxy through which it is asked for."""
@@ -139,15 +135,16 @@ class _Session(requests.Session):
 def address(api_url: str, name: str) -> str:
     """The address of a file of the API, with the query string of `api_url`.
 
-    `api_url` is the address of the folder of the files, or that of its `station_status.json`.
+    `api_url` is the address of the folder of the files or of any of them, such as `gbfs.json`,
+    under which directories list a feed.
     """
     url = urlsplit(api_url)
-    folder = url.path.removesuffix("/station_status.json").rstrip("/")
+    folder = re.sub(r"/[^/]+\.json$", "", url.path.rstrip("/")).rstrip("/")
     return urlunsplit(url._replace(path=f"{folder}/{name}"))
 
 
 def _body(url: str, response: HTTPResponse) -> bytes:
-    deadline = time.monotonic() + TOTAL_TIMEOUT
+    deadline = time.monotonic() + TIMEOUT
     body = bytearray()
     # read1 returns what has arrived; read would wait until it has all the bytes asked for.
     while chunk := response.read1(64 * 1024, decode_content=True):
@@ -156,10 +153,8 @@ def _body(url: str, response: HTTPResponse) -> bytes:
             raise FeedError(
                 f"The API {masked(url)} sends more than {MAX_ANSWER_BYTES >> 20} MB", "malformed"
             )
-        if time.monotonic() > deadline:
-            raise FeedError(
-                f"The API {masked(url)} sends too slowly: no end after {TOTAL_TIMEOUT} s", "timeout"
-            )
+        if time.monotonic() > deadline:  # nobody waits for it any more
+            raise futures.TimeoutError
     return bytes(body)
 
 

@@ -4,8 +4,9 @@ from typing import Any
 
 from nicegui import ui
 
+from velib.page import address
 from velib.page.state import PipelineState
-from velib.page.text import LANGUAGES, Words
+from velib.page.text import LANGUAGES, PARIS, Words
 from velib.totals.areas import NAMES
 
 SPANS = (1, 6, 24)  # hours
@@ -22,7 +23,8 @@ class Chart:
 
     def __init__(self, state: PipelineState, words: Words) -> None:
         self.state, self.words = state, words
-        self.place, self.hours = "", 6
+        self.place = address.chosen("place", NAMES, "")
+        self.hours = address.chosen("hours", SPANS, 6)
         with ui.element("section").classes("chart"):
             with ui.element("div").classes("bar"):
                 self.name = ui.label().props("role=heading aria-level=2").classes("name")
@@ -60,11 +62,13 @@ class Chart:
 
     def choose_place(self, postal_code: str) -> None:
         self.place = postal_code
+        address.keep("place", postal_code)
         self.show()
 
     def choose_hours(self, hours: Any) -> None:
         if hours in SPANS:
             self.hours = hours
+            address.keep("hours", hours)
             self.show()
 
 
@@ -72,7 +76,13 @@ def chart_options(words: Words) -> dict[str, Any]:
     """The options of ECharts; a row of its dataset is a time (ms) and a number for each line."""
     locale = LANGUAGES[words.language]
     number = f"number => number?.toLocaleString('{locale}') ?? '–'"
-    axis = {"axisLabel": {"color": GREY, "hideOverlap": True}}
+
+    def clock(form: str) -> str:
+        form = f"timeZone: '{PARIS.key}', hourCycle: 'h23', {form}"
+        return f"new Date(time).toLocaleString('{locale}', {{{form}}})"
+
+    mark = clock("timeStyle: time % 60000 ? 'medium' : 'short'")
+    pointer = clock("dateStyle: 'medium', timeStyle: 'long'")
     return {
         "animation": False,
         "aria": {"enabled": True},
@@ -81,7 +91,12 @@ def chart_options(words: Words) -> dict[str, Any]:
         "legend": {"top": 0, "right": 0, "textStyle": {"color": GREY}},
         "tooltip": {"trigger": "axis", "confine": True, ":valueFormatter": number},
         "dataset": {"source": []},
-        "xAxis": {"type": "time", **axis},
+        "useUTC": True,  # the same marks on the axis for every browser
+        "xAxis": {
+            "type": "time",
+            "axisLabel": {"color": GREY, "hideOverlap": True, ":formatter": f"time => {mark}"},
+            "axisPointer": {"label": {":formatter": f"({{value: time}}) => {pointer}"}},
+        },
         "yAxis": {
             "type": "value",
             "axisLabel": {"color": GREY, ":formatter": number},

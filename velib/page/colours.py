@@ -53,9 +53,12 @@ def colour(amount: float | None, class_limits: list[float]) -> str:
 
 
 def shape(is_open: bool, counts: Counts) -> str:
-    """The shape of a station's dot, so that its state shows without colours, too."""
+    """The shape of a station's dot, so that its state shows without colours, too.
+
+    A station with neither bikes nor docks is neither empty nor full.
+    """
     if not is_open:
         return "closed"
-    if counts.num_bikes_available == 0:
-        return "empty"
-    return "full" if counts.num_docks_available == 0 else "open"
+    if bool(counts.num_bikes_available) == bool(counts.num_docks_available):
+        return "open"
+    return "full" if counts.num_bikes_available else "empty"

@@ -1,11 +1,12 @@
 """The top of the page: title and badge, the choice of language and theme, and the numbers."""
 
 import time
+from collections import Counter
 
 from nicegui import ui
 
 from velib.page import health
-from velib.page.colours import share
+from velib.page.colours import shape, share
 from velib.page.health import ICONS, Finding, Level
 from velib.page.state import PipelineState
 from velib.page.text import Words
@@ -22,8 +23,11 @@ class Header:
                 self.icon = ui.icon("hourglass_empty")
                 self.text = ui.label()
             ui.space()
+            ui.label(words("clock")).classes("soft")
             other = "en" if words.language == "fr" else "fr"
-            ui.link(words("language"), f"/{other}").props(f"lang={other}")
+            ui.link(words("language"), f"/{other}").props(f"lang={other}").on(
+                "click", js_handler="event => event.currentTarget.search = location.search"
+            )
             ui.dark_mode(None)  # as the browser has it, until it is toggled there
             theme = words("theme")
             ui.button(
@@ -81,13 +85,10 @@ class Numbers:
         self.mechanical.show(words.number(sums.mechanical), part_of_bikes(sums.mechanical))
         self.ebike.show(words.number(sums.ebike), part_of_bikes(sums.ebike))
         self.docks.show(words.number(docks), change("num_docks_available"))
-        stations = state.selected_stations()
-        open_stations = [station.counts for station in stations if station.is_open]
-        closed = words("stations_closed", n=words.number(len(stations) - len(open_stations)))
+        shapes = Counter(shape(s.is_open, s.counts) for s in state.selected_stations())
+        closed = words("stations_closed", n=words.number(shapes["closed"]))
         self.stations.show(words.number(sums.stations), closed)
-        empty = sum(counts.num_bikes_available == 0 for counts in open_stations)
-        full = sum(counts.num_docks_available == 0 for counts in open_stations)
-        both = f"{words.number(empty)} · {words.number(full)}"
+        both = f"{words.number(shapes['empty'])} · {words.number(shapes['full'])}"
         self.empty_full.show(both, words("empty_full_explained"))
 
 

@@ -7,10 +7,12 @@ from enum import IntEnum
 
 from nicegui import ui
 
+from velib.feed import api
 from velib.page.state import DAY, DeadLetter, PipelineState, commonest_reason
 from velib.page.text import Words, readable
 
 PARTS = ("kafka", "feed", "producer", "job", "dead_letters")
+OVERDUE = api.TIMEOUT + 5  # seconds: a poll may last that long, then Kafka and the job take some
 JOB_PAUSE = 20  # seconds without a total after which a job with records to read has stalled
 LAST_DEAD_LETTERS = 3
 
@@ -60,9 +62,9 @@ def worst(found: list[Finding]) -> Finding:
 
 def age_level(state: PipelineState, age: float) -> Level:
     """How bad it is that a snapshot of this age (seconds) is the newest."""
-    if age < max(20, 3 * state.interval()):
+    if age < max(OVERDUE, 3 * state.interval()):
         return Level.GOOD
-    return Level.WARNING if age < max(60, 10 * state.interval()) else Level.BAD
+    return Level.WARNING if age < max(3 * OVERDUE, 10 * state.interval()) else Level.BAD
 
 
 def sentence(finding: Finding, words: Words, now: float) -> str:

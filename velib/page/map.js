@@ -20,6 +20,20 @@ window.watchWindow = map => map.on("moveend", () => {
   emitEvent("window", [bounds.getSouth(), bounds.getWest(), bounds.getNorth(), bounds.getEast()]);
 });
 
+// A part is its centre's latitude and longitude, and the zoom.
+window.showPart = (map, bounds) => {
+  const part = (new URLSearchParams(location.search).get("map") ?? "").split(",").map(parseFloat);
+  const [latitude, longitude, zoom] = part;
+  if (part.length === 3 && part.every(Number.isFinite))
+    map.setView([latitude, longitude], zoom, {animate: false});
+  else
+    map.fitBounds(bounds, {animate: false});
+  map.on("moveend", () => {
+    const {lat, lng} = map.getCenter();
+    keepInAddress("map", `${lat.toFixed(5)},${lng.toFixed(5)},${map.getZoom()}`, "replaceState");
+  });
+};
+
 window.showStations = (map, dots) => {
   const icon = dot => L.divIcon({className: "station " + dot.shape, iconSize: [16, 16],
                                  html: `<i style="background:${dot.colour}"></i>`});

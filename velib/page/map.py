@@ -14,7 +14,7 @@ from typing import Any
 
 from nicegui import ui
 
-from velib.page import colours
+from velib.page import address, colours
 from velib.page.colours import COLOURS, FILL, MEASURES
 from velib.page.state import PipelineState
 from velib.page.text import Words, readable
@@ -35,7 +35,7 @@ class Map:
 
     def __init__(self, state: PipelineState, words: Words) -> None:
         self.state, self.words = state, words
-        self.measure = MEASURES[0]
+        self.measure = address.chosen("measure", MEASURES, FILL)
         self.shown_legend: list[str] = []
         with ui.element("section").classes("map").props(f'aria-label="{words("map")}"'):
             with ui.element("div").classes("bar"):
@@ -79,6 +79,7 @@ class Map:
     def choose_measure(self, measure: Any) -> None:
         if measure in MEASURES:
             self.measure = measure
+            address.keep("measure", measure)
             self.show()
 
     def mark_area(self, mark: str, postal_code: str) -> None:
@@ -173,7 +174,9 @@ class LeafletMap(ui.leaflet):
         """`outlines` is a GeoJSON FeatureCollection; `dots` returns the stations when some of them
         are to be shown.
         """
-        super().__init__(center=CENTER, zoom=11, options={"zoomSnap": 0.25, "minZoom": 9})
+        super().__init__(
+            center=CENTER, zoom=11, options={"zoomSnap": 0.25, "minZoom": 9, "maxZoom": 19}
+        )
         self.clear_layers()  # the tiles of OpenStreetMap, which ui.leaflet begins with
         self.areas = self.generic_layer(name="geoJSON", args=[outlines])
         self.streets: Any = None
@@ -187,11 +190,11 @@ class LeafletMap(ui.leaflet):
         return isinstance(self.zoom, (int, float)) and self.zoom >= STATION_ZOOM
 
     def fit(self) -> None:
-        """Zoom so that every area is visible."""
+        """Show the part of the map that the page's address names, else every area."""
         is_areas = f"layer.id === {json.dumps(self.areas.id)}"
         self.client.run_javascript(
             f"const map = getElement({self.id}).map; watchWindow(map);"
-            f"map.eachLayer(layer => {is_areas} && map.fitBounds(layer.getBounds()))"
+            f"map.eachLayer(layer => {is_areas} && showPart(map, layer.getBounds()))"
         )
 
     def paint(self, areas: dict[str, tuple[str, str]]) -> None:

@@ -1,10 +1,15 @@
 """The texts of the page in English and French, and how each language writes numbers and times."""
 
-from datetime import datetime, tzinfo
+import re
+from contextlib import suppress
 from typing import Literal
+from zoneinfo import ZoneInfo
 
-from velib.runtime import printable
+from velib.runtime import local_time, printable
 from velib.totals.records import COUNTS
+
+PARIS = ZoneInfo("Europe/Paris")
+"""The page's clock, whoever reads it and wherever its server stands: the stations are there."""
 
 MAX_TEXT = 200  # characters that are shown of a text from a record
 
@@ -16,6 +21,7 @@ TEXTS = {
         "no_totals": "waiting for the first totals",
         "theme": "Light or dark",
         "language": "Français",
+        "clock": "Paris time",
         "fill": "How full",
         "short_num_bikes_available": "Bikes",
         "short_ebike": "Electric",
@@ -24,7 +30,7 @@ TEXTS = {
         "stations_open": "Stations open",
         "stations_closed": "{n} closed",
         "empty_full": "Empty · full",
-        "empty_full_explained": "no bike · no dock",
+        "empty_full_explained": "only docks · only bikes",
         "change": "{n} since the previous snapshot",
         "share": "{n} of the bikes",
         "map": "Map",
@@ -83,6 +89,7 @@ TEXTS = {
         "no_totals": "en attente des premiers totaux",
         "theme": "Clair ou sombre",
         "language": "English",
+        "clock": "heure de Paris",
         "fill": "Remplissage",
         "short_num_bikes_available": "Vélos",
         "short_ebike": "Élec.",
@@ -91,7 +98,7 @@ TEXTS = {
         "stations_open": "Stations ouvertes",
         "stations_closed": "{n} fermées",
         "empty_full": "Vides · pleines",
-        "empty_full_explained": "aucun vélo · aucune place",
+        "empty_full_explained": "que des places · que des vélos",
         "change": "{n} depuis le relevé précédent",
         "share": "{n} des vélos",
         "map": "Carte",
@@ -160,12 +167,11 @@ LANGUAGES: dict[str, Literal["en-US", "fr"]] = {"en": "en-US", "fr": "fr"}
 def preferred_language(accept_language: str) -> str:
     """The language of TEXTS that a browser's Accept-Language header prefers; `en` if none."""
     weights: dict[str, float] = {}
-    for entry in accept_language.split(","):
-        name, _, weight = entry.strip().partition(";q=")
-        try:
-            weights.setdefault(name[:2].lower(), float(weight or 1))
-        except ValueError:
-            continue
+    for entry in re.sub(r"\s", "", accept_language.lower()).split(","):
+        name, _, weight = entry.partition(";q=")
+        language = name.partition("-")[0]
+        with suppress(ValueError):
+            weights[language] = max(weights.get(language, 0.0), float(weight or 1))
     return max(TEXTS, key=lambda language: (weights.get(language, 0.0), language == "en"))
 
 
@@ -174,8 +180,6 @@ class Words:
 
     def __init__(self, language: str) -> None:
         self.language = language
-        self.zone: tzinfo | None = None
-        """The reader's time zone; None for this machine's."""
 
     def __call__(self, name: str, /, **values: object) -> str:
         """The text with this name, with `values` filled in."""
@@ -198,10 +202,9 @@ class Words:
         return f"{share * 100:.0f}" + ("\u202f%" if self.language == "fr" else "%")
 
     def time(self, epoch_seconds: float, now: float) -> str:
-        """The time of day, with the date if that is not today's."""
-        time, today = (datetime.fromtimestamp(t, self.zone) for t in (epoch_seconds, now))
-        is_today = time.date() == today.date()
-        return f"{time:%H:%M:%S}" if is_today else f"{time:%Y-%m-%d %H:%M:%S}"
+        """The time of day in Paris, with the date if that is not today's."""
+        date, time = local_time(epoch_seconds, PARIS).split(" ")
+        return time if local_time(now, PARIS).startswith(date) else f"{date} {time}"
 
     def age(self, seconds: float) -> str:
         """A duration in the largest unit of which it has at least two."""

@@ -1,6 +1,7 @@
 """What the records of the topics hold that the job writes: totals and dead letters."""
 
 import json
+import math
 import re
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
@@ -48,12 +49,23 @@ COUNTS: dict[str, Count] = {
 NUMBERS = (*COUNTS, "last_updated")
 
 
+def _finite(text: str) -> float:
+    """The number; raises ValueError for NaN and Infinity, which JSON does not have, and 1e999."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
+
+
 def parse_total(value: bytes | None) -> dict[str, Any] | None:
     """The total in a record's value; None if it is not one, with a log line unless it is empty."""
     if value is None:
         return None
     try:
-        total = json.loads(value.decode())  # of bytes, it would take UTF-16 as well
+        total = DECODER.decode(value.decode())
         numbers = [total[name] for name in NUMBERS]
         has_numbers = all(type(n) is int and abs(n) < MAX_NUMBER for n in numbers)
         has_postal_code = POSTAL_CODE.fullmatch(total["postal_code"])

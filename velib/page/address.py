@@ -1,0 +1,34 @@
+"""What the reader has chosen is in the query of the page's address.
+
+So a page that reloads, as after a lost connection, shows the same, a view can be sent, and Back
+undoes the last choice.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import TypeVar
+
+from nicegui import ui
+
+Choice = TypeVar("Choice", str, int)
+
+SCRIPT = """<script>
+window.keepInAddress = (name, value, change = "pushState") => {
+  const address = new URL(location);
+  address.searchParams.set(name, value);
+  history[change](null, "", address);
+};
+window.addEventListener("popstate", () => location.reload());
+</script>"""
+"""What a page needs in its head."""
+
+
+def chosen(name: str, choices: Iterable[Choice], default: Choice) -> Choice:
+    """The choice that the address of this page names; the default if it names none of them."""
+    by_text = {str(choice): choice for choice in choices}
+    return by_text.get(ui.context.client.request.query_params.get(name, ""), default)
+
+
+def keep(name: str, choice: object) -> None:
+    """Add a choice to the address of this page, as a step in the browser's history."""
+    ui.run_javascript(f"keepInAddress({json.dumps(name)}, {json.dumps(choice)})")
