@@ -21,7 +21,7 @@ import config
 from config import Settings
 from velib import java, metrics, runtime
 from velib.job import columns
-from velib.job.checkpoint import Checkpoint, confirm_reset
+from velib.job.checkpoint import Checkpoint, confirm_reset, held
 from velib.job.session import set_shuffle_partitions, spark_session
 from velib.job.supervisor import PATIENCE, keep_running
 from velib.kafka import clients, topics
@@ -203,7 +203,7 @@ def main(stop: Event) -> None:
     java.find()
     if arguments.reset_checkpoint and not arguments.yes:
         confirm_reset(settings)
-    with spark_session(settings) as spark:
+    with held(settings), spark_session(settings) as spark:
         if not topics.ensure(settings, stop):
             return
         checkpoint = Checkpoint(spark, settings)
