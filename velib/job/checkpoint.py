@@ -29,8 +29,8 @@ TOPIC_ID = "topic-id"
 
 @contextmanager
 def held(settings: Settings) -> Iterator[None]:
-    """Keep a second job from the checkpoint while the block runs, if it is a folder: an object store
-    has no locks. Raises Failure if another job holds it, or if it cannot be created or read.
+    """Keep a second job from the checkpoint while the block runs, if it is a folder: an object
+    store has no locks. Raises Failure if another job holds it, or if it cannot be created or read.
 
     Java may outlive a job that was killed by a few seconds. It holds no lock: Spark itself lets
     only one of two queries commit a batch.
