@@ -67,11 +67,15 @@ def parse(records: DataFrame) -> DataFrame:
     """
     station, postal_code = F.col("station"), F.col("postal_code")
     return (
-        records.withColumn("station", columns.station(F.col("value")))
+        records.withColumn("parsed", columns.parsed(F.col("value")))
+        .withColumn("station", columns.station(F.col("parsed")))
         .withColumn("postal_code", columns.postal_code(station["stationCode"]))
         .withColumn("counts", columns.counts(station))
         .withColumn(
-            "reason", columns.reason(F.col("value"), F.col("timestamp"), station, postal_code)
+            "reason",
+            columns.reason(
+                F.col("value"), F.col("timestamp"), F.col("parsed.malformed"), station, postal_code
+            ),
         )
         .select(
             *RECORD_COLUMNS,
