@@ -21,7 +21,7 @@ import config
 from config import Settings
 from velib import java, metrics, runtime
 from velib.job import columns
-from velib.job.checkpoint import Checkpoint, confirm_reset
+from velib.job.checkpoint import Checkpoint, confirm_reset, held
 from velib.job.session import set_shuffle_partitions, spark_session
 from velib.job.supervisor import PATIENCE, keep_running
 from velib.kafka import clients, topics
@@ -67,11 +67,15 @@ def parse(records: DataFrame) -> DataFrame:
     """
     station, postal_code = F.col("station"), F.col("postal_code")
     return (
-        records.withColumn("station", columns.station(F.col("value")))
+        records.withColumn("parsed", columns.parsed(F.col("value")))
+        .withColumn("station", columns.station(F.col("parsed")))
         .withColumn("postal_code", columns.postal_code(station["stationCode"]))
         .withColumn("counts", columns.counts(station))
         .withColumn(
-            "reason", columns.reason(F.col("value"), F.col("timestamp"), station, postal_code)
+            "reason",
+            columns.reason(
+                F.col("value"), F.col("timestamp"), F.col("parsed.malformed"), station, postal_code
+            ),
         )
         .select(
             *RECORD_COLUMNS,
@@ -203,7 +207,7 @@ def main(stop: Event) -> None:
     java.find()
     if arguments.reset_checkpoint and not arguments.yes:
         confirm_reset(settings)
-    with spark_session(settings) as spark:
+    with held(settings), spark_session(settings) as spark:
         run(spark, settings, stop, arguments.available_now, arguments.reset_checkpoint)
 
 

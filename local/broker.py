@@ -13,6 +13,7 @@ the other two go on, and no record is lost.
 import argparse
 import base64
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -35,6 +36,7 @@ from velib.runtime import log
 
 START_TIMEOUT = 60  # seconds
 WATCH_INTERVAL = 1.0  # seconds between two looks at the nodes
+MIN_LIFE = 10.0  # seconds: a node that ends sooner would end again
 MIN_FREE = 16 * 1024 * 1024  # bytes; with less on its disk Kafka cannot write, and ends
 
 PROPERTIES = """\
@@ -296,9 +298,11 @@ def _start(command: list[str], node: Node, lock: int) -> subprocess.Popen[bytes]
 
 
 def _wait_until_ready(kafka: subprocess.Popen[bytes], node: Node) -> None:
-    """Return when Kafka answers or has ended; raises Failure after START_TIMEOUT."""
+    """Return when Kafka answers; raises Failure if it ends, or after START_TIMEOUT."""
     deadline = time.monotonic() + START_TIMEOUT
-    while kafka.poll() is None and not clients.listens(f"127.0.0.1:{node.port}"):
+    while not clients.listens(f"127.0.0.1:{node.port}"):
+        if kafka.poll() is not None:
+            raise Failure(_end(node, kafka.returncode))
         if time.monotonic() > deadline:
             raise Failure(
                 f"Kafka did not serve within {START_TIMEOUT} s: see {node.directory / 'kafka.log'}"
@@ -323,32 +327,33 @@ def _grant(security: Security, servers: str) -> None:
 def _watch(
     command: list[str], nodes: list[Node], running: dict[int, subprocess.Popen[bytes]], lock: int
 ) -> None:
-    """Start nodes of a cluster again when they end; raises Failure when a single node does."""
+    """Start nodes of a cluster again when they end; raises Failure when a single node does, or one
+    that has hardly begun.
+    """
+    started = dict.fromkeys(running, time.monotonic())
     while True:
         for node in nodes:
             status = running[node.number].poll()
             if status is None:
                 continue
-            cause = _cause_of_end(node)
-            if len(nodes) == 1:
-                raise Failure(f"Kafka ended by itself (status {status}). {cause}")
-            log.warning(
-                "Node %d ended (status %d) and is started again. %s", node.number, status, cause
-            )
+            if len(nodes) == 1 or time.monotonic() - started[node.number] < MIN_LIFE:
+                raise Failure(_end(node, status))
+            log.warning("Node %d is started again. %s", node.number, _end(node, status))
             running[node.number] = _start(command, node, lock)
+            started[node.number] = time.monotonic()
         time.sleep(WATCH_INTERVAL)
 
 
-def _cause_of_end(node: Node) -> str:
-    """That the disk is full, or the last error in Kafka's log, and where to read more."""
+def _end(node: Node, status: int) -> str:
+    """That Kafka has ended, and why: the disk is full, or the last error in its log."""
+    ended, kafka_log = f"Kafka ended by itself (status {status})", node.directory / "kafka.log"
     if shutil.disk_usage(node.directory).free < MIN_FREE:
-        return f"The disk of {node.directory} is full: make room. No published record is lost"
-    kafka_log = node.directory / "kafka.log"
-    lines = kafka_log.read_text(errors="replace").splitlines() if kafka_log.exists() else []
-    errors = [line for line in lines if " ERROR " in line or " FATAL " in line]
+        return f"{ended}. The disk of {kafka_log} is full: make room. No published record is lost"
+    text = kafka_log.read_text(errors="replace") if kafka_log.exists() else ""
+    _, *errors = re.split(" (?:ERROR|FATAL) ", text)
     if errors:
-        return f"{errors[-1]} (more in {kafka_log})"
-    return f"See {kafka_log} and {node.directory / 'kafka.out'}"
+        return f"{ended}: {cause(errors[-1])} (more in {kafka_log})"
+    return f"{ended}: see {kafka_log} and {node.directory / 'kafka.out'}"
 
 
 if __name__ == "__main__":

@@ -5,12 +5,14 @@ import signal
 import time
 from collections import Counter
 
+import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
 
 from local.security import PRODUCER
 from tests.expected import feed, station
 from tests.pipeline import Pipeline, wait_until
+from velib.kafka import topics
 from velib.runtime import local_time
 
 
@@ -91,3 +93,14 @@ def test_positions_that_kafka_refuses_stop_no_snapshot_and_are_one_line(
     wait_until(lambda: len(pipeline.published()) >= 3, "three snapshots")
     producer.wait_for("Positions of stations, which maps need, are not published")
     assert producer.stop() == 0
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+def test_a_topic_that_kafka_recompresses_is_read(codec: str, pipeline: Pipeline) -> None:
+    raw = pipeline.settings.raw_topic
+    with KafkaAdminClient(**pipeline.client) as admin:
+        admin.create_topics({raw: {"configs": {"compression.type": codec}}})
+    stations = [station(str(code)) | {"last_updated": 1732004538} for code in range(3_000)]
+    pipeline.write(raw, *[(b"key", json.dumps(each).encode()) for each in stations])
+    assert [json.loads(record.value) for record in pipeline.raw()] == stations
+    assert topics.newest_snapshot(pipeline.settings) == 1732004538

@@ -1,13 +1,16 @@
 """A folder that one process holds, until the process and its heirs have ended."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import config
 from tests import PROJECT
 from velib.errors import Failure
+from velib.job.checkpoint import held
 from velib.locks import locked
 
 HOLDER = """
@@ -37,3 +40,35 @@ def test_the_lock_lasts_as_long_as_a_process_that_inherited_it(tmp_path: Path) -
     subprocess.run(["kill", "-9", str(heir)], check=True)
     with locked(tmp_path / "held"):  # waits until the kernel has ended it
         pass
+
+
+def run_job(checkpoint: str, folder: Path) -> str:
+    """What a job prints that ends by itself, before Spark starts."""
+    command = [sys.executable, str(PROJECT / "spark.py"), "--reset-checkpoint", "--yes"]
+    variables = os.environ | {"VELIB_CHECKPOINT_DIR": checkpoint}
+    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
+    assert done.returncode == 1
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("scheme", ["", "file:", "file://"])
+def test_a_second_job_on_a_checkpoint_ends_at_once(scheme: str, tmp_path: Path) -> None:
+    folder = str(tmp_path / "checkpoint")
+    with held(config.load().model_copy(update={"checkpoint_dir": folder})):
+        (line,) = run_job(scheme + folder, tmp_path).splitlines()
+    assert f"The checkpoint {scheme}{folder} is in use by another job" in line
+
+
+def test_a_checkpoint_that_cannot_be_made_is_told_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (line,) = run_job("file/checkpoint", tmp_path).splitlines()
+    assert line.endswith("The checkpoint file/checkpoint cannot be written: Not a directory")
+
+
+def test_an_object_store_has_no_lock_and_makes_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = config.load().model_copy(update={"checkpoint_dir": "s3a://bucket/folder"})
+    with held(settings), held(settings):
+        assert not list(tmp_path.iterdir())

@@ -328,6 +328,18 @@ def test_fields_that_were_added_or_are_null_do_no_harm(spark: SparkSession) -> N
 GOOD = json.dumps(station() | {"last_updated": NOW})
 
 
+def test_a_record_is_one_object_with_whitespace_around_it_and_nothing_else(
+    spark: SparkSession,
+) -> None:
+    spaces = [" ", "\n", "\t", "\r\n", "\n \n"]
+    good = [before + GOOD + after for before in spaces for after in spaces]
+    more = [GOOD, f"\n{GOOD}", f",{GOOD}", " {}", ',"a":1', "]", "}", "]}", "\0", "x"]
+    bad = [GOOD + text for text in more] + [text + GOOD for text in ("x", "{}", "\ufeff", "[")]
+    assert reasons(spark, [value.encode() for value in good + bad]) == [None] * len(good) + [
+        "not a JSON object"
+    ] * len(bad)
+
+
 @pytest.mark.parametrize(
     ("value", "reason"),
     [

@@ -5,20 +5,48 @@ deleted and recreated if the new one has more records.
 """
 
 import json
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
+import config
 from config import Settings
 from velib.errors import Failure, cause, mismatch
 from velib.job.session import is_local
 from velib.kafka import topics
+from velib.locks import locked
 from velib.runtime import log
 
 SPARK_FILES = ("commits", "metadata", "offsets", "sources", "state")
 TOPIC_ID = "topic-id"
+
+
+@contextmanager
+def held(settings: Settings) -> Iterator[None]:
+    """Keep a second job from the checkpoint while the block runs, if it is a folder: an object
+    store has no locks. Raises Failure if another job holds it, or if it cannot be created or read.
+
+    Java may outlive a job that was killed by a few seconds. It holds no lock: Spark itself lets
+    only one of two queries commit a batch.
+    """
+    folder = re.sub("^file:/+", "/", settings.checkpoint_dir)
+    name = f"The checkpoint {settings.checkpoint_dir}"
+    refusal = f"{name} is in use by another job: stop that one, or set VELIB_CHECKPOINT_DIR"
+    with ExitStack() as stack:
+        try:
+            if ":" not in folder.partition("/")[0]:  # no scheme
+                stack.enter_context(locked(Path(folder), refusal))
+        except OSError as error:
+            if not config.under_spark_submit() and settings.spark_master.startswith("local"):
+                raise Failure(f"{name} cannot be written: {error.strerror}") from None
+            # The Hadoop of a cluster may keep a path without a scheme elsewhere, such as in HDFS.
+        yield
 
 
 class Checkpoint:

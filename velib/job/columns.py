@@ -15,16 +15,23 @@ from velib.totals.records import COUNTS, Count
 FIELDS = [count.field for count in COUNTS.values() if count.field]
 KINDS = [count.kind for count in COUNTS.values() if count.kind]
 
-SCHEMA = f"""
-    stationCode string, last_updated long, is_installed string, is_renting string,
-    {", ".join(f"{field} int" for field in FIELDS)},
-    num_bikes_available_types array<struct<{", ".join(f"{kind}: int" for kind in KINDS)}>>,
-    malformed string
+STATION = f"""
+    stationCode: string, last_updated: long, is_installed: string, is_renting: string,
+    {", ".join(f"{field}: int" for field in FIELDS)},
+    num_bikes_available_types: array<struct<{", ".join(f"{kind}: int" for kind in KINDS)}>>
 """
 """The fields of the feed's station object that are read; the others may come and go.
 
 `is_installed` and `is_renting` are text: GBFS writes 0 and 1 before its version 2.0, false and true
-since. Spark fills `malformed` if a record cannot be read or one of its fields has another type.
+since.
+"""
+
+SCHEMA = f"stations array<struct<{STATION}>>, end boolean, malformed string"
+"""A record is parsed as `{"stations": [VALUE], "end": true}`.
+
+Spark reads the first JSON value of a text and ignores what follows it. In this form a second object
+is a second station, and other text makes the JSON invalid or hides the end. Spark fills `malformed`
+if the JSON is invalid or a field has another type.
 """
 
 MAX_VALUE = 1024 * 1024
@@ -33,14 +40,18 @@ MAX_VALUE = 1024 * 1024
 EARLIEST_SNAPSHOT = 1_000_000_000  # epoch seconds, in 2001: a smaller number is not a time
 
 
-def station(value: Column) -> Column:
-    """The station (struct of SCHEMA) in a record's value (binary), null if it is no object."""
-    text = F.trim(value.cast("string"))
-    # Spark would read the first element of a list, and stop before what follows an object.
-    is_object = F.startswith(text, F.lit("{")) & F.endswith(text, F.lit("}"))
+def parsed(value: Column) -> Column:
+    """What is in a record's value (binary): a struct of SCHEMA, null if it is not parsed."""
+    text = F.concat(F.lit('{"stations":['), value.cast("string"), F.lit('],"end":true}'))
     is_short = F.length(value) <= MAX_VALUE
     options = {"columnNameOfCorruptRecord": "malformed", "allowSingleQuotes": "false"}
-    return F.from_json(F.when(is_short & is_object, text), SCHEMA, options)
+    return F.from_json(F.when(is_short, text), SCHEMA, options)
+
+
+def station(parsed: Column) -> Column:
+    """The station (struct of STATION) of a record, null unless its value is one object."""
+    stations = parsed["stations"]
+    return F.when(parsed["end"] & (F.size(stations) == 1), stations[0])
 
 
 def postal_code(code: Column) -> Column:
@@ -98,14 +109,16 @@ def _is_yes(flag: Column) -> Column:
     return flag.isin("1", "true")
 
 
-def reason(value: Column, timestamp: Column, station: Column, postal_code: Column) -> Column:
+def reason(
+    value: Column, timestamp: Column, malformed: Column, station: Column, postal_code: Column
+) -> Column:
     """Why a record cannot be counted (string); null if it can.
 
     `value` and `timestamp` are Kafka's columns; the others come from the functions above.
     """
     last_updated, kinds = station["last_updated"], station["num_bikes_available_types"]
     newest = F.unix_seconds(timestamp) + CLOCK_TOLERANCE
-    is_malformed = station["malformed"].isNotNull()
+    is_malformed = malformed.isNotNull()
     is_empty = station["stationCode"].isNull() & last_updated.isNull()
     return _first_fault(
         ("no value", value.isNull()),

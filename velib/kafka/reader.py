@@ -128,8 +128,8 @@ class Reader:
                 self.consumer = self.consumer or clients.committed_consumer(self.settings)
                 found = partitions(self.consumer, self.topic)
                 self.ends = self.consumer.end_offsets(found, OFFSETS_MS)
-            if not self.ends:
-                self.wait_for_topic()
+            if not self.ends and self.wait_for_topic():
+                self.stop.wait(clients.FIRST_RETRY)  # the consumer's broker may not know it yet
         return self
 
     def __exit__(self, *exception: object) -> None:
