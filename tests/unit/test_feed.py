@@ -284,22 +284,6 @@ def test_one_bad_station_among_good_ones_does_not_stop_the_snapshot() -> None:
     assert parse(body.encode()) == Snapshot(1732004538, stations)
 
 
-def test_of_a_station_that_the_feed_lists_twice_the_last_entry_counts_and_a_line_says_so_once(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    first, last, other = station("16107", 3, 0), station("16107", 5, 1), station("32017")
-    stations = [first, None, other, {"stationCode": None}, last, other, None]
-    body = json.dumps({"lastUpdatedOther": 1732004538, "data": {"stations": stations}})
-    snapshot = parse(body.encode())
-    assert snapshot.stations == [last, None, other, {"stationCode": None}, None]
-    watch = FeedWatch(Settings(stations="all"))
-    for _ in range(2):
-        watch.check(snapshot)
-    assert caplog.messages == [
-        "The feed lists 2 stations more than once, such as 16107: the last entry counts"
-    ]
-
-
 def test_a_feed_that_stands_still_is_warned_of_once_and_that_it_moves_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,15 +19,7 @@ class Snapshot:
     """The feed's own time stamp, `lastUpdatedOther` (epoch seconds)."""
 
     stations: list[Any]
-    """The stations as they came: each should be a JSON object, but the feed does not promise it.
-
-    No code is twice among them.
-    """
-
-    repeated: frozenset[str] = frozenset()
-    """The codes that the feed lists more than once. GBFS does not say which entry is right: the
-    last one counts.
-    """
+    """The stations as they came: each should be a JSON object, but the feed does not promise it."""
 
     body: bytes = field(default=b"", repr=False, compare=False)
     """The answer of the API that they are from."""
@@ -89,17 +80,7 @@ def parse(body: bytes, api_clock: float | None = None) -> Snapshot:
             details=f": {_shown_time(last_updated)}, while this machine's clock says"
             f" {local_time(time.time())}. {_wrong_clock(last_updated, api_clock)}",
         )
-    stations = _stations(answer)
-    codes = [_code(station) for station in stations]
-    last = {code or number: stations[number] for number, code in enumerate(codes)}
-    repeated = frozenset(code for code, times in Counter(codes).items() if code and times > 1)
-    return Snapshot(last_updated, list(last.values()), repeated, body)
-
-
-def _code(station: Any) -> str:
-    """The code of a station, "" if it has none."""
-    code = station.get("stationCode") if isinstance(station, dict) else None
-    return "" if code is None else str(code)
+    return Snapshot(last_updated, _stations(answer), body)
 
 
 def _wrong_clock(last_updated: int, api_clock: float | None) -> str:

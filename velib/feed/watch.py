@@ -11,15 +11,13 @@ STALLED_AFTER = 600.0  # seconds with the same snapshot; the feed has a new one 
 
 
 class FeedWatch:
-    """Has the feed stalled or lost most of its stations, does it lack a selected one, has it one
-    twice?
+    """Has the feed stalled, has it lost most of its stations, does it lack one that is selected?
 
     Each of these is logged once.
     """
 
     def __init__(self, settings: Settings, stalled_after: float = STALLED_AFTER) -> None:
         self.expected = set() if settings.stations == config.ALL else set(settings.stations)
-        self.repeated: frozenset[str] = frozenset()
         self.stalled_after = stalled_after
         self.newest: Snapshot | None = None
         self.first_seen = 0.0  # when the newest snapshot came, on the monotonic clock
@@ -28,7 +26,6 @@ class FeedWatch:
     def check(self, snapshot: Snapshot) -> None:
         """Check the snapshot of a poll."""
         self._check_expected(snapshot)
-        self._check_repeated(snapshot)
         if self.newest is None or snapshot.last_updated > self.newest.last_updated:
             self._check_change(snapshot)
             self.newest, self.first_seen, self.has_stalled = snapshot, time.monotonic(), False
@@ -42,15 +39,6 @@ class FeedWatch:
         if missing:
             log.warning("The feed has no station %s (VELIB_STATIONS)", ", ".join(sorted(missing)))
         self.expected -= missing
-
-    def _check_repeated(self, snapshot: Snapshot) -> None:
-        if new := snapshot.repeated - self.repeated:
-            log.warning(
-                "The feed lists %d stations more than once, such as %s: the last entry counts",
-                len(new),
-                min(new),
-            )
-        self.repeated = snapshot.repeated
 
     def _check_change(self, snapshot: Snapshot) -> None:
         if self.newest is None:
