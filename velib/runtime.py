@@ -181,6 +181,7 @@ def _start_log() -> None:
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     for library in ("kafka", "py4j", "urllib3"):  # the scripts say what their users need to know
         logging.getLogger(library).setLevel(logging.CRITICAL)
+    logging.getLogger().disabled = True  # py4j logs there when Java has ended
     log.setLevel(logging.INFO)
     # Clients that a failure left half open may fail again when they are finalized.
     sys.unraisablehook = lambda unraisable: log.debug("ignored: %s", unraisable.exc_value)
