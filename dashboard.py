@@ -47,7 +47,7 @@ REFRESH_SECONDS = 0.2
 def main(stop: Event) -> None:
     arguments = parse_arguments()
     settings = config.load()
-    check_address(arguments.host, arguments.port)
+    address = address_of(arguments.host, arguments.port)
     state = PipelineState(settings)
     following = in_thread(Follower(settings, state).run)
     pages = Pages(state)
@@ -56,10 +56,10 @@ def main(stop: Event) -> None:
         serve_page(language, pages)
     serve_start()
     app.on_startup(lambda: pages.refresh(until=lambda: stop.is_set() or following.done()))
-    app.on_startup(lambda: log.info("The page: http://%s:%d", arguments.host, arguments.port))
+    app.on_startup(lambda: log.info("The page: http://%s", shown(arguments.host, arguments.port)))
     os.environ.pop("PYTEST_CURRENT_TEST", None)  # NiceGUI would wait for a test of its own kind
     ui.run(
-        host=arguments.host,
+        host=address,
         port=arguments.port,
         reload=False,
         show=False,
@@ -83,16 +83,27 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def check_address(host: str, port: int) -> None:
-    """Raise Failure if nothing can be served there."""
+def address_of(host: str, port: int) -> str:
+    """The address of a host, the IPv4 one if it has two; raises Failure if it cannot be used.
+
+    Often `localhost` is also ::1, even on a machine without IPv6.
+    """
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        socket.create_server((host, port), family=family).close()
-    except OSError as error:
-        reason = (error.strerror or "").partition(" (")[0]
+        found = min(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        address = str(found[4][0])
+        socket.create_server((address, port), family=found[0]).close()
+    except (OSError, UnicodeError) as error:
+        reason = str(getattr(error, "strerror", error)).partition(" (")[0]
         raise Failure(
-            f"The page cannot be served at {host}:{port} ({reason}): name another --port or --host"
+            f"The page cannot be served at {shown(host, port)} ({reason}):"
+            " name another --port or --host"
         ) from None
+    return address
+
+
+def shown(host: str, port: int) -> str:
+    """Host and port as they stand in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def serve_page(language: str, pages: "Pages") -> None:

@@ -180,7 +180,7 @@ def _check_free(port: int) -> None:
         # As Kafka does: a port is free when the connections of its last user only time out.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((runtime.loopback(), port))
         except OSError as error:
             raise Failure(
                 f"Port {port} cannot be used ({error.strerror}). If Kafka runs there already, the"

@@ -300,7 +300,7 @@ def serve(network: list[Station], port: int, period: int, seed: int) -> None:
                 log.exception("Cannot answer %s", client_address)
 
     try:
-        server = Server(("127.0.0.1", port), Handler)
+        server = Server((runtime.loopback(), port), Handler)
     except OSError as error:
         raise Failure(
             f"Port {port} cannot be used ({error.strerror}): name another --port"

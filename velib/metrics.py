@@ -28,7 +28,7 @@ def serve(port: int | None) -> None:
     if port is None:
         return
     try:
-        start_http_server(port, "127.0.0.1")
+        start_http_server(port, runtime.loopback())
     except OSError as error:
         raise Failure(f"--metrics-port {port} cannot be used: {error.strerror}") from None
     log.info("Metrics are at http://localhost:%d/metrics", port)

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -83,6 +84,18 @@ def port(text: str) -> int:
     if text.isdecimal() and 0 < int(text) < 65536:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text} is not a port: use 1 to 65535")
+
+
+def loopback() -> str:
+    """127.0.0.1, at which the parts of this machine listen, and call it `localhost`; raises Failure
+    if nobody would find them there.
+    """
+    found = socket.getaddrinfo("localhost", None, type=socket.SOCK_STREAM)
+    if "127.0.0.1" not in {address[0] for *_, address in found}:
+        raise Failure(
+            "localhost is not 127.0.0.1 here: add the line `127.0.0.1 localhost` to /etc/hosts"
+        )
+    return "127.0.0.1"
 
 
 def run(main: Callable[[Event], None], patience: float = PATIENCE) -> NoReturn:
@@ -178,6 +191,7 @@ def _start_log() -> None:
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     for library in ("kafka", "py4j", "urllib3"):  # the scripts say what their users need to know
         logging.getLogger(library).setLevel(logging.CRITICAL)
+    logging.getLogger().disabled = True  # py4j logs there when Java has ended
     log.setLevel(logging.INFO)
     # Clients that a failure left half open may fail again when they are finalized.
     sys.unraisablehook = lambda unraisable: log.debug("ignored: %s", unraisable.exc_value)

@@ -44,6 +44,7 @@ runtime.run(main)
         ("raise errors.JavaMissing('No Java')", 1, "ERROR   No Java\n"),
         ("raise config.BadSetting('X is 1: it must be 2')", 2, "X is 1: it must be 2\n"),
         ("raise BrokenPipeError", 0, ""),
+        ("import logging; logging.exception('as py4j does')", 0, ""),
         ("raise SystemExit(2)", 2, ""),
     ],
 )
