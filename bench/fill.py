@@ -9,11 +9,10 @@ from confluent_kafka import KafkaException, Producer
 from kafka import KafkaAdminClient
 
 from config import Settings
-from local.simulator import make_network, station_status
+from local.day import Day
 from tests.expected import Total, totals
 from velib.kafka import clients, topics
 
-SEED = 1
 FIRST, MINUTE = 1_732_000_020, 60  # epoch seconds
 STATIONS = 1_500
 RECORDS = STATIONS + 1
@@ -25,9 +24,9 @@ Totals = dict[tuple[str, int], Total]
 
 def snapshots(stations: int) -> Iterator[dict[str, Any]]:
     """The answers of a simulated feed of so many stations, one a minute."""
-    network = make_network(stations, SEED)
+    day = Day(stations)
     for last_updated in itertools.count(FIRST, MINUTE):
-        yield station_status(network, last_updated, SEED)
+        yield day.status(last_updated)
 
 
 class Publisher:

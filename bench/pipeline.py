@@ -15,7 +15,7 @@ from velib.errors import Failure
 TIMEOUT = 120.0  # seconds until the first total
 PUBLISHED = r"Published \d+ stations"
 TOTALS = r"records in, (\d+) totals out"
-POSTAL_CODES = 89
+POSTAL_CODES = 87
 
 
 def cost(bench: Bench, seconds: int) -> Figures:

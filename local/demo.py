@@ -1,6 +1,6 @@
 """The whole pipeline in one terminal: the real scripts, and stand-ins for the outside world.
 
-    python -m local.demo           a Kafka of its own, a simulated feed, every station
+    python -m local.demo           a Kafka of its own, the feed of a real day, every station
     python -m local.demo --live    the live feed and the settings of the environment; a Kafka of its
                                    own unless KAFKA_BOOTSTRAP_SERVERS is set
 
@@ -27,6 +27,8 @@ from typing import IO
 import config
 import consumer
 from local.broker import free_port
+from local.day import Day
+from local.simulator import newest
 from local.stopping import stop
 from velib import runtime
 from velib.errors import Failure
@@ -40,7 +42,7 @@ DEMO = Path(".velib/demo")
 SCRIPTS = {"producer": ["kafka_project.py"], "spark": ["spark.py"]}
 DASHBOARD_PORT = 8080  # if it is free
 FIRST_BATCH_TIMEOUT = 30.0  # seconds
-PERIOD = 10  # seconds between two simulated snapshots
+PERIOD = 10  # seconds between two snapshots of the day
 CONSUMER_TIMEOUT = 5.0  # seconds that it has to stop
 
 
@@ -61,7 +63,8 @@ def main() -> None:
             shutil.rmtree(DEMO, ignore_errors=True)  # the topics of each demo begin empty
             broker_port, feed_port = free_port(), free_port()
             os.environ |= demo_environment(settings, broker_port, feed_port)
-            run(demo_commands(broker_port, feed_port))
+            day = Day(period=PERIOD, start=newest(PERIOD))
+            run(demo_commands(day, broker_port, feed_port), day.describe)
 
 
 def live_commands(settings: config.Settings) -> dict[str, list[str]]:
@@ -70,10 +73,10 @@ def live_commands(settings: config.Settings) -> dict[str, list[str]]:
     return ({"broker": ["-m", "local.broker"]} if uses_own_kafka else {}) | SCRIPTS
 
 
-def demo_commands(broker_port: int, feed_port: int) -> dict[str, list[str]]:
+def demo_commands(day: Day, broker_port: int, feed_port: int) -> dict[str, list[str]]:
     """The same for the demo."""
     kafka = ["--port", str(broker_port), "--data-dir", str(DEMO / "kafka")]
-    feed = ["--port", str(feed_port), "--period", str(PERIOD)]
+    feed = ["--port", str(feed_port), "--period", str(day.period), "--start", str(day.start)]
     return {
         "broker": ["-m", "local.broker", *kafka],
         "feed": ["-m", "local.simulator", *feed],
@@ -98,17 +101,17 @@ def demo_environment(settings: config.Settings, broker_port: int, feed_port: int
     }
 
 
-def run(commands: dict[str, list[str]]) -> None:
+def run(commands: dict[str, list[str]], describe: Callable[[int], str] | None = None) -> None:
     """Run these parts, the consumer and the dashboard until Ctrl-C; raises Failure when one ends.
 
-    They may start in any order, as they wait for each other.
+    They may start in any order, as they wait for each other. `describe` is that of the live table.
     """
     port = free_port(DASHBOARD_PORT)
     where = f"The map is at http://localhost:{port}, the logs are in {LOGS}"
     log.info("Starting %s, consumer, dashboard; Ctrl-C stops everything", ", ".join(commands))
     log.info("%s", where)
     is_terminal = table.can_be_shown() and sys.stderr is not None and sys.stderr.isatty()
-    parts = Parts(LiveTable(title=where) if is_terminal else None)
+    parts = Parts(LiveTable(title=where, describe=describe) if is_terminal else None)
     try:
         for name, arguments in commands.items():
             parts.start(name, arguments)

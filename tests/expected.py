@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterable
 from typing import Any
 
-from local.simulator import make_network, station_status
+from local.day import Day
 from tests import PROJECT
 
 EXCEPTIONS = {
@@ -68,14 +68,11 @@ def totals(feed: dict[str, Any], selected: set[str] | None = None) -> dict[tuple
     return sums
 
 
-def simulated_totals(
-    stations: int, seed: int, snapshots: Iterable[int], selected: set[str] | None = None
-) -> dict[tuple[str, int], Total]:
+def simulated_totals(day: Day, snapshots: Iterable[int]) -> dict[tuple[str, int], Total]:
     """The totals of the simulator's answers at these times (epoch seconds)."""
-    network = make_network(stations, seed)
     sums: dict[tuple[str, int], Total] = {}
     for snapshot in snapshots:
-        sums |= totals(station_status(network, snapshot, seed), selected)
+        sums |= totals(day.status(snapshot))
     return sums
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -19,6 +20,7 @@ import config
 import kafka_project
 from config import KafkaSettings, Settings
 from local.broker import free_port
+from local.day import Day
 from local.security import ADMIN, MECHANISM, SCRIPTS, Security, grant
 from tests import PROJECT
 from tests.expected import Total
@@ -213,12 +215,12 @@ class Pipeline:
         wait_until(lambda: clients.listens(f"127.0.0.1:{port}"), "the API is served")
         return Api(folder, server)
 
-    def simulate(self, stations: int, period: int = 2, seed: int = 1) -> Script:
+    def simulate(self, day: Day) -> Script:
         """The simulated API, on a port of its own."""
         port = free_port()
         self.environment["VELIB_API_URL"] = f"http://127.0.0.1:{port}"
-        options = {"--port": port, "--stations": stations, "--period": period, "--seed": seed}
-        words = [str(word) for option in options.items() for word in option]
+        options = asdict(day) | {"port": port}
+        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         simulator = self.start("-m", "local.simulator", *words)
         simulator.wait_for("VELIB_API_URL")
         return simulator

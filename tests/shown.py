@@ -9,6 +9,7 @@ from typing import Any
 from playwright.sync_api import Browser, Playwright
 
 from local.broker import free_port
+from local.day import Day
 from tests.pipeline import Pipeline, Script, wait_until
 from velib.kafka import clients
 
@@ -39,7 +40,7 @@ class Shown:
                 shutil.copy(answers / name, api.folder / name)
             self.feed = api.server
         else:
-            self.feed = self.pipeline.simulate(stations, period)
+            self.feed = self.pipeline.simulate(Day(stations, period))
         self.producer = self.pipeline.start("kafka_project.py")
         self.job = self.pipeline.start("spark.py")
         self.dashboard = self.start_dashboard()

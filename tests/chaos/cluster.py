@@ -26,7 +26,7 @@ from rich.table import Table
 
 import config
 from local.broker import free_port
-from local.simulator import make_network
+from local.day import Day
 from tests import expected
 from tests.chaos.faults import ports_in_a_row
 from tests.chaos.feed import BAD, Feed
@@ -88,7 +88,7 @@ class ClusterDemo:
         self.pipeline = Pipeline(",".join(f"localhost:{port + n}" for n in range(NODES)), folder)
         self.kafka_options = ("--port", str(port), "--nodes", str(NODES), "--data-dir", "kafka")
         self.period = max(MIN_PERIOD, stations // PACE)
-        self.feed = Feed(make_network(stations, 1), 1, self.period, free_port())
+        self.feed = Feed(Day(stations, self.period), 1, free_port())
         self.pipeline.environment |= {
             "VELIB_API_URL": f"http://localhost:{self.feed.port}",
             "VELIB_STATIONS": "all",

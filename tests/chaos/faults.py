@@ -15,7 +15,7 @@ from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from local.broker import free_port
-from local.simulator import make_network
+from local.day import Day
 from tests import expected
 from tests.chaos import proxy
 from tests.chaos.feed import FAULTS, YEAR, Feed
@@ -107,7 +107,7 @@ class Chaos:
         self.servers = _addresses(range(port, port + nodes))
         """Kafka past the proxy; the scripts go through it."""
         self.pipeline = Pipeline(self.servers, folder)
-        self.feed = Feed(make_network(STATIONS, seed), seed, PERIOD, free_port())
+        self.feed = Feed(Day(STATIONS, PERIOD), seed, free_port())
         self.pipeline.environment |= {
             "VELIB_API_URL": f"http://localhost:{self.feed.port}",
             "VELIB_STATIONS": "all",

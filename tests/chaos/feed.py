@@ -8,7 +8,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from local.simulator import Station, station_information, station_status
+from local import simulator
+from local.day import Day
 
 YEAR = 365 * 24 * 3600
 HUGE = 1024**3  # bytes that an answer without an end would have
@@ -33,8 +34,9 @@ BAD = "bad"
 class Feed:
     """Serves the files of the API on a port of localhost and remembers every snapshot served."""
 
-    def __init__(self, network: list[Station], seed: int, period: int, port: int) -> None:
-        self.network, self.seed, self.period, self.port = network, seed, period, port
+    def __init__(self, day: Day, seed: int, port: int) -> None:
+        """The seed is that of the bad stations."""
+        self.day, self.seed, self.port = day, seed, port
         self.served: set[int] = set()
         self.fault: str | None = None
         self.faulty_answers = 0
@@ -67,7 +69,7 @@ class Feed:
 
     def answer(self, last_updated: int) -> dict[str, Any]:
         """The snapshot of a time, always the same; one in three has three bad stations."""
-        answer = station_status(self.network, last_updated, self.seed)
+        answer = self.day.status(last_updated)
         chance = random.Random(self.seed * 1_000_003 + last_updated)
         if chance.random() < 0.33:
             stations = answer["data"]["stations"]
@@ -85,7 +87,7 @@ class Feed:
 
     def now(self) -> int:
         """The time of the snapshot that the feed has now (epoch seconds)."""
-        return int(time.time()) // self.period * self.period
+        return simulator.newest(self.day.period)
 
 
 def _send(
@@ -103,7 +105,7 @@ def _send(
 
 def _good_answer(feed: Feed, request: BaseHTTPRequestHandler) -> None:
     if request.path.endswith("/station_information.json"):
-        information = station_information(feed.network, int(time.time()))
+        information = feed.day.information(int(time.time()))
         _send(request, json.dumps(information).encode())
         return
     last_updated = feed.now()

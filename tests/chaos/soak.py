@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from local.broker import free_port
-from local.simulator import make_network
+from local.day import Day
 from tests import PROJECT
 from tests.chaos.feed import Feed
 from tests.pipeline import Pipeline, Script, wait_until
@@ -46,7 +46,7 @@ class FastFeed(Feed):
     def __init__(self, port: int) -> None:
         self.count = 0
         self.first = int(time.time()) // MINUTE * MINUTE - SNAPSHOTS * MINUTE
-        super().__init__(make_network(STATIONS, 1), 1, MINUTE, port)
+        super().__init__(Day(STATIONS, MINUTE), 1, port)
 
     def now(self) -> int:
         self.served.clear()  # nothing compares them here

@@ -13,7 +13,7 @@ SNAPSHOTS = 20
 def test_the_totals_of_the_peers_are_the_plain_sums(tmp_path: Path) -> None:
     with kafka(tmp_path) as (address, _):
         expected = fill(Place(address, "raw", tmp_path / "fill").settings, SNAPSHOTS, partitions=1)
-        assert len(expected) == SNAPSHOTS * 89
+        assert len(expected) == SNAPSHOTS * 87
         for number, peer in enumerate((KAFKA_PYTHON, CONFLUENT)):
             place = Place(address, "raw", tmp_path / f"peer-{number}")
             figures = catch_up(peer, place, expected, SNAPSHOTS * RECORDS)

@@ -7,7 +7,7 @@ import time
 
 from kafka import KafkaAdminClient
 
-from local.simulator import make_network, station_status
+from local.day import Day
 from tests import PROJECT, expected
 from tests.in_process import RunJob
 from tests.pipeline import Pipeline
@@ -24,7 +24,7 @@ def test_the_last_total_of_a_snapshot_that_comes_in_pieces_is_right(
     with KafkaAdminClient(**pipeline.client) as admin:
         admin.create_topics({pipeline.settings.raw_topic: raw_topic})
     topics.ensure(pipeline.settings)
-    feed = station_status(make_network(STATIONS, 1), int(time.time()), 1)
+    feed = Day(STATIONS).status(int(time.time()))
     records = [
         (
             station["stationCode"].encode(),

@@ -13,12 +13,13 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
+from local.day import Day
 from tests.expected import Total, simulated_totals
 from tests.pages import OpenPages
 from tests.pipeline import wait_until
 from tests.shown import CHROMIUM, Shown, launch
 
-STATIONS = 200
+DAY = Day(200, period=3)
 
 expect.set_options(timeout=30_000)  # milliseconds; the machine may be slow
 
@@ -36,7 +37,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     """The pipeline with totals of two snapshots."""
-    shown = Shown(tmp_path_factory.mktemp("dashboard"), STATIONS)
+    shown = Shown(tmp_path_factory.mktemp("dashboard"), DAY.stations, DAY.period)
     try:
         shown.wait_for_snapshots(2)
         yield shown
@@ -90,7 +91,7 @@ def newest_snapshot(shown: Shown) -> int:
 
 def simulated(*snapshots: int) -> list[Total]:
     """The totals of these snapshots of the simulated feed, apart from the pipeline."""
-    return list(simulated_totals(STATIONS, seed=1, snapshots=snapshots).values())
+    return list(simulated_totals(DAY, snapshots).values())
 
 
 def numbers_of(totals: list[Total]) -> tuple[int, ...]:
@@ -421,7 +422,7 @@ def test_the_page_recovers_with_the_pipeline_and_with_its_own_server(
     shown: Shown, page: Page
 ) -> None:
     shown.broker = shown.pipeline.start_broker()
-    shown.feed = shown.pipeline.simulate(STATIONS, period=3)
+    shown.feed = shown.pipeline.simulate(DAY)
     shown.producer = shown.pipeline.start("kafka_project.py")
     shown.job = shown.pipeline.start("spark.py")
     expect(page.locator(".badge.good")).to_contain_text("live", timeout=120_000)

@@ -37,7 +37,7 @@ def _processes_in(folder: Path) -> list[psutil.Process]:
 def test_the_demo_prints_totals_and_stops_without_leaving_anything(tmp_path: Path) -> None:
     demo = Script("-m", "local.demo", folder=checkout(tmp_path), environment={})
     try:
-        wait_until(lambda: len(demo.printed()) >= 89, "totals of the whole network")
+        wait_until(lambda: len(demo.printed()) >= 87, "totals of the whole network")
         address = re.search(r"The map is at (http://localhost:\d+), ", demo.log())
         assert address
         wait_until(lambda: serves(address[1]), "the page")
@@ -45,6 +45,7 @@ def test_the_demo_prints_totals_and_stops_without_leaving_anything(tmp_path: Pat
     finally:
         demo.kill()
     assert "Traceback" not in demo.log()
+    assert re.search(r"feed \| [\d:]{8} INFO    Thursday 7 November 2024, 08:45\n", demo.log())
     assert demo.log().endswith("INFO    Everything is stopped, the logs are in .velib/logs\n")
     assert {path.name for path in (tmp_path / ".velib" / "logs").iterdir()} >= {
         "broker.log",
@@ -65,9 +66,11 @@ def test_in_a_terminal_the_demo_shows_a_table_stops_on_ctrl_z_and_ends_when_a_pa
         terminal.wait_for("No totals yet")
         terminal.wait_for("broker | ")
         terminal.wait_for("INFO    Spark 4")
-        terminal.wait_for("89 postal codes")
-        first, second, *_ = terminal.lines()
+        terminal.wait_for("87 postal codes")
+        first, day, second, *_ = terminal.lines()
         assert re.match(r"The map is at http://localhost:\d+, the logs are in .velib/logs", first)
+        assert re.fullmatch(r"Thursday 7 November 2024, \d\d:\d\d", day)
+        assert f"INFO    {day}\n" in (tmp_path / LOGS / "feed.log").read_text()
         assert second.startswith("Snapshot of ")
         assert terminal.row("75001")
         assert "Spark 4" not in terminal.text()
@@ -80,8 +83,8 @@ def test_in_a_terminal_the_demo_shows_a_table_stops_on_ctrl_z_and_ends_when_a_pa
         stopped = [part.pid for part in parts if part.status() == psutil.STATUS_STOPPED]
         assert stopped == [part.pid for part in parts if part.pid != terminal.shell.pid]
         terminal.type("fg; echo status $?\n")
-        terminal.wait_for(second[:31])  # the same snapshot again
-        wait_until(lambda: not terminal.lines()[1].startswith(second[:31]), "the next one")
+        terminal.wait_for("87 postal codes")
+        wait_until(lambda: terminal.lines()[1] > day, "the next snapshot")
 
         kafka = re.search(
             r"Kafka serves on (localhost:\d+)", (tmp_path / LOGS / "broker.log").read_text()

@@ -7,6 +7,7 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from local.broker import free_port
+from local.day import Day
 from tests.expected import feed, simulated_totals, station
 from tests.in_process import RunJob
 from tests.pipeline import Api, Pipeline, wait_until
@@ -29,7 +30,8 @@ def _sums(pipeline: Pipeline) -> dict[int, int]:
 def test_every_script_outlives_a_broker_that_is_killed_and_comes_back(pipeline: Pipeline) -> None:
     pipeline.use(f"localhost:{free_port()}")
     broker = pipeline.start_broker()
-    pipeline.simulate(stations=1500, period=2)
+    day = Day(period=2)
+    pipeline.simulate(day)
     producer = pipeline.start("kafka_project.py")
     job = pipeline.start("spark.py", VELIB_STATIONS="all")
     consumer = pipeline.start("consumer.py", "--json", "--from-beginning")
@@ -43,7 +45,7 @@ def test_every_script_outlives_a_broker_that_is_killed_and_comes_back(pipeline: 
         lambda: json.loads(consumer.printed()[-1])["last_updated"] > back, "totals after", 180
     )
     assert producer.stop() == 0
-    expected_totals = simulated_totals(1500, 1, pipeline.published())
+    expected_totals = simulated_totals(day, pipeline.published())
     wait_until(lambda: pipeline.totals().keys() >= expected_totals.keys(), "all totals", 180)
     assert pipeline.totals() == expected_totals
     wait_until(lambda: len(consumer.printed()) >= len(expected_totals), "everything is printed")

@@ -8,6 +8,7 @@ from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, R
 from kafka.errors import CoordinatorNotAvailableError
 
 from local.broker import free_port
+from local.day import Day
 from local.security import DASHBOARD, PRODUCER
 from tests.pipeline import Pipeline, wait_until
 from velib.kafka import clients, membership
@@ -34,7 +35,7 @@ def seconds_until(pipeline: Pipeline, number: int) -> float:
 
 
 def test_a_producer_counts_until_it_stops_or_is_killed(pipeline: Pipeline) -> None:
-    pipeline.simulate(stations=10)
+    pipeline.simulate(Day(10, period=2))
     seconds_until(pipeline, 0)
     first, second = pipeline.start("kafka_project.py"), pipeline.start("kafka_project.py")
     seconds_until(pipeline, 2)
@@ -54,7 +55,7 @@ def test_a_missing_right_to_the_group_costs_one_warning(pipeline: Pipeline) -> N
                 for user, operation in denied
             ]
         )
-    pipeline.simulate(stations=10, period=1)
+    pipeline.simulate(Day(10, period=1))
     port = free_port()
     dashboard = pipeline.start("dashboard.py", "--port", str(port))
     producer = pipeline.start("kafka_project.py")

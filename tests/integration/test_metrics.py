@@ -12,6 +12,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from local.broker import free_port
+from local.day import Day
 from tests import PROJECT
 from tests.expected import simulated_totals
 from tests.pipeline import Pipeline, Script, wait_until
@@ -23,7 +24,7 @@ needs_promtool = pytest.mark.skipif(
 PROMETHEUS = PROJECT / "docs" / "prometheus"
 OPERATIONS = (PROJECT / "docs" / "operations.md").read_text(encoding="utf-8")
 SPARK = "metrics_velib_driver_spark_streaming_velib_"
-STATIONS = 50
+DAY = Day(50, period=1)
 
 ALERTS_TEST = f"""\
 rule_files: [{PROMETHEUS / "alerts.yml"}]
@@ -101,7 +102,7 @@ def _check_producer(pipeline: Pipeline, url: str, simulator: Script) -> None:
     samples, published = _samples(_scrape(url)), pipeline.published()
     assert samples["velib_producer_snapshots_published_total",] == len(published)
     assert samples["velib_producer_publish_duration_seconds_count",] == len(published)
-    assert samples["velib_producer_stations",] == STATIONS
+    assert samples["velib_producer_stations",] == DAY.stations
     age = time.time() - max(published)
     assert abs(samples["velib_producer_feed_age_seconds",] - age) < 5
     assert samples["velib_producer_poll_errors_total", "http_status"] == 0
@@ -110,7 +111,7 @@ def _check_producer(pipeline: Pipeline, url: str, simulator: Script) -> None:
 
 def _check_job(pipeline: Pipeline, url: str) -> None:
     """What the job serves is what it has read and written."""
-    records_in = STATIONS * len(pipeline.published()) + 2
+    records_in = DAY.stations * len(pipeline.published()) + 2
     wait_until(
         lambda: _samples(_scrape(url))["velib_job_records_in_total",] == records_in,
         "all records are counted",
@@ -186,7 +187,7 @@ def _check_dashboard(pipeline: Pipeline, url: str) -> None:
 def test_the_metrics_of_a_running_pipeline_are_those_of_its_topics(pipeline: Pipeline) -> None:
     ports = [free_port() for _ in range(4)]
     urls = [f"http://localhost:{port}/metrics" for port in ports]
-    simulator = pipeline.simulate(STATIONS, period=1)
+    simulator = pipeline.simulate(DAY)
     producer = pipeline.start("kafka_project.py", "--metrics-port", str(ports[0]))
     producer.wait_for("Published")
     bad = (b"99999", b'{"stationCode": "99999"}')
@@ -197,7 +198,7 @@ def test_the_metrics_of_a_running_pipeline_are_those_of_its_topics(pipeline: Pip
     dashboard = pipeline.start("dashboard.py", "--port", str(ports[3]))
     job.wait_for("2 dead letters")
     _check_producer(pipeline, urls[0], simulator)
-    expected_totals = simulated_totals(STATIONS, 1, pipeline.published())
+    expected_totals = simulated_totals(DAY, pipeline.published())
     wait_until(lambda: pipeline.totals() == expected_totals, "all totals")
     _check_job(pipeline, urls[1])
     _check_consumer(pipeline, urls[2])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from local.broker import free_port
-from local.simulator import make_network
+from local.day import Day
 from tests.chaos import proxy as network
 from tests.chaos.feed import Feed
 from tests.chaos.proxy import Api, Proxy, Step, late
@@ -39,7 +39,7 @@ class Publishing:
     def __init__(self, folder: Path) -> None:
         port, ports = free_port(), network.ports(1)
         self.servers, self.proxy = f"localhost:{port}", Proxy(ports)
-        self.feed = SteppingFeed(make_network(STATIONS, 1), 1, 1, free_port())
+        self.feed = SteppingFeed(Day(STATIONS, period=1), 1, free_port())
         self.pipeline = Pipeline(self.servers, folder)
         self.pipeline.environment |= {
             "KAFKA_BOOTSTRAP_SERVERS": f"localhost:{min(ports)}",

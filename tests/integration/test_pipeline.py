@@ -4,6 +4,7 @@ import json
 import time
 from functools import partial
 
+from local.day import Day
 from tests.expected import feed, simulated_totals, station
 from tests.in_process import RunJob
 from tests.pipeline import Pipeline, wait_until
@@ -14,7 +15,8 @@ STARTED = {"consumer.py": "", "spark.py": "runs on", "kafka_project.py": "Publis
 
 
 def test_the_totals_of_every_snapshot_equal_the_plain_sums(pipeline: Pipeline) -> None:
-    pipeline.simulate(stations=1500)
+    day = Day(period=2)
+    pipeline.simulate(day)
     pipeline.environment["VELIB_STATIONS"] = "all"
     options = {"consumer.py": ["--json", "--from-beginning"]}
     scripts = {}
@@ -27,12 +29,12 @@ def test_the_totals_of_every_snapshot_equal_the_plain_sums(pipeline: Pipeline) -
         "three snapshots",
     )
     assert scripts["kafka_project.py"].stop() == 0
-    expected_totals = simulated_totals(1500, 1, pipeline.published())
+    expected_totals = simulated_totals(day, pipeline.published())
     wait_until(lambda: pipeline.totals().keys() >= expected_totals.keys(), "all totals")
     assert [script.stop() for script in (scripts["spark.py"], consumer)] == [0, 0]
     totals = pipeline.totals()
     assert totals == expected_totals
-    assert len({postal_code for postal_code, _ in totals}) == 89
+    assert len({postal_code for postal_code, _ in totals}) == 87
     printed = consumer.printed_totals()
     assert all(totals[one["postal_code"], one["last_updated"]] == one for one in printed)
 
@@ -93,8 +95,8 @@ def test_records_are_keyed_by_station_and_postal_code_and_are_as_the_feed_has_th
 def test_a_producer_killed_in_the_middle_of_a_transaction_leaves_nothing_half_published(
     pipeline: Pipeline, run_job: RunJob
 ) -> None:
-    stations = 15_000  # so many that the transaction takes its time
-    pipeline.simulate(stations, period=1)
+    day = Day(15_000, period=1)  # so many stations that the transaction takes its time
+    pipeline.simulate(day)
     raw = pipeline.settings.raw_topic
     victim = pipeline.start("kafka_project.py")
     wait_until(
@@ -102,14 +104,14 @@ def test_a_producer_killed_in_the_middle_of_a_transaction_leaves_nothing_half_pu
     )
     victim.kill()
     begun = len(pipeline.records(raw, committed=False))
-    assert 0 < begun < stations, "the producer was not killed in the middle"
+    assert 0 < begun < day.stations, "the producer was not killed in the middle"
     assert pipeline.raw() == []
 
     pipeline.publish_once()
     run_job()
     published = pipeline.published()
-    assert pipeline.totals() == simulated_totals(stations, 1, published)
-    assert {len(snapshot) for snapshot in published.values()} == {stations}
+    assert pipeline.totals() == simulated_totals(day, published)
+    assert {len(snapshot) for snapshot in published.values()} == {day.stations}
 
 
 def test_a_record_that_cannot_be_counted_is_a_dead_letter_and_stops_nothing(

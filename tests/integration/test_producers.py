@@ -9,6 +9,7 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
 
+from local.day import Day
 from local.security import PRODUCER
 from tests.expected import feed, station
 from tests.pipeline import Pipeline, wait_until
@@ -25,7 +26,7 @@ def _counts(pipeline: Pipeline) -> Counter[tuple[str, int]]:
 def test_three_producers_publish_each_snapshot_once_also_when_one_is_killed(
     pipeline: Pipeline,
 ) -> None:
-    pipeline.simulate(stations=200, period=1)
+    pipeline.simulate(Day(200, period=1))
     pipeline.environment["VELIB_POLL_SECONDS"] = "0.6"
     producers = [pipeline.start("kafka_project.py") for _ in range(3)]
     wait_until(lambda: len(pipeline.published()) >= 4, "the first snapshots")
@@ -84,7 +85,7 @@ def test_a_suspended_producer_neither_publishes_an_old_snapshot_nor_one_again(
 def test_positions_that_kafka_refuses_stop_no_snapshot_and_are_one_line(
     pipeline: Pipeline,
 ) -> None:
-    pipeline.simulate(stations=10, period=1)
+    pipeline.simulate(Day(10, period=1))
     with KafkaAdminClient(**pipeline.client) as admin:
         pattern = ResourcePattern(ResourceType.TOPIC, pipeline.settings.station_topic)
         deny = ACLPermissionType.DENY

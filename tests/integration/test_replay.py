@@ -11,7 +11,7 @@ from math import ceil
 from kafka import KafkaConsumer, TopicPartition
 
 from local.broker import free_port
-from local.simulator import make_network, station_status
+from local.day import Day
 from tests import PROJECT
 from tests.expected import feed, station
 from tests.pipeline import Pipeline, wait_until
@@ -21,7 +21,7 @@ from velib.kafka import clients
 from velib.producer.recording import Recording
 from velib.runtime import local_time
 
-NETWORK = make_network(300, 1)
+DAY = Day(300)
 MORNING = 1732004538
 REPLAY = ("kafka_project.py", "--replay", "history")
 
@@ -29,7 +29,7 @@ REPLAY = ("kafka_project.py", "--replay", "history")
 def record(pipeline: Pipeline, count: int) -> dict[int, list[object]]:
     """Record snapshots of a bike network; returns the stations of each, by its time."""
     recording = Recording(pipeline.folder / "history")
-    answers = [station_status(NETWORK, MORNING + 60 * n, 1) for n in range(count)]
+    answers = [DAY.status(MORNING + 60 * n) for n in range(count)]
     for answer in answers:
         recording.keep(parse(json.dumps(answer).encode()))
     return {answer["lastUpdatedOther"]: answer["data"]["stations"] for answer in answers}

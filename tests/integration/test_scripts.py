@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from local.broker import free_port
+from local.day import Day
 from tests.expected import feed, station, total
 from tests.pipeline import Pipeline, wait_until
 from velib.kafka import topics
@@ -67,7 +68,7 @@ def test_the_producer_logs_once_that_the_api_fails_and_goes_on(pipeline: Pipelin
 def test_the_producer_warns_once_of_a_station_that_the_feed_does_not_have(
     pipeline: Pipeline,
 ) -> None:
-    pipeline.simulate(stations=10, period=1)
+    pipeline.simulate(Day(10, period=1))
     producer = pipeline.start("kafka_project.py", VELIB_STATIONS="16107,4242")
     wait_until(lambda: producer.log().count("Published 10 stations") >= 3, "three snapshots")
     assert producer.log().count("The feed has no station 4242 (VELIB_STATIONS)") == 1

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from local.simulator import make_network
+from local.day import Day
 from tests.expected import feed, station
 from tests.pipeline import Pipeline, wait_until
 
 PROBLEM = "Positions of stations, which maps need, are not published: "
 NOW = int(time.time())
+FIELDS = ("stationCode", "name", "lat", "lon", "capacity")
 
 
 def _information(code: str, **other: Any) -> dict[str, Any]:
@@ -34,22 +35,14 @@ def _published(pipeline: Pipeline) -> list[tuple[bytes, dict[str, Any]]]:
 def test_the_topic_has_each_station_of_the_simulator_once_however_often_the_producer_starts(
     pipeline: Pipeline,
 ) -> None:
-    pipeline.simulate(stations=1500, period=1)
+    day = Day(period=1)
+    pipeline.simulate(day)
     expected = [
-        (
-            station.code.encode(),
-            {
-                "stationCode": station.code,
-                "name": station.name,
-                "lat": station.latitude,
-                "lon": station.longitude,
-                "capacity": station.capacity,
-            },
-        )
-        for station in make_network(1500, seed=1)
+        (entry["stationCode"].encode(), {name: entry[name] for name in FIELDS})
+        for entry in day.information(NOW)["data"]["stations"]
     ]
     producer = pipeline.start("kafka_project.py")
-    producer.wait_for("Published the positions of 1500 stations that are new or have changed\n")
+    producer.wait_for("Published the positions of 1485 stations that are new or have changed\n")
     assert producer.stop() == 0
     assert _published(pipeline) == expected
 

@@ -1,96 +1,143 @@
-"""The simulated feed has the API's shape and quirks, and the same data for the same seed."""
+"""The simulated feed has the API's shape and quirks, and the numbers of the real day."""
 
-import itertools
-import math
-from collections import Counter
+import csv
+import gzip
+import re
+import time
+from functools import cache
+from pathlib import Path
 
 import pytest
+import requests
 
-from local.simulator import commute, make_network, station_information, station_status
-from tests.expected import postal_code
-from velib.totals.areas import outlines
+from local.broker import free_port
+from local.day import Day
+from tests import PROJECT
+from tests.expected import postal_code, simulated_totals
+from tests.pipeline import Script, wait_until
+from velib.totals.areas import areas
 
 NOW = 1_795_514_400
+MINUTE = 60
+CHANGES = PROJECT / "data" / "day_changes.csv.gz"
 
 
-def test_same_seed_same_data_and_another_seed_other_data() -> None:
-    network = make_network(300, seed=7)
-    assert station_status(network, NOW, 7) == station_status(make_network(300, seed=7), NOW, 7)
-    assert station_status(network, NOW, 7) != station_status(make_network(300, seed=8), NOW, 8)
-    assert station_status(network, NOW, 7) != station_status(network, NOW + 60, 7)
+@cache
+def numbers_of_the_files() -> dict[str, dict[str, list[int]]]:
+    """The numbers of each station by time, as the rows of the file build up."""
+    numbers: dict[str, list[int]] = {}
+    by_time: dict[str, dict[str, list[int]]] = {}
+    with gzip.open(CHANGES, "rt") as file:
+        next(file)
+        for line in file:
+            time, code, *values = line.strip().split(",")
+            numbers[code] = list(map(int, values))
+            by_time[time] = dict(numbers)
+    return by_time
 
 
-@pytest.mark.parametrize("count", [1, 2, 40, 1500, 10_000, 60_000])
+def test_each_snapshot_is_that_of_the_files_and_after_the_last_the_day_begins_again() -> None:
+    day, by_time = Day(start=NOW), numbers_of_the_files()
+    assert len(by_time) == 80
+    for number, (clock, expected) in enumerate([*by_time.items(), *by_time.items()][:81]):
+        last_updated = NOW + MINUTE * number
+        answer = day.status(last_updated)
+        assert answer["lastUpdatedOther"] == last_updated
+        stations = answer["data"]["stations"]
+        assert {station["recorded_at"] for station in stations} == {f"2024-11-07T{clock}:00+01:00"}
+        assert day.describe(last_updated + MINUTE - 1) == f"Thursday 7 November 2024, {clock}"
+        served = {}
+        for station in stations:
+            mechanical, ebike = station["num_bikes_available_types"]
+            served[station["stationCode"]] = [
+                mechanical["mechanical"],
+                ebike["ebike"],
+                station["num_docks_available"],
+                station["is_installed"],
+                station["is_renting"],
+            ]
+        assert served == expected
+
+
+@pytest.mark.parametrize(
+    ("clock", "bikes", "docks"),
+    [
+        ("08:45", 15_209, 28_816),
+        ("10:50", 17_684, 26_457),
+        ("15:10", 17_490, 26_762),
+        ("18:55", 14_206, 29_545),
+    ],
+)
+def test_the_totals_are_those_that_were_summed_by_hand(clock: str, bikes: int, docks: int) -> None:
+    number = list(numbers_of_the_files()).index(clock)
+    totals = simulated_totals(Day(), [MINUTE * number]).values()
+    assert len(totals) == 87
+    assert sum(total["num_bikes_available"] for total in totals) == bikes
+    assert sum(total["num_docks_available"] for total in totals) == docks
+    assert sum(total["stations"] for total in totals) == 1434
+
+
+@pytest.mark.parametrize("count", [1, 2, 40, 1485, 1486, 60_000])
 def test_there_are_as_many_stations_as_asked_each_with_its_own_code_and_a_postal_code(
     count: int,
 ) -> None:
-    codes = [station.code for station in make_network(count, seed=1)]
-    assert len(set(codes)) == len(codes) == count
-    assert all(postal_code(code) for code in codes)
-    assert {"16107", "32017"} & set(codes) == set(["16107", "32017"][:count])
-
-
-def test_the_network_is_spread_over_the_postal_codes_as_the_real_one() -> None:
-    spread = Counter(postal_code(station.code) for station in make_network(1500, seed=1))
-    assert len(spread) == 89
-    assert spread["75015"] > 60 > spread["75001"] > 15
+    stations = Day(count).status(NOW)["data"]["stations"]
+    codes = [station["stationCode"] for station in stations]
+    assert len(set(codes)) == len({station["station_id"] for station in stations}) == count
+    assert {postal_code(code) for code in codes} <= areas().keys()
+    assert codes[:2] == ["16107", "32017"][:count]
+    assert ("16107_2" in codes) == (count > 1485)
 
 
 def test_it_has_the_quirks_of_the_feed() -> None:
-    network = make_network(1500, seed=1)
-    stations = station_status(network, NOW, 1)["data"]["stations"]
-    assert any(station["stationCode"] == "11031_relais" for station in stations)
+    stations = Day().status(NOW)["data"]["stations"]
     assert any(station["station_id"] > 2**31 for station in stations)
     assert any(station["is_installed"] == 0 for station in stations)
-    assert any(
-        station["is_renting"] == 0 and station["num_bikes_available"] > 0 for station in stations
-    )
-    assert any(
-        station["num_bikes_available"] + station["num_docks_available"] == 0 for station in stations
-    )
+    assert any(station["is_installed"] == 1 > station["is_renting"] for station in stations)
     assert any(station.get("station_opening_hours", 0) is None for station in stations)
+    assert any("station_opening_hours" not in station for station in stations)
     for station in stations:
-        mechanical, ebike = station["num_bikes_available_types"]
-        assert mechanical["mechanical"] + ebike["ebike"] == station["num_bikes_available"] >= 0
+        assert station["numBikesAvailable"] == station["num_bikes_available"]
+        assert station["numDocksAvailable"] == station["num_docks_available"]
+        assert station["last_reported"] < NOW
 
 
 def test_the_information_names_the_same_stations() -> None:
-    network = make_network(100, seed=1)
-    information = station_information(network, NOW)
-    status = station_status(network, NOW, 1)
+    information, status = Day(1500).information(NOW), Day(1500).status(NOW)
     assert information["lastUpdatedOther"] == status["lastUpdatedOther"] == NOW
-    for about, now in zip(information["data"]["stations"], status["data"]["stations"], strict=True):
-        assert (about["station_id"], about["stationCode"]) == (
-            now["station_id"],
-            now["stationCode"],
-        )
-        assert about["capacity"] == now["num_bikes_available"] + now["num_docks_available"]
+    about = information["data"]["stations"]
+    names = ("station_id", "stationCode")
+    assert [[entry[name] for name in names] for entry in about] == [
+        [station[name] for name in names] for station in status["data"]["stations"]
+    ]
+    with (PROJECT / "data" / "day_stations.csv").open() as file:
+        rows = {row["station_code"]: row for row in csv.DictReader(file)}
+    for entry in about:
+        row = rows[entry["stationCode"].removesuffix("_2")]
+        assert entry["name"] == row["name"]
+        assert [entry[name] for name in ("lat", "lon", "capacity")] == [
+            float(row[name]) for name in ("lat", "lon", "capacity")
+        ]
 
 
-def _turns(point: tuple[float, float], ring: list[tuple[float, float]]) -> float:
-    """How often a ring goes around a point: the sum of the angles under which its sides are seen
-    from there, in turns.
-    """
-    angles = [math.atan2(lat - point[1], lon - point[0]) for lon, lat in ring]
-    steps = (later - earlier for earlier, later in itertools.pairwise(angles))
-    return sum((step + math.pi) % math.tau - math.pi for step in steps) / math.tau
+def test_it_refuses_scripts_and_logs_the_time_of_each_snapshot_once(tmp_path: Path) -> None:
+    port, start = free_port(), int(time.time()) - 75  # five snapshots before the day begins again
+    options = ("--port", str(port), "--period", "1", "--start", str(start))
+    server = Script("-m", "local.simulator", *options, folder=tmp_path, environment={})
+    url = f"http://localhost:{port}/station_status.json"
+    try:
+        server.wait_for("VELIB_API_URL")
+        assert requests.get(url, timeout=9).status_code == 403
 
+        def has_begun_again() -> bool:
+            answer = requests.get(url, headers={"User-Agent": "velib"}, timeout=9)
+            assert len(answer.json()["data"]["stations"]) == 1485
+            return "The day begins again" in server.log()
 
-def test_every_station_is_inside_the_outline_of_its_postal_code() -> None:
-    polygons = {area["id"]: area["geometry"]["coordinates"] for area in outlines()["features"]}
-    stations = station_information(make_network(1500, seed=1), NOW)["data"]["stations"]
-    positions = set()
-    for one in stations:
-        area = polygons[postal_code(one["stationCode"])]
-        position = (one["lon"], one["lat"])
-        turns = [round(_turns(position, ring), 6) for rings in area for ring in rings]
-        assert sum(map(abs, turns)) == 1, one
-        positions.add(position)
-    assert len(positions) == len(stations)
-
-
-def test_commuters_take_bikes_to_the_offices_in_the_morning() -> None:
-    midnight_in_paris = 1_795_474_800
-    night, noon = midnight_in_paris + 3 * 3600, midnight_in_paris + 12 * 3600
-    assert commute(noon, is_office=True) > commute(night, is_office=True) + 0.2
-    assert commute(noon, is_office=False) < commute(night, is_office=False) - 0.1
+        wait_until(has_begun_again, "the day begins again")
+    finally:
+        server.kill()
+    evening, morning = server.log().split("The day begins again")
+    times = re.findall(r"Thursday 7 November 2024, (19:\d\d)\n", evening)
+    assert times == sorted(set(times)) != []
+    assert re.search(r"Thursday 7 November 2024, 0[89]:\d\d\n", morning)

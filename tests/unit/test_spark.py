@@ -312,9 +312,9 @@ def test_only_the_selected_stations_are_kept_and_none_that_cannot_be_counted(
 
 
 def test_a_whole_network_equals_the_plain_sum(spark: SparkSession) -> None:
-    from local.simulator import make_network, station_status
+    from local.day import Day
 
-    answer = station_status(make_network(1500, seed=3), NOW, 3)
+    answer = Day().status(NOW)
     written = totals_of(spark, as_values(*answer["data"]["stations"]))
     assert {(t["postal_code"], t["last_updated"]): t for t in written} == expected.totals(answer)
 

@@ -109,9 +109,18 @@ def can_be_shown() -> bool:
 class LiveTable:
     """The table. While it is shown it takes all log lines, which would tear it."""
 
-    def __init__(self, sort: str | None = None, title: str = "") -> None:
-        """`sort` is one of SORT_KEYS, by default `postal_code`; the title is the first line."""
+    def __init__(
+        self,
+        sort: str | None = None,
+        title: str = "",
+        describe: Callable[[int], str] | None = None,
+    ) -> None:
+        """`sort` is one of SORT_KEYS, by default `postal_code`; the title is the first line.
+
+        `describe` returns what there is to say about a snapshot (epoch seconds): a line above it.
+        """
         self.sort_key, self.title = SORT_KEYS[sort or "postal_code"], title
+        self.describe = describe
         self.rows: dict[str, Row] = {}
         self.log = LogLines()
         self.reader: Reader | None = None
@@ -187,6 +196,8 @@ class LiveTable:
         line = Text("No totals yet")
         if current:
             snapshot = current[0].total["last_updated"]
+            if self.describe:
+                yield Text(self.describe(snapshot), "bold")
             age = timedelta(seconds=max(0, int(time.time() - snapshot)))
             stations = sum(row.total["stations"] for row in current)
             line = Text(f"Snapshot of {local_time(snapshot)}, {age} old: {stations:,} stations")
