@@ -38,7 +38,7 @@ from velib.runtime import log
 
 STATIONS = 150_000
 PARTITIONS = 6  # of the raw topic
-NODES, WORKERS = 3, 2
+WORKERS = 2
 MIN_PERIOD = 5  # seconds between two snapshots
 PACE = 5_000  # stations a second: two cores can feed and publish as many, and sum them besides
 SNAPSHOTS = 8  # whose totals there are before something is killed
@@ -66,9 +66,12 @@ def main() -> None:
         metavar="N",
         help="of a worker, the driver, a node of Kafka (default: %(default)s)",
     )
+    parser.add_argument(
+        "--nodes", type=int, choices=(1, 3), default=3, help="of Kafka (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="velib-cluster-") as name:
-        demo = ClusterDemo(Path(name), arguments.stations)
+        demo = ClusterDemo(Path(name), arguments.stations, arguments.nodes)
         try:
             demo.start()
             demo.run(arguments.snapshots, arguments.kills)
@@ -82,11 +85,11 @@ def main() -> None:
 class ClusterDemo:
     """The clusters, the feed and the scripts, and what was seen of them."""
 
-    def __init__(self, folder: Path, stations: int) -> None:
-        self.stations = stations
-        port = ports_in_a_row(NODES)
-        self.pipeline = Pipeline(",".join(f"localhost:{port + n}" for n in range(NODES)), folder)
-        self.kafka_options = ("--port", str(port), "--nodes", str(NODES), "--data-dir", "kafka")
+    def __init__(self, folder: Path, stations: int, nodes: int) -> None:
+        self.stations, self.nodes = stations, nodes
+        port = ports_in_a_row(nodes)
+        self.pipeline = Pipeline(",".join(f"localhost:{port + n}" for n in range(nodes)), folder)
+        self.kafka_options = ("--port", str(port), "--nodes", str(nodes), "--data-dir", "kafka")
         self.period = max(MIN_PERIOD, stations // PACE)
         self.feed = Feed(Day(stations, self.period), 1, free_port())
         self.pipeline.environment |= {
@@ -101,14 +104,14 @@ class ClusterDemo:
 
     def start(self) -> None:
         """Start the clusters, make the topics, then start the scripts."""
-        log.info("Starting %d nodes of Kafka, and Spark with %d workers", NODES, WORKERS)
+        log.info("Starting Kafka (nodes: %d) and Spark (workers: %d)", self.nodes, WORKERS)
         self.kafka = self._start("-m", "local.broker", *self.kafka_options)
         master_port = free_port()
         spark_options = ("--port", str(master_port), "--workers", str(WORKERS))
         self.spark = self._start("-m", "local.spark_cluster", *spark_options)
         self._wait(lambda: "ready" in self.kafka.printed(), "Kafka")
         self._wait(lambda: "ready" in self.spark.printed(), "Spark's master and workers")
-        raw_topic = {"num_partitions": PARTITIONS, "replication_factor": 3}
+        raw_topic = {"num_partitions": PARTITIONS, "replication_factor": self.nodes}
         with KafkaAdminClient(**self.pipeline.client) as admin:
             admin.create_topics({self.pipeline.settings.raw_topic: raw_topic})
         topics.ensure(self.pipeline.settings)

@@ -1,5 +1,6 @@
 """What Prometheus reads of a running pipeline is true, documented, and passes promtool."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -7,12 +8,14 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from local.broker import free_port
 from local.day import Day
+from local.security import SCRIPTS
 from tests import PROJECT
 from tests.expected import simulated_totals
 from tests.pipeline import Pipeline, Script, wait_until
@@ -23,6 +26,7 @@ needs_promtool = pytest.mark.skipif(
 )
 PROMETHEUS = PROJECT / "docs" / "prometheus"
 OPERATIONS = (PROJECT / "docs" / "operations.md").read_text(encoding="utf-8")
+SPARK_PAGES = ("environment", "SQL", "StreamingQuery", "jobs")
 SPARK = "metrics_velib_driver_spark_streaming_velib_"
 DAY = Day(50, period=1)
 
@@ -86,10 +90,6 @@ def _documented(part: str) -> set[str]:
     """The names in the table of docs/operations.md for a part of the pipeline."""
     table = OPERATIONS.partition(f"\n### {part}\n")[2].partition("\n#")[0]
     return set(re.findall(r"^\| `(\w+)", table, re.MULTILINE))
-
-
-def _spark_url(job: Script) -> str:
-    return job.log().partition("its page is ")[2].split()[0] + "/metrics/prometheus"
 
 
 def _check_producer(pipeline: Pipeline, url: str, simulator: Script) -> None:
@@ -160,6 +160,26 @@ def _check_spark(url: str) -> None:
         assert status in (0, 3), printed
 
 
+def _check_passwords(pipeline: Pipeline, spark_page: str) -> None:
+    """No password shows in a log, on a page, in a list of processes or in a file of others."""
+    assert pipeline.security is not None
+    password_files = list(pipeline.security.directory.glob("*.password"))
+    assert len(password_files) == len(SCRIPTS) + 2  # the administrator, the brokers
+    passwords = [path.read_text() for path in password_files]
+    logs = [
+        *(path for path in pipeline.folder.rglob("*") if path.suffix in (".err", ".out", ".log")),
+        *pipeline.security.directory.parent.glob("kafka.*"),
+    ]
+    shown = [
+        *(json.dumps(process.info["cmdline"]) for process in psutil.process_iter(["cmdline"])),
+        *(_scrape(f"{spark_page}/{page}/") for page in SPARK_PAGES),
+        *(path.read_text(errors="replace") for path in logs),
+    ]
+    assert not [text for text in shown for password in passwords if password in text]
+    private = [pipeline.security.directory, *password_files]
+    assert all(path.stat().st_mode & 0o077 == 0 for path in private)
+
+
 def _check_dashboard(pipeline: Pipeline, url: str) -> None:
     """What the dashboard serves is what the topics hold."""
     newest = max(snapshot for _, snapshot in pipeline.totals())
@@ -184,7 +204,9 @@ def _check_dashboard(pipeline: Pipeline, url: str) -> None:
     _check_own(url, "The dashboard")
 
 
-def test_the_metrics_of_a_running_pipeline_are_those_of_its_topics(pipeline: Pipeline) -> None:
+def test_a_running_pipeline_serves_the_metrics_of_its_topics_and_shows_no_password(
+    pipeline: Pipeline,
+) -> None:
     ports = [free_port() for _ in range(4)]
     urls = [f"http://localhost:{port}/metrics" for port in ports]
     simulator = pipeline.simulate(DAY)
@@ -202,7 +224,9 @@ def test_the_metrics_of_a_running_pipeline_are_those_of_its_topics(pipeline: Pip
     wait_until(lambda: pipeline.totals() == expected_totals, "all totals")
     _check_job(pipeline, urls[1])
     _check_consumer(pipeline, urls[2])
-    _check_spark(_spark_url(job))
+    spark_page = job.log().partition("its page is ")[2].split()[0]
+    _check_spark(f"{spark_page}/metrics/prometheus")
+    _check_passwords(pipeline, spark_page)
     dashboard.wait_for("The page: http")
     _check_dashboard(pipeline, urls[3])
     assert [script.stop() for script in (producer, job, consumer, dashboard)] == [0, 0, 0, 0]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 from kafka import KafkaAdminClient
+from pyspark.sql import SparkSession
 
 from local.broker import free_port
 from tests.certificates import make_certificate
@@ -22,7 +23,6 @@ LISTENERS = ("CLIENTS", "TLS", "EXPIRED", "MUTUAL", "ELSEWHERE", "CONTROLLER")
 and a listener that is advertised as a host that nobody can reach."""
 
 SPARK_PAGES = ("environment", "SQL", "StreamingQuery", "jobs")
-PIPELINE = ("kafka_project.py", "spark.py", "consumer.py")
 
 
 @pytest.fixture(scope="module")
@@ -95,16 +95,19 @@ def _refusal(script: Script) -> str:
 
 
 def test_a_broker_that_names_itself_wrongly_is_told_from_one_that_is_away(
-    pipeline: Pipeline, ports: dict[str, int]
+    pipeline: Pipeline, ports: dict[str, int], run_job: RunJob
 ) -> None:
     servers = f"127.0.0.1:{ports['ELSEWHERE']}"
-    scripts = [pipeline.start(name, KAFKA_BOOTSTRAP_SERVERS=servers) for name in PIPELINE]
-    for script in scripts:
-        assert _refusal(script) == (
-            f"Kafka at {servers} advertises kafka.invalid:9092, which cannot be reached from here:"
-            " correct advertised.listeners of that Kafka"
-        )
+    line = (
+        f"Kafka at {servers} advertises kafka.invalid:9092, which cannot be reached from here:"
+        " correct advertised.listeners of that Kafka"
+    )
+    for name in ("kafka_project.py", "consumer.py"):
+        script = pipeline.start(name, KAFKA_BOOTSTRAP_SERVERS=servers)
+        assert _refusal(script) == line
         assert "Waiting for Kafka" not in script.log()
+    with pytest.raises(Failure, match=re.escape(line)):
+        run_job(KAFKA_BOOTSTRAP_SERVERS=servers)
 
 
 def test_what_is_wrong_with_a_certificate_is_named(
@@ -123,29 +126,36 @@ def test_what_is_wrong_with_a_certificate_is_named(
 
 
 def test_a_kafka_that_asks_for_a_certificate_is_reached_with_one_and_says_so_without(
-    pipeline: Pipeline, ports: dict[str, int], folder: Path
+    pipeline: Pipeline,
+    ports: dict[str, int],
+    folder: Path,
+    spark: SparkSession,
+    run_job: RunJob,
 ) -> None:
     servers = f"localhost:{ports['MUTUAL']}"
-    scripts = [pipeline.start(name, **_tls(folder, servers)) for name in PIPELINE]
-    scripts.append(pipeline.start("consumer.py", **_tls(folder, servers, client="stranger")))
-    for script in scripts:
-        assert _refusal(script) == (
-            f"Kafka at {servers} asks for a certificate of this client: set KAFKA_SSL_CERTFILE and"
-            " KAFKA_SSL_KEYFILE to one that it trusts"
-        )
+    line = (
+        f"Kafka at {servers} asks for a certificate of this client: set KAFKA_SSL_CERTFILE and"
+        " KAFKA_SSL_KEYFILE to one that it trusts"
+    )
+    for name, client in (
+        ("kafka_project.py", ""),
+        ("consumer.py", ""),
+        ("consumer.py", "stranger"),
+    ):
+        assert _refusal(pipeline.start(name, **_tls(folder, servers, client=client))) == line
+    with pytest.raises(Failure, match=re.escape(line)):
+        run_job(**_tls(folder, servers))
     pipeline.serve_api().put(feed(int(time.time()), station()))
     with_certificate = _tls(folder, servers, client="client")
     assert pipeline.start("kafka_project.py", "--once", **with_certificate).end() == 0
-    job = pipeline.start("spark.py", **with_certificate)
+    job_log = run_job(**with_certificate)
     consumer = pipeline.start("consumer.py", "--max-messages", "1", **with_certificate)
     assert consumer.end() == 0
     assert consumer.printed()[0].startswith("75016  Paris 16e")
-    address = job.log().partition("its page is ")[2].split()[0]
+    address = spark.sparkContext.uiWebUrl
     pages = [requests.get(f"{address}/{page}/", timeout=10).text for page in SPARK_PAGES]
-    logs = [path.read_text(errors="replace") for path in pipeline.folder.rglob("*.log")]
     secret = (folder / "client.key").read_text().splitlines()[1]
-    assert not [text for text in [*pages, *logs, job.log()] if secret in text]
-    assert job.stop() == 0
+    assert not [text for text in [*pages, job_log] if secret in text]
 
 
 def test_a_raw_topic_that_is_compacted_is_refused(pipeline: Pipeline, run_job: RunJob) -> None:

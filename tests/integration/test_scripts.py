@@ -1,6 +1,5 @@
 """How the scripts start, wait, log and stop."""
 
-import json
 import signal
 import time
 from pathlib import Path
@@ -11,31 +10,14 @@ from local.broker import free_port
 from local.day import Day
 from tests.expected import feed, station, total
 from tests.pipeline import Pipeline, wait_until
-from velib.kafka import topics
-
-STARTED = {"kafka_project.py": "Published", "spark.py": "records in"}
-"""What each script has logged once it works."""
 
 
-@pytest.mark.parametrize(
-    ("name", "number"),
-    [
-        ("kafka_project.py", signal.SIGINT),
-        ("kafka_project.py", signal.SIGTERM),
-        ("spark.py", signal.SIGTERM),
-    ],
-)
-def test_a_signal_stops_a_script_cleanly(pipeline: Pipeline, name: str, number: int) -> None:
-    now = int(time.time())
-    pipeline.serve_api().put(feed(now, station()))
-    topics.ensure(pipeline.settings)
-    earlier = json.dumps(station() | {"last_updated": now - 60}).encode()
-    pipeline.write(pipeline.settings.raw_topic, (b"16107", earlier))
-    script = pipeline.start(name)
-    script.wait_for(STARTED[name])
-    status = script.stop(number)
-    assert status == 0 or (number == signal.SIGINT and status == 130)
-    assert "Traceback" not in script.log()
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_signal_stops_the_producer_cleanly(pipeline: Pipeline, number: int, status: int) -> None:
+    pipeline.serve_api().put(feed(int(time.time()), station()))
+    producer = pipeline.start("kafka_project.py")
+    producer.wait_for("Published")
+    assert producer.stop(number) == status
 
 
 def test_a_script_without_a_broker_waits_logs_it_and_can_be_stopped(pipeline: Pipeline) -> None:

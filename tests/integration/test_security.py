@@ -3,13 +3,10 @@
 The other integration tests run on the same secure Kafka.
 """
 
-import json
 import time
 from pathlib import Path
 
-import psutil
 import pytest
-import requests
 from kafka import KafkaAdminClient
 from kafka.admin import (
     ACL,
@@ -141,37 +138,3 @@ def test_a_password_with_quotes_and_accents_reaches_kafka_through_every_script(
     consumer = pipeline.start("consumer.py", "--max-messages", "1", **login)
     assert consumer.end() == 0
     assert len(consumer.printed()) == 1
-
-
-def test_no_password_shows_in_a_log_a_list_of_processes_or_a_file_that_others_can_read(
-    pipeline: Pipeline,
-) -> None:
-    pipeline.serve_api().put(feed(int(time.time()), station()))
-    producer, job = pipeline.start("kafka_project.py"), pipeline.start("spark.py")
-    consumer = pipeline.start("consumer.py", "--max-messages", "1")
-    assert consumer.end() == 0
-    assert pipeline.security is not None
-    password_files = list(pipeline.security.directory.glob("*.password"))
-    assert len(password_files) == len(SCRIPTS) + 2  # the administrator, the brokers
-    passwords = [path.read_text() for path in password_files]
-    address = job.log().partition("its page is ")[2].split()[0]
-    pages = ("environment", "SQL", "StreamingQuery", "jobs")
-    logs = [
-        *(path for path in pipeline.folder.rglob("*") if path.suffix in (".err", ".out", ".log")),
-        *pipeline.security.directory.parent.glob("kafka.*"),
-    ]
-    shown = [
-        *(json.dumps(process.info["cmdline"]) for process in psutil.process_iter(["cmdline"])),
-        *(_page(f"{address}/{page}/") for page in pages),
-        *(path.read_text(errors="replace") for path in logs),
-    ]
-    assert not [text for text in shown for password in passwords if password in text]
-    private = [pipeline.security.directory, *password_files]
-    assert all(path.stat().st_mode & 0o077 == 0 for path in private)
-    assert (producer.stop(), job.stop()) == (0, 0)
-
-
-def _page(url: str) -> str:
-    answer = requests.get(url, timeout=10)
-    assert answer.status_code == 200
-    return answer.text

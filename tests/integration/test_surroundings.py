@@ -21,6 +21,10 @@ from tests.pipeline import Pipeline, wait_until
 
 BROKER = ("-m", "local.broker")
 DATA = "kafka (é), 1"  # Kafka takes a comma for the end of a path
+OF_ANOTHER_SPARK = {
+    "PYSPARK_SUBMIT_ARGS": "--master local[2]",
+    "SPARK_REMOTE": "sc://localhost:1",
+}
 LETTERS = "Vélib' é “l’été” 50%"
 """A folder's name with accents, spaces, an apostrophe, and what Latin-1 does not have."""
 
@@ -53,7 +57,9 @@ def _printed_as_latin_1(pipeline: Pipeline, *options: str) -> str:
     return consumer.out.read_text(encoding="latin-1")
 
 
-def test_letters_in_every_path_in_a_locale_that_has_none(pipeline: Pipeline) -> None:
+def test_letters_in_every_path_a_locale_that_has_none_and_variables_of_another_spark(
+    pipeline: Pipeline,
+) -> None:
     cache = pipeline.folder / "cache"
     cache.mkdir()
     for jars in ("kafka-4.4.0", "spark-kafka-4.2.0"):
@@ -71,18 +77,17 @@ def test_letters_in_every_path_in_a_locale_that_has_none(pipeline: Pipeline) -> 
     api.put(feed(now, *stations))
     assert pipeline.start("kafka_project.py", "--once").end() == 0
     pipeline.write(pipeline.settings.raw_topic, (b"key", b"a station for 5 \xe2\x82\xac"))
-    job = pipeline.start("spark.py", "--available-now")
+    job = pipeline.start("spark.py", "--available-now", **OF_ANOTHER_SPARK)
     assert job.end() == 0, job.log()
+    assert "Spark 4.2.0 runs on local[1]" in job.log()
+    for variable in OF_ANOTHER_SPARK:
+        assert job.log().count(f"{variable} is ignored") == 1
     mechanical = {key: total["mechanical"] for key, total in pipeline.totals().items()}
     assert mechanical == {("75007", now): 6, ("93450", now): 3}
 
     assert "93450  L?Île-Saint-Denis " in _printed_as_latin_1(pipeline)
     assert "value a station for 5 ?\n" in _printed_as_latin_1(pipeline, "--dead-letters")
 
-    broker = next(script for script in pipeline.scripts if "broker" in script.err.name)
-    assert broker.stop() == 0
-    _start_broker(pipeline)
-    assert len(pipeline.totals()) == 2
     assert [path.name for path in pipeline.folder.parent.iterdir()] == ["project"]
 
 
@@ -118,15 +123,6 @@ def test_a_pyspark_of_another_version_is_named(pipeline: Pipeline, tmp_path: Pat
     job = pipeline.start("spark.py", PYTHONPATH=f"{PROJECT}{os.pathsep}{other.parent}")
     assert job.end() == 2
     assert f"PYTHONPATH contains pyspark 3.5.1 ({other}): it must be unset" in job.log()
-
-
-def test_the_variables_of_another_spark_are_ignored(pipeline: Pipeline) -> None:
-    variables = {"PYSPARK_SUBMIT_ARGS": "--master local[2]", "SPARK_REMOTE": "sc://localhost:1"}
-    job = pipeline.start("spark.py", **variables)
-    job.wait_for("Spark 4.2.0 runs on local[1]")
-    for variable in variables:
-        assert job.log().count(f"{variable} is ignored") == 1
-    assert job.stop() == 0
 
 
 def test_help_needs_neither_spark_nor_java(pipeline: Pipeline) -> None:
