@@ -3,7 +3,6 @@
 import gzip
 import json
 import signal
-import sys
 from functools import partial
 from itertools import pairwise
 from math import ceil
@@ -12,10 +11,8 @@ from kafka import KafkaConsumer, TopicPartition
 
 from local.broker import free_port
 from local.day import Day
-from tests import PROJECT
 from tests.expected import feed, station
 from tests.pipeline import Pipeline, wait_until
-from tests.terminal import Terminal
 from velib.feed.snapshot import parse
 from velib.kafka import clients
 from velib.producer.recording import Recording
@@ -119,22 +116,3 @@ def test_what_curl_appended_is_replayed_and_what_cannot_be_ends_with_status_1(
         " newer than the recorded ones: replay into other topics (VELIB_RAW_TOPIC and the others)\n"
     )
     assert len(pipeline.raw()) == 3
-
-
-def test_a_terminal_has_a_bar_and_the_warnings_above_it(pipeline: Pipeline) -> None:
-    record(pipeline, 100)
-    (pipeline.folder / "history" / "broken.json").write_text('{"lastUpdatedOther": 1732004539,')
-    environment = pipeline.environment | pipeline.user("kafka_project.py")
-    script = f"{sys.executable} {PROJECT}/kafka_project.py"
-    command = f"{script} --replay history --speed 600; echo status $?"
-    terminal = Terminal(command, pipeline.folder, environment)
-    try:
-        terminal.wait_for("/101 snapshots, 2024-11-19")
-        terminal.wait_for("broken.json is skipped: it is not valid JSON")
-        assert "records/s, 0:00:" in terminal.text()
-        assert terminal.text().count("snapshots, 2024") == 1
-        terminal.wait_for("status 0")
-        assert "Replayed up to 2024-11-19" in terminal.text()
-    finally:
-        terminal.kill()
-    assert len(pipeline.published()) == 100

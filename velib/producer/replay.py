@@ -4,21 +4,15 @@ What is published already is known from the topic alone, so a replay that was st
 """
 
 import argparse
-import logging
 import math
 import re
-import sys
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from threading import Event
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
 from velib.errors import Failure
 from velib.feed.snapshot import Snapshot
@@ -29,8 +23,7 @@ MIN_SPEED = 0.01  # slower than recorded, but it ends one day
 MAX_SNAPSHOTS = 20  # in one transaction
 MAX_RECORDS = 50_000  # in one transaction, unless one snapshot has more
 MAX_WAIT = 3600.0  # seconds: Python refuses to wait for centuries
-LOG_INTERVAL = 30.0  # seconds between two lines where there is no terminal for a bar
-COUNTS = "{task.completed:,.0f}/{task.total:,.0f} snapshots, {task.fields[state]}"
+LOG_INTERVAL = 10.0  # seconds between two log lines
 
 
 def parse_speed(text: str) -> float:
@@ -92,18 +85,26 @@ class Replay:
         """
         done = self._count_up_to(newest)
         started, records = time.monotonic(), 0
-        with _progress(done, len(self.recorded)) as show:
-            for number, snapshots in self._due(done, newest, stop):
-                if publish(snapshots) is None:
-                    continue
-                newest = snapshots[-1].last_updated
-                records += sum(len(snapshot.stations) for snapshot in snapshots)
+        next_line = started + LOG_INTERVAL
+        for number, snapshots in self._due(done, newest, stop):
+            if publish(snapshots) is None:
+                continue
+            newest = snapshots[-1].last_updated
+            records += sum(len(snapshot.stations) for snapshot in snapshots)
+            if time.monotonic() > next_line:
+                next_line = time.monotonic() + LOG_INTERVAL
                 seconds = time.monotonic() - started
                 left = seconds / (number - done) * (len(self.recorded) - number)
                 if self.speed:
                     left = (self.newest - newest) / self.speed
-                rate = f"{records / seconds:,.0f} records/s"
-                show(number, f"{local_time(newest)}, {rate}, {timedelta(seconds=round(left))} left")
+                log.info(
+                    "%d of %d snapshots, up to %s: %.0f records a second, %s left",
+                    number,
+                    len(self.recorded),
+                    local_time(newest),
+                    records / seconds,
+                    timedelta(seconds=round(left)),
+                )
         self.archive.skipped.log()
         if records:
             seconds = time.monotonic() - started
@@ -154,33 +155,3 @@ class Replay:
                 newest = snapshot.last_updated
         if snapshots:
             yield len(self.recorded), snapshots
-
-
-@contextmanager
-def _progress(done: int, total: int) -> Iterator[Callable[[int, str], None]]:
-    """A function that shows how many snapshots are published, and a text: in a bar at the bottom of
-    the terminal, or in a log line every now and then.
-    """
-    console = Console(stderr=True)
-    if console.is_terminal and not console.is_dumb_terminal:
-        handlers = [h for h in logging.getLogger().handlers if type(h) is logging.StreamHandler]
-        stderr = sys.stderr
-        with Progress(BarColumn(), TextColumn(COUNTS), console=console) as bar:
-            task = bar.add_task("", total=total, completed=done, state="starting")
-            for handler in handlers:
-                handler.setStream(sys.stderr)  # now it is rich's, which writes above the bar
-            try:
-                yield lambda number, state: bar.update(task, completed=number, state=state)
-            finally:
-                for handler in handlers:
-                    handler.setStream(stderr)
-        return
-    next_line = time.monotonic() + LOG_INTERVAL
-
-    def log_progress(number: int, state: str) -> None:
-        nonlocal next_line
-        if time.monotonic() > next_line:
-            log.info("%d of %d snapshots: %s", number, total, state)
-            next_line = time.monotonic() + LOG_INTERVAL
-
-    yield log_progress
