@@ -39,7 +39,7 @@ def configurations(settings: Settings) -> dict[str, dict[str, str]]:
 
     All topics have one partition. A transaction's commit reaches the partitions of a topic one by
     one, so a reader of several could see a part of a snapshot; of one partition it sees all or
-    nothing. A day of the network is 40 MB.
+    nothing. A day of the network is 65 MB.
     """
     return {
         settings.raw_topic: {"retention.ms": str(7 * DAY_MS)},
