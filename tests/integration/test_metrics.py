@@ -99,8 +99,14 @@ def _check_producer(pipeline: Pipeline, url: str, simulator: Script) -> None:
         lambda: _samples(_scrape(url))["velib_producer_poll_errors_total", "unreachable"] >= 2,
         "two polls of a feed that has gone",
     )
+    wait_until(
+        lambda: (
+            _samples(_scrape(url))["velib_producer_snapshots_published_total",]
+            == len(pipeline.published())
+        ),
+        "the last transaction has ended, and every snapshot is counted",
+    )
     samples, published = _samples(_scrape(url)), pipeline.published()
-    assert samples["velib_producer_snapshots_published_total",] == len(published)
     assert samples["velib_producer_publish_duration_seconds_count",] == len(published)
     assert samples["velib_producer_stations",] == DAY.stations
     age = time.time() - max(published)
