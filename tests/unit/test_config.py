@@ -1,5 +1,6 @@
 """Settings: the defaults, and the line that each bad value gives."""
 
+import re
 from pathlib import Path
 
 import certifi
@@ -7,6 +8,7 @@ import pytest
 
 import config
 from config import BadSetting
+from tests import PROJECT
 from tests.certificates import make_certificate, openssl
 
 
@@ -28,6 +30,14 @@ def test_defaults_are_those_of_the_readme() -> None:
     assert settings.cache_dir == Path.home() / ".cache" / "velib-projet"
     assert settings.kafka.bootstrap_servers == "localhost:9092"
     assert settings.kafka.security_protocol == "PLAINTEXT"
+
+
+def test_the_example_of_a_file_has_every_setting_with_its_default() -> None:
+    example = (PROJECT / ".env.example").read_text(encoding="utf-8")
+    assert re.findall(r"^#(\w+)=", example, re.MULTILINE) == list(config.variables())
+    defaults = config.load()
+    Path(".env").write_text(re.sub(r"^#(?=\w+=)", "", example, flags=re.MULTILINE))
+    assert config.load() == defaults
 
 
 @pytest.mark.parametrize(
