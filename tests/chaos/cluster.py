@@ -38,7 +38,6 @@ from velib.runtime import log
 
 STATIONS = 150_000
 PARTITIONS = 6  # of the raw topic
-WORKERS = 2
 MIN_PERIOD = 5  # seconds between two snapshots
 PACE = 5_000  # stations a second: two cores can feed and publish as many, and sum them besides
 SNAPSHOTS = 8  # whose totals there are before something is killed
@@ -69,9 +68,12 @@ def main() -> None:
     parser.add_argument(
         "--nodes", type=int, choices=(1, 3), default=3, help="of Kafka (default: %(default)s)"
     )
+    parser.add_argument(
+        "--workers", type=int, default=2, help="of Spark, a core each (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="velib-cluster-") as name:
-        demo = ClusterDemo(Path(name), arguments.stations, arguments.nodes)
+        demo = ClusterDemo(Path(name), arguments.stations, arguments.nodes, arguments.workers)
         try:
             demo.start()
             demo.run(arguments.snapshots, arguments.kills)
@@ -85,8 +87,8 @@ def main() -> None:
 class ClusterDemo:
     """The clusters, the feed and the scripts, and what was seen of them."""
 
-    def __init__(self, folder: Path, stations: int, nodes: int) -> None:
-        self.stations, self.nodes = stations, nodes
+    def __init__(self, folder: Path, stations: int, nodes: int, workers: int) -> None:
+        self.stations, self.nodes, self.workers = stations, nodes, workers
         port = ports_in_a_row(nodes)
         self.pipeline = Pipeline(",".join(f"localhost:{port + n}" for n in range(nodes)), folder)
         self.kafka_options = ("--port", str(port), "--nodes", str(nodes), "--data-dir", "kafka")
@@ -104,10 +106,10 @@ class ClusterDemo:
 
     def start(self) -> None:
         """Start the clusters, make the topics, then start the scripts."""
-        log.info("Starting Kafka (nodes: %d) and Spark (workers: %d)", self.nodes, WORKERS)
+        log.info("Starting Kafka (nodes: %d) and Spark (workers: %d)", self.nodes, self.workers)
         self.kafka = self._start("-m", "local.broker", *self.kafka_options)
         master_port = free_port()
-        spark_options = ("--port", str(master_port), "--workers", str(WORKERS))
+        spark_options = ("--port", str(master_port), "--workers", str(self.workers))
         self.spark = self._start("-m", "local.spark_cluster", *spark_options)
         self._wait(lambda: "ready" in self.kafka.printed(), "Kafka")
         self._wait(lambda: "ready" in self.spark.printed(), "Spark's master and workers")

@@ -46,8 +46,8 @@ def test_the_last_total_of_a_snapshot_that_comes_in_pieces_is_right(
 
 
 def test_totals_are_right_on_a_spark_cluster_whose_worker_is_killed() -> None:
-    options = ["--stations", "1500", "--snapshots", "1", "--kills", "1", "--nodes", "1"]
-    command = [sys.executable, "-m", "tests.chaos.cluster", *options]
+    size = ["--stations", "1500", "--nodes", "1", "--workers", "1"]
+    command = [sys.executable, "-m", "tests.chaos.cluster", *size, "--snapshots=1", "--kills=1"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr + done.stdout
     assert "totals compared" in done.stdout
