@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import getproxies
 
 from velib.errors import Failure, JavaMissing
 
@@ -36,9 +36,6 @@ Java cannot open a file whose name has letters that its locale does not know. Th
 that is not installed, know only ASCII, while Python reads file names as UTF-8 even there. In a
 Turkish locale the lower case of I is not i.
 """
-
-MAVEN_CENTRAL = "repo1.maven.org:443"
-"""The only host from which Java programs are downloaded."""
 
 _PROXY = re.compile(
     r"(?:\w+://)?(?:(?P<user>[^:@]*)(?::(?P<password>.*))?@)?"
@@ -97,12 +94,17 @@ class Proxy:
     port: int = 80
     user: str | None = None
     password: str | None = None
+    excepted: str = ""
+    """NO_PROXY: hosts and domains, separated by commas."""
 
     def options(self) -> list[str]:
         """Options with which Java uses the proxy. They may contain a password."""
+        names = [name.strip(" .").partition(":")[0] for name in self.excepted.split(",")]
+        patterns = [pattern for name in names if name for pattern in (name, f"*.{name}")]
         options = {
             "https.proxyHost": self.host,
             "https.proxyPort": str(self.port),
+            "http.nonProxyHosts": "|".join(patterns),  # for https too
         }
         if self.user is not None:
             options |= {
@@ -115,12 +117,10 @@ class Proxy:
 
 
 def proxy() -> Proxy | None:
-    """The proxy of HTTPS_PROXY or ALL_PROXY to Maven Central, if one is set and NO_PROXY does not
-    except it; raises Failure if it is not a URL.
-    """
+    """The proxy of HTTPS_PROXY or ALL_PROXY, if one is set; raises Failure if it is not a URL."""
     proxies = getproxies()
     address = proxies.get("https") or proxies.get("all")
-    if not address or proxy_bypass(MAVEN_CENTRAL):
+    if not address:
         return None
     found = _PROXY.fullmatch(address)
     if found is None:
@@ -130,7 +130,7 @@ def proxy() -> Proxy | None:
         )
     user, password = (text and unquote(text) for text in found.group("user", "password"))
     host, port = found["host"].strip("[]"), int(found["port"] or 80)
-    return Proxy(host, port, user, password)
+    return Proxy(host, port, user, password, proxies.get("no", ""))
 
 
 def build() -> str:

@@ -154,26 +154,11 @@ def test_a_proxy_that_is_not_an_address_is_one_line_without_the_password(
     assert "secret" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("no_proxy", "is_asked"),
-    [
-        ("localhost, .corp", True),
-        ("maven.org.corp", True),
-        ("*", False),
-        ("localhost, .maven.org", False),
-        ("maven.org", False),
-        ("repo1.maven.org:443", False),
-    ],
-)
-def test_a_proxy_is_not_asked_for_what_no_proxy_excepts(
-    environment: pytest.MonkeyPatch, no_proxy: str, is_asked: bool
-) -> None:
-    environment.setenv("HTTPS_PROXY", "http://proxy.corp:3128")
-    environment.setenv("NO_PROXY", no_proxy)
-    assert (java.proxy() is not None) == is_asked
-
-
-def test_java_gets_the_proxy_with_its_user() -> None:
-    options = Proxy("proxy.corp", 3128, "me", "p@ss").options()
-    assert options[:2] == ["-Dhttps.proxyHost=proxy.corp", "-Dhttps.proxyPort=3128"]
+def test_java_gets_the_proxy_with_its_user_and_the_excepted_hosts() -> None:
+    options = Proxy("proxy.corp", 3128, "me", "p@ss", "localhost, .corp,example.org:443").options()
+    assert options[:3] == [
+        "-Dhttps.proxyHost=proxy.corp",
+        "-Dhttps.proxyPort=3128",
+        "-Dhttp.nonProxyHosts=localhost|*.localhost|corp|*.corp|example.org|*.example.org",
+    ]
     assert "-Dhttp.proxyPassword=p@ss" in options
