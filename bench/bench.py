@@ -25,12 +25,12 @@ class Size:
     """Those that wait for a contender that catches up, of 1,500 stations each."""
     few_snapshots: int
     """For the contenders that would take longer than four minutes."""
-    growth_snapshots: int
     stations: tuple[int, ...]
     """Of a snapshot, as the network grows."""
-    scales: tuple[tuple[int, int], ...]
-    """Cores and partitions."""
     cost_seconds: int
+    scales: tuple[tuple[int, int], ...] = ()
+    """Cores and partitions of the runs in which `growth_snapshots` wait."""
+    growth_snapshots: int = 0
     left_out: tuple[Contender, ...] = ()
     """Those that are not measured, to save time."""
 
@@ -41,10 +41,10 @@ FULL = Size(
     measured=50,
     snapshots=3_334,
     few_snapshots=334,
-    growth_snapshots=1_334,
     stations=(1_500, 15_000, 150_000),
-    scales=((1, 1), (1, 6), (2, 1), (2, 6)),
     cost_seconds=30,
+    scales=((1, 1), (1, 6), (2, 1), (2, 6)),
+    growth_snapshots=1_334,
 )
 QUICK = Size(
     turns=1,
@@ -52,9 +52,7 @@ QUICK = Size(
     measured=10,
     snapshots=40,
     few_snapshots=40,
-    growth_snapshots=40,
     stations=(15_000,),
-    scales=(),
     cost_seconds=6,
     left_out=(COPY, CLASSROOM),
 )
