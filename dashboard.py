@@ -132,16 +132,19 @@ class Pages:
         while not until():
             await asyncio.sleep(REFRESH_SECONDS)
             has_news, now = self.state.version != shown, int(time.time())
-            playing = {page for page in self.open if page.moment.speed}
-            if not (has_news or now != second or playing):
-                continue
-            is_new_second, shown, second = now != second, self.state.version, now
-            with self.state.lock:
-                found = health.findings(self.state, time.time())
-            for page in list(self.open if has_news or is_new_second else playing):
+            is_due = has_news or now != second
+            if is_due:
+                shown, second = self.state.version, now
+                with self.state.lock:
+                    found = health.findings(self.state, time.time())
+            for page in [page for page in self.open if is_due or page.moment.speed]:
                 try:
                     with page.client:
-                        page.refresh(found, has_news)
+                        page.map.player.advance()
+                        if has_news:
+                            page.show_all(found)
+                        elif is_due:
+                            page.show_ages(found)
                 except Exception:  # of one page: the others must not stop for it
                     log.exception("A page could not be shown")
                 await asyncio.sleep(0)  # lets the server answer requests between two pages
@@ -170,17 +173,6 @@ class Page:
         ui.on("area_hover", lambda event: self.hover(event.args))
         with state.lock:
             self.show_all(health.findings(state, time.time()))
-
-    def refresh(self, found: list[Finding], has_news: bool) -> None:
-        """Show what has changed: new records, or the moment if it is playing, and the ages."""
-        with self.state.lock:
-            has_moved = self.moment.advance(time.time())
-            if has_news:
-                self.show_all(found)
-            elif has_moved:
-                self.show_moment()
-            else:
-                self.show_ages(found)
 
     def show_all(self, found: list[Finding]) -> None:
         """Show the state in every part, and these findings."""

@@ -29,7 +29,7 @@ class Header:
             with self.badge:
                 self.icon = ui.icon("hourglass_empty")
                 self.text = ui.label()
-            self.recorded = ui.label().classes("soft")
+            self.recorded = ui.label().classes("soft recorded")
             ui.space()
             ui.label(words("clock")).classes("soft")
             other = "en" if words.language == "fr" else "fr"

@@ -74,6 +74,16 @@ class Player:
             if self.moment.speed:
                 self.moment.play(speed, time.time())
 
+    def advance(self) -> None:
+        """Show what is due if it is playing. The address stays where that began, until it is live.
+
+        Browsers refuse to change it for each snapshot.
+        """
+        if self.moment.advance(time.time()):
+            self.on_change()
+            if self.moment.is_live:
+                address.replace("at", "")
+
     def changed(self) -> None:
         address.replace("at", self.moment.chosen or "")
         self.on_change()

@@ -81,13 +81,13 @@ def grid_options(words: Words) -> dict[str, Any]:
 
     def column(field: str, form: str) -> dict[str, Any]:
         name = words(f"short_{field}")
-        room = {"flex": 1, "minWidth": 60, "maxWidth": 90}
+        room = {"flex": 1, "minWidth": 66, "maxWidth": 90}
         return marked | room | {"field": field, "headerName": name, ":valueFormatter": form}
 
     return {
         "columnDefs": [
-            {"field": "code", "headerName": words("code"), "width": 64},
-            {"field": "name", "headerName": words("place"), "flex": 2, "minWidth": 76},
+            {"field": "code", "headerName": words("code"), "width": 60},
+            {"field": "name", "headerName": words("place"), "flex": 2, "minWidth": 70},
             *(column(count, number) for count in COLUMNS),
             column(FILL, percent),
         ],
