@@ -178,8 +178,8 @@ class Page:
         """Show the state in every part, and these findings."""
         with self.state.lock:
             self.show_ages(found)
-            self.show_moment()
-            self.chart.show()
+            for part in (self.numbers, self.map, self.table, self.chart):
+                part.show()
 
     def show_ages(self, found: list[Finding]) -> None:
         """Show what changes without a new record."""
@@ -191,9 +191,8 @@ class Page:
         """Show the moment in every part that has a past."""
         with self.state.lock:
             self.header.show(health.findings(self.state, time.time()))
-            self.numbers.show()
-            self.map.show()
-            self.table.show()
+            for part in (self.numbers, self.map, self.table):
+                part.show()
             self.chart.show_moment()
 
     def choose(self, postal_code: object) -> None:

@@ -117,7 +117,7 @@ def save_moving(page: Page, name: str) -> None:
     for number in range(last):
         expect(slider).to_have_attribute("aria-valuenow", str(number))
         page.wait_for_timeout(700)  # until the colours have changed
-        recorded = page.locator(".recorded").inner_text()
+        recorded = page.locator(".recorded").inner_text() or str(number)
         if recorded in frames:  # the day has begun again
             break
         frames[recorded] = picture(page)

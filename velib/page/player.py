@@ -20,11 +20,7 @@ class Player:
         """`on_change` shows the page at another moment."""
         self.moment, self.words, self.on_change = moment, words, on_change
         self.speed = SPEEDS[1]
-        with (
-            ui.element("div")
-            .classes("bar player")
-            .props(f'role=group aria-label="{words("player")}"')
-        ):
+        with ui.element("div").classes("bar player").props("role=group") as group:
             self.button = ui.button(on_click=self.toggle).props("flat round dense")
             self.slider = ui.slider(min=0, max=1).props(f'dense aria-label="{words("moment")}"')
             self.time = ui.label().classes("soft")
@@ -33,9 +29,9 @@ class Player:
             choice.on_value_change(lambda event: self.choose_speed(event.value))
             name = words("speed_name")
             choice.props(f'dense borderless options-dense aria-label="{name}"').tooltip(name)
-            self.live = ui.button(words("go_live"), on_click=self.follow).props(
-                "flat dense no-caps"
-            )
+            self.live = ui.button(words("go_live"), on_click=self.follow)
+            self.live.props("flat dense no-caps")
+        group.props(f'aria-label="{words("player")}"')
         self.slider.on("update:model-value", lambda event: self.seek(event.args), throttle=0.1)
         self.slider.on("keydown.space.prevent", self.toggle)
 
@@ -43,7 +39,7 @@ class Player:
         moment, words = self.moment, self.words
         last, index = len(moment.state.snapshots()) - 1, moment.index()
         at = words.time(moment.snapshot, time.time()) if moment.snapshot else ""
-        self.slider.props(f'max={max(1, last)} label-value="{at}"')
+        self.slider.props(f'max={max(1, last)} aria-valuetext="{at}"')
         self.slider.set_value(index if last > 0 else 1)
         self.slider.set_enabled(last > 0)
         self.time.set_text(at)
