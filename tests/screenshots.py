@@ -20,9 +20,8 @@ from tests.shown import Shown, launch
 
 PICTURES = PROJECT / "docs" / "pictures"
 PERIOD = 3  # seconds between two simulated snapshots
-DESKTOP, PHONE = (1040, 720), (360, 780)
+DESKTOP, PHONE = (1040, 860), (360, 780)
 SECONDS = 10  # of the moving picture
-GAP = 24  # pixels between two pictures that are joined
 
 
 def main() -> None:
@@ -51,16 +50,20 @@ def take_pictures(browser: Browser, shown: Shown) -> None:
     save(picture(page), "place")
     dark = picture(open_page(browser, shown, color_scheme="dark"))
     phone = picture(open_page(browser, shown, size=PHONE))
-    save(
-        joined([dark, phone.resize((phone.width * dark.height // phone.height, dark.height))]),
-        "dark",
-    )
+    phone = phone.resize((phone.width * dark.height // phone.height, dark.height))
+    save(joined(dark, phone), "dark")
     save_moving(open_page(browser, shown, "?hours=24", device_scale_factor=1), "day")
     shown.job.kill()
     page = open_page(browser, shown)
     expect(page.locator(".badge.bad")).to_contain_text("Spark job", timeout=60_000)
-    parts = [picture(page.locator(part)) for part in (".page > header", ".health")]
-    save(joined(parts, is_vertical=True), "broken")
+    badge, health = (page.locator(part).bounding_box() for part in (".page > header", ".health"))
+    whole = picture(page)
+    strips = [
+        whole.crop((0, 2 * int(box["y"] - 8), whole.width, 2 * int(box["y"] + box["height"] + 8)))
+        for box in (badge, health)
+        if box
+    ]
+    save(joined(*strips, is_vertical=True), "broken")
 
 
 def open_page(
@@ -84,20 +87,21 @@ def open_page(
     return page
 
 
-def picture(part: Any) -> Image.Image:
-    """What a page, or an element of it, looks like."""
-    return Image.open(io.BytesIO(part.screenshot())).convert("RGB")
+def picture(page: Page) -> Image.Image:
+    """What a page looks like, which is closed then."""
+    image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    page.context.close()
+    return image
 
 
-def joined(pictures: list[Image.Image], is_vertical: bool = False) -> Image.Image:
-    """Pictures beside each other, or below each other, on white."""
-    widths, heights = zip(*(p.size for p in pictures), strict=True)
-    gaps = GAP * (len(pictures) - 1)
-    size = (max(widths), sum(heights) + gaps) if is_vertical else (sum(widths) + gaps, max(heights))
-    whole, at = Image.new("RGB", size, "white"), 0
+def joined(*pictures: Image.Image, is_vertical: bool = False) -> Image.Image:
+    """Pictures beside each other, or below each other."""
+    widths, heights = zip(*(one.size for one in pictures), strict=True)
+    size = (max(widths), sum(heights)) if is_vertical else (sum(widths), max(heights))
+    whole, at = Image.new("RGB", size), 0
     for one in pictures:
         whole.paste(one, (0, at) if is_vertical else (at, 0))
-        at += GAP + (one.height if is_vertical else one.width)
+        at += one.height if is_vertical else one.width
     return whole
 
 
@@ -120,7 +124,7 @@ def save_moving(page: Page, name: str) -> None:
         recorded = page.locator(".recorded").inner_text() or str(number)
         if recorded in frames:  # the day has begun again
             break
-        frames[recorded] = picture(page)
+        frames[recorded] = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
         track.press("ArrowRight")
     first, *others = frames.values()
     path = PICTURES / f"{name}.webp"

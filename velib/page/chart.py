@@ -31,7 +31,6 @@ class Chart:
             with ui.element("div").classes("bar"):
                 self.name = ui.label().props("role=heading aria-level=2").classes("name")
                 self.summary = ui.label().classes("soft")
-                ui.space()
                 spans = {hours: words("hours", n=hours) for hours in SPANS}
                 ui.toggle(
                     spans, value=self.hours, on_change=lambda e: self.choose_hours(e.value)

@@ -13,7 +13,7 @@ from velib.totals.areas import NAMES
 from velib.totals.records import COUNTS, Counts
 
 NO_COUNTS = Counts(*[0 for _ in COUNTS])
-NARROW = 440  # pixels
+NARROW = 400  # pixels
 COLUMNS = ("num_bikes_available", "ebike", "num_docks_available")
 
 
