@@ -115,17 +115,18 @@ def save_moving(page: Page, name: str) -> None:
     """A picture of each snapshot of the recorded day, from the oldest that the page has."""
     slider, track = page.get_by_role("slider"), page.locator(".q-slider__track-container")
     last = int(slider.get_attribute("aria-valuemax") or 0)
-    for _ in range(last):
-        track.press("ArrowLeft")
+    track.click(position={"x": 0, "y": 5})
+    expect(slider).to_have_attribute("aria-valuenow", "0")
     frames: dict[str, Image.Image] = {}
     for number in range(last):
-        expect(slider).to_have_attribute("aria-valuenow", str(number))
+        while slider.get_attribute("aria-valuenow") != str(number):
+            track.press("ArrowRight")
+            page.wait_for_timeout(100)
         page.wait_for_timeout(700)  # until the colours have changed
         recorded = page.locator(".recorded").inner_text() or str(number)
         if recorded in frames:  # the day has begun again
             break
         frames[recorded] = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-        track.press("ArrowRight")
     first, *others = frames.values()
     path = PICTURES / f"{name}.webp"
     first.save(

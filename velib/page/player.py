@@ -32,14 +32,16 @@ class Player:
             self.live = ui.button(words("go_live"), on_click=self.follow)
             self.live.props("flat dense no-caps")
         group.props(f'aria-label="{words("player")}"')
-        self.slider.on("update:model-value", lambda event: self.seek(event.args), throttle=0.1)
+        self.slider.props(f"aria-describedby={self.time.html_id}")
+        # Not the event's value, which may already be an older one: it would be sent back.
+        self.slider.on("update:model-value", lambda: self.seek(self.slider.value), throttle=0.1)
         self.slider.on("keydown.space.prevent", self.toggle)
 
     def show(self) -> None:
         moment, words = self.moment, self.words
         last, index = len(moment.state.snapshots()) - 1, moment.index()
         at = words.time(moment.snapshot, time.time()) if moment.snapshot else ""
-        self.slider.props(f'max={max(1, last)} aria-valuetext="{at}"')
+        self.slider.props(f"max={max(1, last)}")
         self.slider.set_value(index if last > 0 else 1)
         self.slider.set_enabled(last > 0)
         self.time.set_text(at)

@@ -118,7 +118,7 @@ TEXTS = {
         "stations_open": "Stations ouvertes",
         "stations_closed": "{n} fermées",
         "empty_full": "Vides · pleines",
-        "empty_full_explained": "aucun vélo · aucune place",
+        "empty_full_explained": "sans vélo · sans place",
         "change": "{n} depuis le précédent",
         "share": "{n} des vélos",
         "live_only": "en direct seulement",
