@@ -135,7 +135,7 @@ def save_moving(page: Page, name: str) -> None:
         append_images=others,
         duration=SECONDS * 1000 // len(frames),
         loop=0,
-        quality=60,
+        quality=35,
         method=4,
     )
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)", flush=True)

@@ -40,11 +40,11 @@ class Player:
     def show(self) -> None:
         moment, words = self.moment, self.words
         last, index = len(moment.state.snapshots()) - 1, moment.index()
-        at = words.time(moment.snapshot, time.time()) if moment.snapshot else ""
         self.slider.props(f"max={max(1, last)}")
         self.slider.set_value(index if last > 0 else 1)
         self.slider.set_enabled(last > 0)
-        self.time.set_text(at)
+        # The badge has the date.
+        self.time.set_text(words.time(moment.snapshot, moment.snapshot) if last >= 0 else "")
         self.button.props(f"icon={'pause' if moment.speed else 'play_arrow'}")
         self.button.props(f'aria-label="{words("pause" if moment.speed else "play")}"')
         self.live.set_enabled(not moment.is_live)
