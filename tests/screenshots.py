@@ -119,9 +119,9 @@ def save_moving(page: Page, name: str) -> None:
     expect(slider).to_have_attribute("aria-valuenow", "0")
     frames: dict[str, Image.Image] = {}
     for number in range(last):
-        while slider.get_attribute("aria-valuenow") != str(number):
-            track.press("ArrowRight")
-            page.wait_for_timeout(100)
+        while (shown := int(slider.get_attribute("aria-valuenow") or 0)) != number:
+            track.press("ArrowRight" if shown < number else "ArrowLeft")
+            page.wait_for_timeout(300)
         page.wait_for_timeout(700)  # until the colours have changed
         recorded = page.locator(".recorded").inner_text() or str(number)
         if recorded in frames:  # the day has begun again
