@@ -34,6 +34,7 @@ from velib.page.follower import Follower
 from velib.page.header import Header, Numbers
 from velib.page.health import Finding, HealthCard
 from velib.page.map import SCRIPT, Map
+from velib.page.moment import Moment
 from velib.page.state import PipelineState
 from velib.page.table import Table
 from velib.page.text import LANGUAGES, Words, preferred_language
@@ -142,15 +143,19 @@ class Pages:
         while not until():
             await asyncio.sleep(REFRESH_SECONDS)
             has_news, now = self.state.version != shown, int(time.time())
-            if not (has_news or now != second):
-                continue
-            shown, second = self.state.version, now
-            with self.state.lock:
-                found = health.findings(self.state, time.time())
-            for page in list(self.open):
+            is_due = has_news or now != second
+            if is_due:
+                shown, second = self.state.version, now
+                with self.state.lock:
+                    found = health.findings(self.state, time.time())
+            for page in [page for page in self.open if is_due or page.moment.speed]:
                 try:
                     with page.client:
-                        page.show_all(found) if has_news else page.show_ages(found)
+                        page.map.player.advance()
+                        if has_news:
+                            page.show_all(found)
+                        elif is_due:
+                            page.show_ages(found)
                 except Exception:  # of one page: the others must not stop for it
                     log.exception("A page could not be shown")
                 await asyncio.sleep(0)  # lets the server answer requests between two pages
@@ -162,16 +167,17 @@ class Page:
 
     def __init__(self, state: PipelineState, words: Words) -> None:
         self.state, self.words, self.client = state, words, ui.context.client
+        self.moment = Moment(state, address.chosen_number("at"))
         ui.add_css(STYLE)
         ui.add_head_html(address.SCRIPT + SCRIPT)
         ui.add_body_html(f'<p class="loading">{words("title")} …</p>')  # until it is drawn
         ui.colors(primary="#2b5fa8")
         with ui.element("div").classes("page"):
-            self.header = Header(state, words)
-            self.numbers = Numbers(state, words)
-            self.map = Map(state, words)
-            self.table = Table(state, words, on_choose=self.choose, on_hover=self.hover)
-            self.chart = Chart(state, words)
+            self.header = Header(self.moment, words)
+            self.numbers = Numbers(self.moment, words)
+            self.map = Map(self.moment, words, on_moment=self.show_moment)
+            self.table = Table(self.moment, words, on_choose=self.choose, on_hover=self.hover)
+            self.chart = Chart(self.moment, words)
             self.health = HealthCard(state, words)
         self.map.leaflet.on("init", lambda: self.mark(self.chart.place))
         ui.on("area", lambda event: self.choose(event.args))
@@ -180,19 +186,25 @@ class Page:
             self.show_all(health.findings(state, time.time()))
 
     def show_all(self, found: list[Finding]) -> None:
-        """Show the present state in every part, and these findings."""
+        """Show the state in every part, and these findings."""
         with self.state.lock:
             self.show_ages(found)
-            self.numbers.show()
-            self.map.show()
-            self.table.show()
-            self.chart.show()
+            for part in (self.numbers, self.map, self.table, self.chart):
+                part.show()
 
     def show_ages(self, found: list[Finding]) -> None:
         """Show what changes without a new record."""
         with self.state.lock:
             self.header.show(found)
             self.health.show(found)
+
+    def show_moment(self) -> None:
+        """Show the moment in every part that has a past."""
+        with self.state.lock:
+            self.header.show(health.findings(self.state, time.time()))
+            for part in (self.numbers, self.map, self.table):
+                part.show()
+            self.chart.show_moment()
 
     def choose(self, postal_code: object) -> None:
         """Show the chart of a place, and mark its area and its row.
@@ -203,16 +215,17 @@ class Page:
         if place not in NAMES or place == self.chart.place:
             place = ""
         self.mark(place)
+        self.map.leaflet.move_to(place)
         self.chart.choose_place(place)
 
     def mark(self, place: str) -> None:
         """Mark the area and the row of the chosen place; for "" mark none."""
-        self.map.mark_area("chosen", place)
+        self.map.leaflet.mark_area("chosen", place)
         self.table.mark_chosen(place)
 
     def hover(self, postal_code: object) -> None:
         """Mark the area and the row under the pointer."""
-        self.map.mark_area("hovered", str(postal_code))
+        self.map.leaflet.mark_area("hovered", str(postal_code))
         self.table.mark_hovered(str(postal_code))
 
 

@@ -26,21 +26,12 @@ def launch(playwright: Playwright) -> Browser:
 class Shown:
     """A pipeline of all stations, with its own Kafka, job and feed, and the dashboard over it."""
 
-    def __init__(
-        self, folder: Path, stations: int = 200, period: int = 3, answers: Path | None = None
-    ) -> None:
-        """The feed is simulated; with a folder of the API's `answers` it is what they say."""
+    def __init__(self, folder: Path, day: Day) -> None:
         self.port = free_port()
         self.pipeline = Pipeline(f"localhost:{free_port()}", folder)
         self.pipeline.environment["VELIB_STATIONS"] = "all"
         self.broker = self.pipeline.start_broker()
-        if answers:
-            api = self.pipeline.serve_api()
-            for name in ("station_status.json", "station_information.json"):
-                shutil.copy(answers / name, api.folder / name)
-            self.feed = api.server
-        else:
-            self.feed = self.pipeline.simulate(Day(stations, period))
+        self.feed = self.pipeline.simulate(day)
         self.producer = self.pipeline.start("kafka_project.py")
         self.job = self.pipeline.start("spark.py")
         self.dashboard = self.start_dashboard()

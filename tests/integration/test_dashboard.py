@@ -20,6 +20,8 @@ from tests.pipeline import wait_until
 from tests.shown import CHROMIUM, Shown, launch
 
 DAY = Day(200, period=3)
+CHART = "getElement(parseInt(document.querySelector('.nicegui-echart').id.slice(1))).chart"
+"""The chart, in JavaScript."""
 
 expect.set_options(timeout=30_000)  # milliseconds; the machine may be slow
 
@@ -37,7 +39,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     """The pipeline with totals of two snapshots."""
-    shown = Shown(tmp_path_factory.mktemp("dashboard"), DAY.stations, DAY.period)
+    shown = Shown(tmp_path_factory.mktemp("dashboard"), DAY)
     try:
         shown.wait_for_snapshots(2)
         yield shown
@@ -133,7 +135,7 @@ def test_the_numbers_are_plain_sums_of_the_feed_and_change_by_themselves(
     expect(page.locator(".badge")).to_contain_text("live")
     expect(page.locator(".badge")).to_contain_text(re.compile("|".join(last_minutes())))
     expect(page.locator("header")).to_contain_text("Paris time")
-    expect(page.locator(".numbers")).to_contain_text("since the previous snapshot")
+    expect(page.locator(".numbers")).to_contain_text("since the previous one")
 
 
 def test_stations_that_are_closed_empty_or_full_are_counted(shown: Shown, page: Page) -> None:
@@ -213,6 +215,52 @@ def test_the_table_searches_sorts_and_chooses(shown: Shown, page: Page) -> None:
 
     wait_until(shows_the_place, "the chart of the row that was clicked")
     expect(page.locator("path[data-code='75011']")).to_have_class(re.compile("chosen"))
+    page.keyboard.press("Enter")  # on the cell that was clicked
+    expect(page.locator(".chart .name")).to_have_text("All")
+
+
+def test_the_reader_looks_back_plays_and_returns_to_live(shown: Shown, page: Page) -> None:
+    slider, badge = page.get_by_role("slider"), page.locator(".badge")
+
+    def show(snapshot: int) -> None:
+        """The page shows a snapshot, which has passed."""
+        wait_until(
+            lambda: shown_numbers(page) == numbers_of(simulated(snapshot)), f"totals of {snapshot}"
+        )
+        expect(badge).to_contain_text("looking back")
+        expect(page).to_have_url(re.compile(f"at={snapshot}"))
+        marked = "[0].markLine.data.map(mark => mark.xAxis)"
+        assert page.evaluate(f"{CHART}.getOption().series{marked}") == [snapshot * 1000]
+        place = next(t for t in simulated(snapshot) if t["postal_code"] == "75001")
+        bikes = row(page, "75001").locator("[col-id=num_bikes_available]")
+        assert number(bikes.inner_text()) == place["num_bikes_available"]
+
+    wait_until(lambda: int(slider.get_attribute("aria-valuemax") or 0) >= 4, "five snapshots")
+    snapshots = sorted({snapshot for _, snapshot in shown.pipeline.totals()})
+    expect(badge).to_contain_text("live")
+    box = slider.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] - 3, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] - 30, box["y"], steps=5)
+    page.mouse.up()
+    show(snapshots[0])
+    page.reload()
+    show(snapshots[0])
+    page.locator(".q-slider__track-container").press("ArrowRight")
+    show(snapshots[1])
+    page.locator(".q-slider__track-container").press("Space")
+    expect(page.get_by_label("Pause")).to_be_visible()
+    wait_until(lambda: shown_numbers(page) != numbers_of(simulated(snapshots[1])), "it plays")
+    assert f"at={snapshots[1]}" in page.url, "the address stays where it began"
+    page.get_by_label("Snapshots a second").click(force=True)
+    page.get_by_role("option", name="20 / s").click()
+    expect(badge).to_contain_text("live")
+    expect(page).not_to_have_url(re.compile("at=1"))
+    page.locator(".q-slider__track-container").press("ArrowLeft")
+    expect(badge).to_contain_text("looking back")
+    page.get_by_role("button", name="Live").click()
+    expect(badge).to_contain_text("live")
 
 
 def test_a_place_has_a_chart_of_its_exact_history(shown: Shown, page: Page) -> None:
@@ -230,11 +278,7 @@ def test_a_place_has_a_chart_of_its_exact_history(shown: Shown, page: Page) -> N
             for total in simulated(*snapshots)
             if total["postal_code"] == "75016"
         ]
-        chart = page.evaluate(
-            "getElement(parseInt(document.querySelector('.nicegui-echart').id.slice(1)))"
-            ".chart.getOption().dataset[0].source"
-        )
-        return bool(chart == history)
+        return bool(page.evaluate(f"{CHART}.getOption().dataset[0].source") == history)
 
     wait_until(agree, "the chart has every total of 75016")
     minutes = set(re.findall(r"\d\d:\d\d", page.locator(".nicegui-echart").inner_text()))
@@ -382,7 +426,7 @@ def test_what_a_hostile_browser_sends_stops_no_other_page(
     shown: Shown, browser: Browser, page: Page
 ) -> None:
     hostile = browser.new_context().new_page()
-    hostile.goto(f"{shown.url}?place=x&measure=x&hours=1e999&map=48,x,1e999&x=%00")
+    hostile.goto(f"{shown.url}?place=x&measure=x&hours=1e999&map=48,x,1e999&at=-1&x=%00")
     expect(hostile.locator("path[data-code='75016']")).to_be_visible()
     for event in ("area", "area_hover", "station", "window"):
         for argument in ("null", "[]", "{}", "1e999", "'../../etc/passwd'"):

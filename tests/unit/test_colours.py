@@ -3,7 +3,7 @@
 import pytest
 
 from velib.page import colours
-from velib.page.colours import COLOURS, NO_TOTAL
+from velib.page.colours import CHANGE, CHANGE_COLOURS, COLOURS, NO_TOTAL
 from velib.totals.records import Counts
 
 
@@ -30,8 +30,8 @@ def test_the_limits_are_round_numbers_below_the_most(most: int, expected: list[f
 def test_each_class_has_a_colour() -> None:
     limits = colours.limits("num_bikes_available", [counts(1155)])
     for amount, number in ((0, 0), (49, 0), (50, 1), (999, 4), (1000, 5), (1155, 5)):
-        assert colours.colour(amount, limits) == COLOURS[number]
-    assert colours.colour(None, limits) == NO_TOTAL
+        assert colours.colour("num_bikes_available", amount, limits) == COLOURS[number]
+    assert colours.colour("num_bikes_available", None, limits) == NO_TOTAL
 
 
 def test_how_full_is_a_share_and_unknown_without_docks() -> None:
@@ -39,6 +39,19 @@ def test_how_full_is_a_share_and_unknown_without_docks() -> None:
     assert colours.value("fill", counts(0)) is None
     assert colours.value("ebike", counts(5, ebike=2)) == 2
     assert colours.value("num_bikes_available", None) is None
+
+
+@pytest.mark.parametrize(
+    ("bikes", "before", "number"),
+    [(10, 15, 0), (10, 12, 1), (10, 11, 2), (10, 10, 3), (11, 10, 4), (12, 10, 5), (15, 10, 6)],
+)
+def test_a_change_has_a_colour_on_its_side_of_the_scale(
+    bikes: int, before: int, number: int
+) -> None:
+    amount = colours.value(CHANGE, counts(bikes, docks=25 - bikes), counts(before))
+    limits = colours.limits(CHANGE, [])
+    assert colours.colour(CHANGE, amount, limits) == CHANGE_COLOURS[number]
+    assert colours.value(CHANGE, counts(5), None) is None, "nothing to compare with"
 
 
 @pytest.mark.parametrize(

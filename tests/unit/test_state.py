@@ -76,7 +76,7 @@ def test_the_totals_of_the_newest_snapshot_are_summed(state: PipelineState) -> N
     assert newest == SNAPSHOT + 60
     assert state.totals()["75001"] == Counts(1, 11, 9, 2, 5)
     assert state.sum(newest) == Counts(2, 21, 9, 12, 6)
-    assert state.sum(state.previous_snapshot()) == Counts(2, 17, 5, 12, 6)
+    assert state.sum(SNAPSHOT) == Counts(2, 17, 5, 12, 6)
     assert state.interval() == 60
 
 
@@ -94,7 +94,7 @@ def test_an_older_total_changes_neither_the_newest_nor_the_latest(state: Pipelin
     latest = {code: json.loads(value) for code, (_, _, value) in state.latest.items()}
     assert latest["75001"]["num_bikes_available"] == 5
     assert latest["75002"]["last_updated"] == SNAPSHOT - 200_000
-    assert state.series("75001", 3600) == [
+    assert state.series("75001", 3600, SNAPSHOT) == [
         (SNAPSHOT - 60, Counts(1, 9, 9, 0, 0)),
         (SNAPSHOT, Counts(1, 5, 5, 0, 0)),
     ]
@@ -114,8 +114,8 @@ def test_a_day_is_remembered_and_no_more(state: PipelineState) -> None:
 def test_a_place_without_a_total_is_a_gap_in_its_series(state: PipelineState) -> None:
     state.add(record(FINAL, total("75001", SNAPSHOT, 5)))
     state.add(record(FINAL, total("75002", SNAPSHOT + 60, 5)))
-    assert state.series("75001", 3600)[-1] == (SNAPSHOT + 60, None)
-    assert [snapshot for snapshot, _ in state.series("", 30)] == [SNAPSHOT + 60]
+    assert state.series("75001", 3600, SNAPSHOT + 60)[-1] == (SNAPSHOT + 60, None)
+    assert [snapshot for snapshot, _ in state.series("", 30, SNAPSHOT + 60)] == [SNAPSHOT + 60]
 
 
 def test_a_new_snapshot_replaces_the_stations_and_an_old_one_does_not(state: PipelineState) -> None:

@@ -5,12 +5,14 @@ undoes the last choice.
 """
 
 import json
+import re
 from collections.abc import Iterable
 from typing import TypeVar
 
 from nicegui import ui
 
 Choice = TypeVar("Choice", str, int)
+NUMBER = re.compile("[0-9]{1,12}")
 
 SCRIPT = """<script>
 window.keepInAddress = (name, value, change = "pushState") => {
@@ -29,6 +31,17 @@ def chosen(name: str, choices: Iterable[Choice], default: Choice) -> Choice:
     return by_text.get(ui.context.client.request.query_params.get(name, ""), default)
 
 
+def chosen_number(name: str) -> int:
+    """The number in the address of this page; 0 if there is none."""
+    text = ui.context.client.request.query_params.get(name, "")
+    return int(text) if NUMBER.fullmatch(text) else 0
+
+
 def keep(name: str, choice: object) -> None:
     """Add a choice to the address of this page, as a step in the browser's history."""
     ui.run_javascript(f"keepInAddress({json.dumps(name)}, {json.dumps(choice)})")
+
+
+def replace(name: str, choice: object) -> None:
+    """Put a choice into the address of this page, which is no step in the browser's history."""
+    ui.run_javascript(f"keepInAddress({json.dumps(name)}, {json.dumps(choice)}, 'replaceState')")

@@ -5,12 +5,13 @@ from typing import Any
 from nicegui import ui
 
 from velib.page import address
-from velib.page.state import PipelineState
+from velib.page.moment import Moment
 from velib.page.text import LANGUAGES, PARIS, Words
 from velib.totals.areas import NAMES
 
 SPANS = (1, 6, 24)  # hours
 GREY = "#7a8594"  # reads on light and on dark
+PAST = "#8a63d2"  # as the badge and the slider
 LINES = (
     ("num_bikes_available", "#3b6fb6"),
     ("ebike", "#2a9d6f"),
@@ -21,15 +22,15 @@ LINES = (
 class Chart:
     """Bikes, electric bikes and docks of the chosen place."""
 
-    def __init__(self, state: PipelineState, words: Words) -> None:
-        self.state, self.words = state, words
+    def __init__(self, moment: Moment, words: Words) -> None:
+        self.moment, self.words = moment, words
         self.place = address.chosen("place", NAMES, "")
         self.hours = address.chosen("hours", SPANS, 6)
+        self.shown_end = 0  # epoch seconds
         with ui.element("section").classes("chart"):
             with ui.element("div").classes("bar"):
                 self.name = ui.label().props("role=heading aria-level=2").classes("name")
                 self.summary = ui.label().classes("soft")
-                ui.space()
                 spans = {hours: words("hours", n=hours) for hours in SPANS}
                 ui.toggle(
                     spans, value=self.hours, on_change=lambda e: self.choose_hours(e.value)
@@ -37,11 +38,34 @@ class Chart:
             self.echart = ui.echart(chart_options(words), renderer="svg")
 
     def show(self) -> None:
-        words, state = self.words, self.state
-        with state.lock:
-            totals, sums = state.totals(), state.sum(state.newest_snapshot)
+        with self.moment.state.lock:
+            self.shown_end = self.end()
+            series = self.moment.state.series(self.place, self.hours * 3600, self.shown_end)
+        source = [
+            [snapshot * 1000, *(getattr(counts, name, None) for name, _ in LINES)]
+            for snapshot, counts in series
+        ]
+        self.echart.run_chart_method("setOption", {"dataset": {"source": source}})
+        self.show_numbers()
+
+    def end(self) -> int:
+        """The end of the hours that the moment is in, counted back from the newest snapshot."""
+        newest, span = self.moment.state.newest_snapshot, self.hours * 3600
+        return newest - (newest - self.moment.snapshot) // span * span
+
+    def show_moment(self) -> None:
+        """Show another moment: the lines stay unless it is in other hours."""
+        if self.end() == self.shown_end:
+            self.show_numbers()
+        else:
+            self.show()
+
+    def show_numbers(self) -> None:
+        """Show the numbers of the moment, and where it is on the chart."""
+        words, moment = self.words, self.moment
+        with moment.state.lock:
+            totals, sums = moment.totals(), moment.sum()
             counts = totals.get(self.place) if self.place else sums
-            series = state.series(self.place, self.hours * 3600)
         self.name.set_text(f"{self.place} {NAMES[self.place]}" if self.place else words("all"))
         if counts is not None:
             summary = words(
@@ -54,11 +78,8 @@ class Chart:
         else:
             summary = words("place_old" if totals else "no_totals")
         self.summary.set_text(summary)
-        source = [
-            [snapshot * 1000, *(getattr(counts, name, None) for name, _ in LINES)]
-            for snapshot, counts in series
-        ]
-        self.echart.run_chart_method("setOption", {"dataset": {"source": source}})
+        mark = [] if moment.is_live else [{"xAxis": moment.snapshot * 1000}]
+        self.echart.run_chart_method("setOption", {"series": [{"markLine": {"data": mark}}]})
 
     def choose_place(self, postal_code: str) -> None:
         self.place = postal_code
@@ -87,14 +108,20 @@ def chart_options(words: Words) -> dict[str, Any]:
         "animation": False,
         "aria": {"enabled": True},
         "textStyle": {"fontFamily": "inherit"},
-        "grid": {"left": 8, "right": 12, "top": 28, "bottom": 4, "containLabel": True},
-        "legend": {"top": 0, "right": 0, "textStyle": {"color": GREY}},
+        "grid": {"left": 8, "right": 28, "top": 28, "bottom": 4, "containLabel": True},
+        "legend": {"top": 0, "right": 8, "textStyle": {"color": GREY}},
         "tooltip": {"trigger": "axis", "confine": True, ":valueFormatter": number},
         "dataset": {"source": []},
         "useUTC": True,  # the same marks on the axis for every browser
         "xAxis": {
             "type": "time",
-            "axisLabel": {"color": GREY, "hideOverlap": True, ":formatter": f"time => {mark}"},
+            ":min": "value => Math.min(value.min, value.max - 60_000)",  # one snapshot has no span
+            "axisLabel": {
+                "color": GREY,
+                "hideOverlap": True,
+                ":formatter": f"time => {mark}",
+                "rich": {"primary": {"fontWeight": "normal"}},
+            },
             "axisPointer": {"label": {":formatter": f"({{value: time}}) => {pointer}"}},
         },
         "yAxis": {
@@ -110,6 +137,13 @@ def chart_options(words: Words) -> dict[str, Any]:
                 "encode": {"x": 0, "y": column},
                 "symbol": "circle",
                 "symbolSize": 3,
+                "markLine": {
+                    "symbol": "none",
+                    "silent": True,
+                    "label": {"show": False},
+                    "lineStyle": {"color": PAST, "width": 2, "type": "solid"},
+                    "data": [],
+                },
             }
             for column, (name, colour) in enumerate(LINES, start=1)
         ],

@@ -5,14 +5,20 @@ from collections.abc import Iterable
 from velib.totals.records import Counts
 
 FILL = "fill"
-MEASURES = (FILL, "num_bikes_available", "ebike", "num_docks_available")
-"""How full a place is, or one of its counts."""
+CHANGE = "bikes_change"
+MEASURES = (FILL, "num_bikes_available", "ebike", "num_docks_available", CHANGE)
+"""How full a place is, one of its counts, or how many bikes came or left, as a share of its docks.
+"""
 
-COLOURS = ["#fde725", "#7ad151", "#22a884", "#2a788e", "#414487", "#440154"]
-"""Viridis, from few to many: it also reads well without telling red from green, and in grey."""
+COLOURS = [f"var(--few-many-{number})" for number in range(6)]
+"""From few to many, as velib/page/page.css has them on light and on dark."""
 
-NO_TOTAL = "#9aa0a6"
+CHANGE_COLOURS = [f"var(--left-came-{number})" for number in range(7)]
+"""From those that left to those that came."""
+
+NO_TOTAL = "var(--no-total)"
 FILL_LIMITS = [0.15, 0.30, 0.45, 0.60, 0.75]
+CHANGE_LIMITS = [-0.10, -0.05, -0.02, 0.02, 0.05, 0.10]
 
 
 def share(part: int, whole: int) -> float | None:
@@ -20,23 +26,30 @@ def share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def value(measure: str, counts: Counts | None) -> float | None:
-    """The value of a measure for these counts; None if they are unknown or have no docks."""
+def value(measure: str, counts: Counts | None, before: Counts | None = None) -> float | None:
+    """The value of a measure for these counts; None if they are unknown or have no docks.
+
+    `before` are the counts since which CHANGE is asked for.
+    """
     if counts is None:
         return None
+    bikes, docks = counts.num_bikes_available, counts.num_docks_available
     if measure == FILL:
-        bikes = counts.num_bikes_available
-        return share(bikes, bikes + counts.num_docks_available)
+        return share(bikes, bikes + docks)
+    if measure == CHANGE:
+        return share(bikes - before.num_bikes_available, bikes + docks) if before else None
     return float(getattr(counts, measure))
 
 
 def limits(measure: str, all_counts: Iterable[Counts]) -> list[float]:
-    """The lower limits of the classes above the first, of which there is one fewer than COLOURS.
+    """The lower limits of the classes above the first, of which there is one fewer than colours.
 
     They are shares, or the greatest of the numbers 1, 2, 5, 10, 20, 50, … that any value reaches.
     """
     if measure == FILL:
         return FILL_LIMITS
+    if measure == CHANGE:
+        return CHANGE_LIMITS
     most = max((value(measure, counts) or 0 for counts in all_counts), default=0)
     round_numbers = [n * 10**power for power in range(7) for n in (1, 2, 5)]
     number = len(COLOURS) - 1
@@ -45,11 +58,16 @@ def limits(measure: str, all_counts: Iterable[Counts]) -> list[float]:
     return [float(limit) for limit in round_numbers[first : first + number]]
 
 
-def colour(amount: float | None, class_limits: list[float]) -> str:
+def palette(measure: str) -> list[str]:
+    """The colour of each class, as CSS has it."""
+    return CHANGE_COLOURS if measure == CHANGE else COLOURS
+
+
+def colour(measure: str, amount: float | None, class_limits: list[float]) -> str:
     """The colour of the class that a value is in; NO_TOTAL for None."""
     if amount is None:
         return NO_TOTAL
-    return COLOURS[sum(amount >= limit for limit in class_limits)]
+    return palette(measure)[sum(amount >= limit for limit in class_limits)]
 
 
 def shape(is_open: bool, counts: Counts) -> str:

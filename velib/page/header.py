@@ -8,20 +8,28 @@ from nicegui import ui
 from velib.page import health
 from velib.page.colours import shape, share
 from velib.page.health import ICONS, Finding, Level
-from velib.page.state import PipelineState
+from velib.page.moment import Moment
 from velib.page.text import Words
+
+TO_HEALTH = """event => {
+  event.preventDefault();
+  document.getElementById("health").scrollIntoView();
+}"""
 
 
 class Header:
     """The title, the badge with the state of the pipeline, and two choices."""
 
-    def __init__(self, state: PipelineState, words: Words) -> None:
-        self.state, self.words = state, words
+    def __init__(self, moment: Moment, words: Words) -> None:
+        self.moment, self.words = moment, words
         with ui.element("header"):
             ui.label(words("title")).props("role=heading aria-level=1").classes("title")
-            with ui.element("div").props("role=status") as self.badge:
+            with ui.element("div").props("role=status"):
+                self.badge = ui.element("a").props("href=#health").on("click", js_handler=TO_HEALTH)
+            with self.badge:
                 self.icon = ui.icon("hourglass_empty")
                 self.text = ui.label()
+            self.recorded = ui.label().classes("soft recorded")
             ui.space()
             ui.label(words("clock")).classes("soft")
             other = "en" if words.language == "fr" else "fr"
@@ -35,28 +43,38 @@ class Header:
             ).props(f'flat round dense aria-label="{theme}"').tooltip(theme)
 
     def show(self, found: list[Finding]) -> None:
-        """Show the age of the newest snapshot, or which part has failed."""
-        now, snapshot = time.time(), self.state.newest_snapshot
+        """Show that the past is shown, or the age of the newest snapshot, or which part failed."""
+        state, now, snapshot = self.moment.state, time.time(), self.moment.snapshot
+        recorded = state.recorded.get(snapshot)
+        self.recorded.set_text(
+            self.words("recorded", time=self.words.day_and_time(recorded)) if recorded else ""
+        )
+        values = {"time": self.words.time(snapshot, now), "age": self.words.age(now - snapshot)}
+        if not self.moment.is_live:
+            self.text.set_text(self.words("past", **values))
+            self.icon.set_name("history")
+            self.badge.classes(replace="badge past")
+            return
         worst = health.worst([finding for finding in found if finding.part != "dead_letters"])
-        age_level = health.age_level(self.state, now - snapshot)
+        age_level = health.age_level(state, now - snapshot)
         level = max(worst.level, age_level)
         if worst.level is Level.BAD:
             text = f"{self.words(worst.part)} · {health.sentence(worst, self.words, now)}"
         elif snapshot:
-            values = {"time": self.words.time(snapshot, now), "age": self.words.age(now - snapshot)}
             text = self.words("live" if age_level is Level.GOOD else "old", **values)
         else:
             level, text = Level.WARNING, self.words("no_totals")
         self.text.set_text(text)
         self.icon.set_name(ICONS[level])
-        self.badge.classes(replace=f"badge {level.name.lower()}")
+        is_stale = age_level is not Level.GOOD or worst.level is Level.BAD
+        self.badge.classes(replace=f"badge {level.name.lower()}{' stale' if is_stale else ''}")
 
 
 class Numbers:
-    """Bikes, docks and stations of the newest snapshot, each in a tile."""
+    """Bikes, docks and stations of the snapshot that is shown, each in a tile."""
 
-    def __init__(self, state: PipelineState, words: Words) -> None:
-        self.state, self.words = state, words
+    def __init__(self, moment: Moment, words: Words) -> None:
+        self.moment, self.words = moment, words
         with ui.element("section").classes("numbers"):
             self.bikes = Tile(words("num_bikes_available"))
             self.mechanical = Tile(words("mechanical"))
@@ -66,8 +84,8 @@ class Numbers:
             self.empty_full = Tile(words("empty_full"))
 
     def show(self) -> None:
-        words, state = self.words, self.state
-        sums, previous = state.sum(state.newest_snapshot), state.sum(state.previous_snapshot())
+        words, state = self.words, self.moment.state
+        sums, previous = self.moment.sum(), state.sum(self.moment.previous())
         if sums is None:
             return
 
@@ -85,6 +103,10 @@ class Numbers:
         self.mechanical.show(words.number(sums.mechanical), part_of_bikes(sums.mechanical))
         self.ebike.show(words.number(sums.ebike), part_of_bikes(sums.ebike))
         self.docks.show(words.number(docks), change("num_docks_available"))
+        if not self.moment.is_live:  # the totals do not tell it
+            self.stations.show(words.number(sums.stations), "")
+            self.empty_full.show("–", words("live_only"))
+            return
         shapes = Counter(shape(s.is_open, s.counts) for s in state.selected_stations())
         closed = words("stations_closed", n=words.number(shapes["closed"]))
         self.stations.show(words.number(sums.stations), closed)

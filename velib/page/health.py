@@ -139,9 +139,10 @@ class HealthCard:
     def __init__(self, state: PipelineState, words: Words) -> None:
         self.state, self.words = state, words
         self.shown: list[DeadLetter] = []
-        with ui.element("section").classes("health"):
+        with ui.element("section").classes("health").props("id=health"):
             ui.label(words("health")).props("role=heading aria-level=2").classes("name")
-            self.lines = {part: Line(words(part), part) for part in PARTS}
+            with ui.element("div").classes("findings"):
+                self.lines = {part: Line(words(part), part) for part in PARTS}
             label = words("last_dead_letters")
             self.dead_letters = ui.element("ul").props(f'aria-label="{label}"')
 

@@ -15,6 +15,11 @@ window.paintArea = (layer, [colour, label, escaped]) => {
   shape.setAttribute("aria-label", label);
 };
 
+window.moveTo = (layer, code) => {
+  const map = layer._map, bounds = layer.getBounds();
+  if (layer.feature.id === code && !map.getBounds().contains(bounds)) map.panTo(bounds.getCenter());
+};
+
 window.watchWindow = map => map.on("moveend", () => {
   const bounds = map.getBounds();
   emitEvent("window", [bounds.getSouth(), bounds.getWest(), bounds.getNorth(), bounds.getEast()]);
@@ -35,7 +40,7 @@ window.showPart = (map, bounds) => {
 };
 
 window.showStations = (map, dots) => {
-  const icon = dot => L.divIcon({className: "station " + dot.shape, iconSize: [16, 16],
+  const icon = dot => L.divIcon({className: `station ${dot.shape} ${dot.is_chosen ? "ringed" : ""}`, iconSize: [16, 16],
                                  html: `<i style="background:${dot.colour}"></i>`});
   map.getContainer().classList.toggle("near", dots.length > 0);
   map.dots?.remove();

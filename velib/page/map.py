@@ -15,8 +15,9 @@ from typing import Any
 from nicegui import ui
 
 from velib.page import address, colours
-from velib.page.colours import COLOURS, FILL, MEASURES
-from velib.page.state import PipelineState
+from velib.page.colours import CHANGE, FILL, MEASURES, NO_TOTAL
+from velib.page.moment import Moment
+from velib.page.player import Player
 from velib.page.text import Words, readable
 from velib.totals.areas import NAMES, outlines
 from velib.totals.records import Counts
@@ -33,8 +34,9 @@ class Map:
     The page gets the events `area` and `area_hover` with a postal code.
     """
 
-    def __init__(self, state: PipelineState, words: Words) -> None:
-        self.state, self.words = state, words
+    def __init__(self, moment: Moment, words: Words, on_moment: Callable[[], None]) -> None:
+        """`on_moment` shows the page at another moment."""
+        self.moment, self.state, self.words = moment, moment.state, words
         self.measure = address.chosen("measure", MEASURES, FILL)
         self.shown_legend: list[str] = []
         with ui.element("section").classes("map").props(f'aria-label="{words("map")}"'):
@@ -43,9 +45,11 @@ class Map:
                 ui.toggle(
                     choices, value=self.measure, on_change=lambda e: self.choose_measure(e.value)
                 ).props("dense no-caps unelevated")
+            with ui.element("div").classes("sheet"):
                 self.legend = ui.element("div").classes("legend")
-            self.leaflet = LeafletMap(outlines(), self.dots)
-            self.station_card = StationCard(state, words)
+                self.leaflet = LeafletMap(outlines(), self.dots)
+                self.station_card = StationCard(moment, words, self.leaflet.show_stations)
+            self.player = Player(moment, words, on_moment)
             with ui.element("div").classes("bar foot"):
                 self.hints = ui.label()
                 ui.space()
@@ -56,25 +60,46 @@ class Map:
         ui.on("station", lambda event: self.station_card.choose(event.args))
 
     def show(self) -> None:
-        words, state = self.words, self.state
-        with state.lock:
-            totals = state.totals()
+        with self.state.lock:
+            totals = self.moment.totals()
+            before = self.state.history.get(self.moment.hour_before(), {})
             class_limits = colours.limits(self.measure, totals.values())
             self.leaflet.paint(
                 {
-                    code: (self.colour(totals.get(code), class_limits), self.label(code, totals))
+                    code: (
+                        self.colour(totals.get(code), class_limits, before.get(code)),
+                        self.label(code, totals, before),
+                    )
                     for code in NAMES
                 }
             )
-            unplaced = len(state.stations.keys() - state.positions.keys())
-        hints = [words("zoom_hint"), words("shapes")]
-        if unplaced:
-            hints.append(words("unplaced", n=words.number(unplaced)))
-        self.hints.set_text(" · ".join(hints))
+        self.player.show()
         self.show_legend()
         self.station_card.show()
         if self.leaflet.is_near():
             self.leaflet.show_stations()
+
+    def hint(self) -> str:
+        """What can be seen on the map, or how."""
+        words, state = self.words, self.state
+        if self.measure == CHANGE:
+            before = self.moment.hour_before()
+            if not before:
+                return words("change_unknown")
+            recorded = state.recorded.get(before)
+            time_before = recorded.timestamp() if recorded else before
+            return words("change_since", time=words.time(time_before, time.time()))
+        if not self.moment.is_live:
+            return words("stations_live_only")
+        if not self.leaflet.is_near():
+            return words("zoom_hint")
+        unplaced = len(state.stations.keys() - state.positions.keys())
+        hints = [words("shapes"), words("unplaced", n=words.number(unplaced)) if unplaced else ""]
+        return " · ".join(filter(None, hints))
+
+    def shows_stations(self) -> bool:
+        """Whether the map is near enough for stations, of which only the present is known."""
+        return self.leaflet.is_near() and self.moment.is_live and self.measure != CHANGE
 
     def choose_measure(self, measure: Any) -> None:
         if measure in MEASURES:
@@ -82,24 +107,22 @@ class Map:
             address.keep("measure", measure)
             self.show()
 
-    def mark_area(self, mark: str, postal_code: str) -> None:
-        """Mark this area, and no other, as `chosen` or `hovered`."""
-        self.leaflet.mark_area(mark, postal_code)
-
     def show_legend(self) -> None:
         """Name the classes of what is visible: stations if the map is near, else areas."""
         with self.state.lock:
-            seen = self.station_counts() if self.leaflet.is_near() else self.state.totals()
+            self.hints.set_text(self.hint())
+            seen = self.station_counts() if self.shows_stations() else self.moment.totals()
             class_limits = colours.limits(self.measure, list(seen.values()))
-        write = self.words.percent if self.measure == FILL else self.words.number
+        is_share = self.measure in (FILL, CHANGE)
+        write = self.words.percent if is_share else self.words.number
         bounds = [write(limit) for limit in class_limits]
-        texts = [f"< {bounds[0]}", *(f"≥ {bound}" for bound in bounds)]
+        texts = [f"< {bounds[0]}", *(f"≥ {bound}" for bound in bounds), self.words("no_total")]
         if texts == self.shown_legend:
             return
         self.shown_legend = texts
         self.legend.clear()
         with self.legend:
-            for colour, text in zip(COLOURS, texts, strict=True):
+            for colour, text in zip([*colours.palette(self.measure), NO_TOTAL], texts, strict=True):
                 with ui.element("div").classes("bar"):
                     ui.element("i").style(f"background: {colour}")
                     ui.label(text)
@@ -109,14 +132,20 @@ class Map:
         with self.state.lock:
             return {code: station.counts for code, station in self.state.stations.items()}
 
-    def colour(self, counts: Counts | None, class_limits: list[float]) -> str:
-        return colours.colour(colours.value(self.measure, counts), class_limits)
+    def colour(
+        self, counts: Counts | None, class_limits: list[float], before: Counts | None = None
+    ) -> str:
+        amount = colours.value(self.measure, counts, before)
+        return colours.colour(self.measure, amount, class_limits)
 
-    def label(self, postal_code: str, totals: dict[str, Counts]) -> str:
+    def label(self, postal_code: str, totals: dict[str, Counts], before: dict[str, Counts]) -> str:
         words, place = self.words, f"{postal_code} {NAMES[postal_code]}"
         if postal_code not in totals:
             return words("area_unknown", place=place)
         counts = totals[postal_code]
+        if self.measure == CHANGE and postal_code in before:
+            change = counts.num_bikes_available - before[postal_code].num_bikes_available
+            return words("area_change", place=place, n=words.change(change))
         return words(
             "area_label",
             place=place,
@@ -128,7 +157,9 @@ class Map:
         )
 
     def dots(self) -> list["Dot"]:
-        """The stations of the newest snapshot that have a position."""
+        """The stations of the newest snapshot that have a position, if they are to be shown."""
+        if not self.shows_stations():
+            return []
         with self.state.lock:
             stations, positions = dict(self.state.stations), dict(self.state.positions)
         class_limits = colours.limits(self.measure, [s.counts for s in stations.values()])
@@ -139,6 +170,7 @@ class Map:
                 positions[code].longitude,
                 self.colour(station.counts, class_limits),
                 colours.shape(station.is_open, station.counts),
+                code == self.station_card.code,
                 self.words(
                     "station_label",
                     place=readable(positions[code].name),
@@ -160,6 +192,7 @@ class Dot:
     longitude: float
     colour: str
     shape: str
+    is_chosen: bool
     label: str
 
 
@@ -175,7 +208,7 @@ class LeafletMap(ui.leaflet):
         are to be shown.
         """
         super().__init__(
-            center=CENTER, zoom=11, options={"zoomSnap": 0.25, "minZoom": 9, "maxZoom": 19}
+            center=CENTER, zoom=11, options={"zoomSnap": 0.1, "minZoom": 9, "maxZoom": 19}
         )
         self.clear_layers()  # the tiles of OpenStreetMap, which ui.leaflet begins with
         self.areas = self.generic_layer(name="geoJSON", args=[outlines])
@@ -186,7 +219,7 @@ class LeafletMap(ui.leaflet):
         ui.on("window", lambda event: self.show_window(event.args))
 
     def is_near(self) -> bool:
-        """Whether the stations are shown."""
+        """Whether it is near enough for stations."""
         return isinstance(self.zoom, (int, float)) and self.zoom >= STATION_ZOOM
 
     def fit(self) -> None:
@@ -209,6 +242,10 @@ class LeafletMap(ui.leaflet):
         toggle = f"layer.getElement().classList.toggle({json.dumps(mark)}, {is_this})"
         self.areas.run_method(":eachLayer", f"layer => {toggle} && layer.bringToFront()")
 
+    def move_to(self, code: str) -> None:
+        """Centre an area unless all of it is visible."""
+        self.areas.run_method(":eachLayer", f"layer => moveTo(layer, {json.dumps(code)})")
+
     def show_window(self, window: Any) -> None:
         """Show the stations that lie in a new window: south, west, north and east in degrees."""
         with suppress(TypeError, ValueError):  # a browser may send anything
@@ -221,7 +258,7 @@ class LeafletMap(ui.leaflet):
         south, west, north, east = self.window
         visible = [
             asdict(dot)
-            for dot in (self.dots() if self.is_near() else [])
+            for dot in self.dots()
             if south < dot.latitude < north and west < dot.longitude < east
         ]
         self.client.run_javascript(
@@ -245,8 +282,10 @@ class LeafletMap(ui.leaflet):
 class StationCard:
     """The station that the reader has clicked."""
 
-    def __init__(self, state: PipelineState, words: Words) -> None:
-        self.state, self.words, self.code = state, words, ""
+    def __init__(self, moment: Moment, words: Words, on_choose: Callable[[], None]) -> None:
+        """`on_choose` marks the station on the map."""
+        self.moment, self.state, self.words = moment, moment.state, words
+        self.code, self.on_choose = "", on_choose
         with ui.element("aside").classes("card station-card") as self.card:
             with ui.element("div").classes("bar"):
                 self.name = ui.label().classes("name")
@@ -261,6 +300,7 @@ class StationCard:
         """Show a station, or none for ""."""
         self.code = str(code)
         self.show()
+        self.on_choose()
 
     def show(self) -> None:
         words = self.words
@@ -268,7 +308,8 @@ class StationCard:
             station = self.state.stations.get(self.code)
             position = self.state.positions.get(self.code)
             snapshot = words.time(self.state.raw_snapshot, time.time())
-        self.card.set_visibility(station is not None and position is not None)
+        is_known = station is not None and position is not None
+        self.card.set_visibility(is_known and self.moment.is_live)
         if station is None or position is None:
             return
         is_open = words("station_open" if station.is_open else "station_closed")

@@ -9,6 +9,7 @@ import math
 import time
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice, pairwise
 from statistics import median
 from threading import RLock
@@ -86,6 +87,9 @@ class PipelineState:
         self.history: dict[int, dict[str, Counts]] = {}
         """The totals of the last day: snapshot, then postal code."""
 
+        self.recorded: dict[int, datetime] = {}
+        """When a snapshot of a replayed feed was recorded, in its own time zone."""
+
         self._sums: dict[int, Counts] = {}  # of the snapshots whose sum was asked for
         self.newest_snapshot = 0
         """The newest snapshot that has a total."""
@@ -156,6 +160,7 @@ class PipelineState:
         self.raw_records[snapshot or self.raw_snapshot] += 1
         if snapshot > self.raw_snapshot:
             self.raw_snapshot, self.stations = snapshot, {}
+            self._add_recorded_at(snapshot, record.value)
         if snapshot == self.raw_snapshot:
             self.raw_published_at = record.timestamp / 1000
             if snapshot > self.newest_snapshot:
@@ -163,6 +168,14 @@ class PipelineState:
             station = parse_station(record.value)
             if station is not None:
                 self.stations[station.code] = station
+
+    def _add_recorded_at(self, snapshot: int, value: bytes | None) -> None:
+        """Take when a snapshot was recorded, if its first raw record says it."""
+        recorded_at = parse_recorded_at(value)
+        if recorded_at:
+            self.recorded[snapshot] = recorded_at
+        if len(self.recorded) > MAX_SNAPSHOTS:
+            del self.recorded[min(self.recorded)]
 
     def _add_position(self, record: Any) -> None:
         code = (record.key or b"").decode(errors="replace")
@@ -194,9 +207,9 @@ class PipelineState:
         """The totals of the newest snapshot by postal code."""
         return self.history.get(self.newest_snapshot, {})
 
-    def previous_snapshot(self) -> int:
-        """The snapshot before the newest one; 0 if there is none."""
-        return max((s for s in self.history if s < self.newest_snapshot), default=0)
+    def snapshots(self) -> list[int]:
+        """The snapshots of the last day that have totals, the oldest first."""
+        return sorted(self.history)
 
     def sum(self, snapshot: int) -> Counts | None:
         """The totals of a snapshot summed over all postal codes; None if it has none."""
@@ -204,13 +217,12 @@ class PipelineState:
             self._sums[snapshot] = sum_of(self.history[snapshot])
         return self._sums.get(snapshot)
 
-    def series(self, postal_code: str, seconds: int) -> list[tuple[int, Counts | None]]:
-        """The totals of a place over the `seconds` that end with the newest snapshot, by time.
+    def series(self, postal_code: str, seconds: int, end: int) -> list[tuple[int, Counts | None]]:
+        """The totals of a place over the `seconds` until `end`, by time.
 
         "" stands for all places. None stands for a snapshot without a total of the place.
         """
-        start = self.newest_snapshot - seconds
-        snapshots = sorted(s for s in self.history if s >= start)
+        snapshots = [s for s in self.snapshots() if end - seconds <= s <= end]
         if not postal_code:
             return [(s, self.sum(s)) for s in snapshots]
         return [(s, self.history[s].get(postal_code)) for s in snapshots]
@@ -219,7 +231,7 @@ class PipelineState:
         """The usual seconds between two snapshots, whatever outage there was; 60 until there are
         two snapshots.
         """
-        newest = sorted(self.history)[-USUAL_GAPS - 1 :]
+        newest = self.snapshots()[-USUAL_GAPS - 1 :]
         gaps = [later - earlier for earlier, later in pairwise(newest)]
         return round(median(gaps)) if gaps else 60
 
@@ -275,6 +287,17 @@ def parse_station(value: bytes | None) -> Station | None:
         is_open = all(flag in ("1", "true") for flag in flags)
         return Station(str(raw["stationCode"]), is_open, counts)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return None
+
+
+def parse_recorded_at(value: bytes | None) -> datetime | None:
+    """When a raw record of a replayed feed was recorded (its field `recorded_at`, ISO 8601 with an
+    offset); None if it does not say it, as the real feed does not.
+    """
+    try:
+        recorded_at = datetime.fromisoformat(json.loads(value or b"")["recorded_at"])
+        return recorded_at if recorded_at.timestamp() and recorded_at.tzinfo else None
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
 
 

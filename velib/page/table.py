@@ -7,12 +7,13 @@ from typing import Any
 from nicegui import ui
 
 from velib.page.colours import FILL, value
-from velib.page.state import PipelineState
+from velib.page.moment import Moment
 from velib.page.text import LANGUAGES, Words
 from velib.totals.areas import NAMES
 from velib.totals.records import COUNTS, Counts
 
 NO_COUNTS = Counts(*[0 for _ in COUNTS])
+NARROW = 400  # pixels
 COLUMNS = ("num_bikes_available", "ebike", "num_docks_available")
 
 
@@ -21,13 +22,13 @@ class Table:
 
     def __init__(
         self,
-        state: PipelineState,
+        moment: Moment,
         words: Words,
         on_choose: Callable[[str], None],
         on_hover: Callable[[str], None],
     ) -> None:
         """The functions are called with the postal code of a row, or the id of the foot."""
-        self.state, self.words = state, words
+        self.moment, self.words = moment, words
         with ui.element("section").classes("table").props(f'aria-label="{words("table")}"'):
             search = ui.input(placeholder=words("search")).props(
                 f'dense outlined clearable aria-label="{words("search")}"'
@@ -39,10 +40,9 @@ class Table:
         self.grid.on("rowClicked", lambda event: on_choose(event.args["rowId"]), ["rowId"])
 
     def show(self) -> None:
-        with self.state.lock:
-            totals = self.state.totals()
+        with self.moment.state.lock:
+            totals, sums = self.moment.totals(), self.moment.sum() or NO_COUNTS
             rows = [row(code, NAMES.get(code, ""), totals[code]) for code in sorted(totals)]
-            sums = self.state.sum(self.state.newest_snapshot) or NO_COUNTS
             foot = [row("", self.words("all"), sums)]
         self.grid.run_grid_method("setGridOption", "rowData", rows)
         self.grid.run_grid_method("setGridOption", "pinnedBottomRowData", foot)
@@ -79,21 +79,17 @@ def grid_options(words: Words) -> dict[str, Any]:
     percent = f"cell => cell.value?.toLocaleString({locale}, {{style: 'percent'}}) ?? '–'"
     marked = {"type": "rightAligned", "enableCellChangeFlash": True}
 
-    def column(field: str, width: int, form: str) -> dict[str, Any]:
+    def column(field: str, form: str) -> dict[str, Any]:
         name = words(f"short_{field}")
-        return marked | {
-            "field": field,
-            "headerName": name,
-            "width": width,
-            ":valueFormatter": form,
-        }
+        room = {"flex": 1, "minWidth": 66, "maxWidth": 90}
+        return marked | room | {"field": field, "headerName": name, ":valueFormatter": form}
 
     return {
         "columnDefs": [
-            {"field": "code", "headerName": words("code"), "width": 72},
-            {"field": "name", "headerName": words("place"), "flex": 1, "minWidth": 100},
-            *(column(count, 84, number) for count in COLUMNS),
-            column(FILL, 64, percent),
+            {"field": "code", "headerName": words("code"), "width": 60},
+            {"field": "name", "headerName": words("place"), "flex": 2, "minWidth": 70},
+            *(column(count, number) for count in COLUMNS),
+            column(FILL, percent),
         ],
         "defaultColDef": {"sortable": True, "resizable": False, "suppressMovable": True},
         "rowData": [],
@@ -102,4 +98,8 @@ def grid_options(words: Words) -> dict[str, Any]:
         "headerHeight": 34,
         "rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True},
         ":getRowId": "row => row.data.code",
+        ":onCellKeyDown": "cell => cell.event.key === 'Enter' && emitEvent('area', cell.node.id)",
+        # A phone has no room for every column.
+        ":onGridSizeChanged": f"""grid => grid.api.setColumnsVisible(
+            ["ebike", "num_docks_available"], grid.clientWidth > {NARROW})""",
     }

@@ -1,7 +1,9 @@
 """The texts of the page in English and French, and how each language writes numbers and times."""
 
+import calendar
 import re
 from contextlib import suppress
+from datetime import datetime
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -18,6 +20,8 @@ TEXTS = {
         "title": "Vélib’ by postal code",
         "live": "live · snapshot of {time}, {age} old",
         "old": "not updating · snapshot of {time}, {age} old",
+        "past": "looking back · snapshot of {time}, {age} ago",
+        "recorded": "Recorded: {time}",
         "no_totals": "waiting for the first totals",
         "theme": "Light or dark",
         "language": "Français",
@@ -31,8 +35,22 @@ TEXTS = {
         "stations_closed": "{n} closed",
         "empty_full": "Empty · full",
         "empty_full_explained": "only docks · only bikes",
-        "change": "{n} since the previous snapshot",
+        "change": "{n} since the previous one",
         "share": "{n} of the bikes",
+        "live_only": "only known live",
+        "bikes_change": "Last hour",
+        "change_since": "Bikes that came or left since {time}, as a share of the docks",
+        "change_unknown": "No earlier snapshot to compare with",
+        "area_change": "{place}: {n} bikes",
+        "no_total": "no total",
+        "player": "Looking back",
+        "moment": "Snapshot that is shown",
+        "play": "Play",
+        "pause": "Pause",
+        "speed": "{n} / s",
+        "speed_name": "Snapshots a second",
+        "go_live": "Live",
+        "stations_live_only": "Stations are shown live only",
         "map": "Map",
         "streets": "Streets",
         "unplaced": "Stations without a position: {n}",
@@ -86,6 +104,8 @@ TEXTS = {
         "title": "Vélib’ par code postal",
         "live": "en direct · relevé de {time}, il y a {age}",
         "old": "pas de mise à jour · relevé de {time}, il y a {age}",
+        "past": "retour en arrière · relevé de {time}, il y a {age}",
+        "recorded": "Enregistré\u00a0: {time}",
         "no_totals": "en attente des premiers totaux",
         "theme": "Clair ou sombre",
         "language": "English",
@@ -98,9 +118,23 @@ TEXTS = {
         "stations_open": "Stations ouvertes",
         "stations_closed": "{n} fermées",
         "empty_full": "Vides · pleines",
-        "empty_full_explained": "que des places · que des vélos",
-        "change": "{n} depuis le relevé précédent",
+        "empty_full_explained": "sans vélo · sans place",
+        "change": "{n} depuis le précédent",
         "share": "{n} des vélos",
+        "live_only": "en direct seulement",
+        "bikes_change": "Dernière heure",
+        "change_since": "Vélos arrivés ou partis depuis {time}, en part des bornes",
+        "change_unknown": "Aucun relevé antérieur auquel comparer",
+        "area_change": "{place}\u00a0: {n} vélos",
+        "no_total": "aucun total",
+        "player": "Retour en arrière",
+        "moment": "Relevé affiché",
+        "play": "Lire",
+        "pause": "Pause",
+        "speed": "{n} / s",
+        "speed_name": "Relevés par seconde",
+        "go_live": "En direct",
+        "stations_live_only": "Les stations ne sont affichées qu’en direct",
         "map": "Carte",
         "streets": "Rues",
         "unplaced": "Stations sans position\u00a0: {n}",
@@ -160,6 +194,18 @@ TEXTS = {
 for _name, _count in COUNTS.items():
     TEXTS["en"][_name], TEXTS["fr"][_name] = _count.english, _count.french
 
+DAYS = {
+    "en": tuple(calendar.day_name),  # Python's are English: it uses no locale until it is told to
+    "fr": ("lundi", "mardi", "mercredi", "jeudi", "vendredi", "samedi", "dimanche"),
+}
+MONTHS = {
+    "en": tuple(calendar.month_name)[1:],
+    "fr": (
+        *("janvier", "février", "mars", "avril", "mai", "juin"),
+        *("juillet", "août", "septembre", "octobre", "novembre", "décembre"),
+    ),
+}
+
 LANGUAGES: dict[str, Literal["en-US", "fr"]] = {"en": "en-US", "fr": "fr"}
 """The languages of TEXTS, as NiceGUI and browsers name them."""
 
@@ -199,12 +245,25 @@ class Words:
         """A share from 0 to 1; a dash for None."""
         if share is None:
             return "–"
-        return f"{share * 100:.0f}" + ("\u202f%" if self.language == "fr" else "%")
+        return f"{share * 100:.0f}".replace("-", "−") + (
+            "\u202f%" if self.language == "fr" else "%"
+        )
 
     def time(self, epoch_seconds: float, now: float) -> str:
         """The time of day in Paris, with the date if that is not today's."""
         date, time = local_time(epoch_seconds, PARIS).split(" ")
-        return time if local_time(now, PARIS).startswith(date) else f"{date} {time}"
+        return time if local_time(now, PARIS).startswith(date) else f"{self.date(date)}, {time}"
+
+    def date(self, iso_date: str) -> str:
+        """A date such as 2024-11-07 with the names of its day and month."""
+        date = datetime.fromisoformat(iso_date)
+        day, month = DAYS[self.language][date.weekday()], MONTHS[self.language][date.month - 1]
+        return f"{day} {date.day} {month} {date.year}"
+
+    def day_and_time(self, recorded_at: datetime) -> str:
+        """A day and its time, to the minute, on the clock of Paris."""
+        date, time = local_time(recorded_at.timestamp(), PARIS).split(" ")
+        return f"{self.date(date)}, {time[:5]}"
 
     def age(self, seconds: float) -> str:
         """A duration in the largest unit of which it has at least two."""
