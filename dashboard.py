@@ -48,7 +48,7 @@ REFRESH_SECONDS = 0.2
 def main(stop: Event) -> None:
     arguments = parse_arguments()
     settings = config.load()
-    address = address_of(arguments.host, arguments.port)
+    ip_address = address_of(arguments.host, arguments.port)
     state = PipelineState(settings)
     following = in_thread(Follower(settings, state).run)
     pages = Pages(state)
@@ -60,7 +60,7 @@ def main(stop: Event) -> None:
     app.on_startup(lambda: log.info("The page: http://%s", shown(arguments.host, arguments.port)))
     os.environ.pop("PYTEST_CURRENT_TEST", None)  # NiceGUI would wait for a test of its own kind
     ui.run(
-        host=address,
+        host=ip_address,
         port=arguments.port,
         reload=False,
         show=False,

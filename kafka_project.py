@@ -69,7 +69,7 @@ def publish_feed(publisher: Publisher, recording: Recording | None) -> None:
         watch.check(snapshot)
         if recording:
             recording.keep(snapshot)
-        replace(waiting, snapshot)
+        keep_newest(waiting, snapshot, publisher)
     publishing.result()
 
 
@@ -99,10 +99,13 @@ def publish(publisher: Publisher, snapshot: Snapshot) -> None:
         )
 
 
-def replace(waiting: "Queue[Snapshot]", snapshot: Snapshot) -> None:
-    """Let this snapshot wait instead of an older one."""
+def keep_newest(waiting: "Queue[Snapshot]", snapshot: Snapshot, publisher: Publisher) -> None:
+    """Let this snapshot wait instead of an older one, which is then not published."""
     with suppress(Empty):
-        waiting.get_nowait()
+        dropped = waiting.get_nowait().last_updated
+        if publisher.newest < dropped < snapshot.last_updated:
+            message = "Snapshot %s is not published: a newer one came before Kafka answered"
+            log.warning(message, local_time(dropped))
     with suppress(Full):
         waiting.put_nowait(snapshot)
 

@@ -279,7 +279,7 @@ def _serve(
             _grant(security, servers)
             print(security.exports(servers))
         print("ready", flush=True)
-        log.info("Kafka serves on %s, its records are in %s", servers, directory)
+        log.info("Kafka listens on %s; data in %s", servers, directory)
         _watch(command, nodes, running, lock)
     finally:
         stop("Kafka", running.values())  # it closes its log: the next start needs no recovery
@@ -338,7 +338,7 @@ def _watch(
                 continue
             if len(nodes) == 1 or time.monotonic() - started[node.number] < MIN_LIFE:
                 raise Failure(_end(node, status))
-            log.warning("Node %d is started again. %s", node.number, _end(node, status))
+            log.warning("Restarting node %d. %s", node.number, _end(node, status))
             running[node.number] = _start(command, node, lock)
             started[node.number] = time.monotonic()
         time.sleep(WATCH_INTERVAL)

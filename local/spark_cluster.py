@@ -5,7 +5,7 @@
         org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0 spark.py
 
 Prints `ready` when all workers have joined. Each process writes its log to the data directory. When
-a worker ends, it is started again.
+a worker ends, it is restarted.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def main() -> None:
             cluster.start_worker(number, arguments.cores, arguments.memory)
         cluster.wait_for_workers()
         print("ready", flush=True)
-        log.info("Spark's master is %s, its page is %s", cluster.master, cluster.page)
+        log.info("Spark's master is %s, UI at %s", cluster.master, cluster.page)
         cluster.watch()
     finally:
         stop("Spark", cluster.processes.values())  # the workers end what they run for the job
@@ -109,7 +109,7 @@ class Cluster:
                 where = f"see {self.directory / name}.log"
                 if name == "master" or time.monotonic() - self.started[name] < MIN_LIFE:
                     raise Failure(f"The {name} ended (status {process.returncode}): {where}")
-                log.warning("The %s ended and is started again: %s", name, where)
+                log.warning("The %s ended and is restarted: %s", name, where)
                 self._run(name)
             time.sleep(WATCH_INTERVAL)
 

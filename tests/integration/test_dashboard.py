@@ -436,7 +436,7 @@ def test_what_a_hostile_browser_sends_stops_no_other_page(
     hostile.context.close()
 
 
-# The parts are killed, and started again.
+# The parts are killed, and restarted.
 
 
 def test_each_part_that_was_killed_is_named(shown: Shown, page: Page) -> None:

@@ -87,7 +87,7 @@ def test_in_a_terminal_the_demo_shows_a_table_stops_on_ctrl_z_and_ends_when_a_pa
         wait_until(lambda: terminal.lines()[1] > day, "the next snapshot")
 
         kafka = re.search(
-            r"Kafka serves on (localhost:\d+)", (tmp_path / LOGS / "broker.log").read_text()
+            r"Kafka listens on (localhost:\d+)", (tmp_path / LOGS / "broker.log").read_text()
         )
         assert kafka
         with KafkaProducer(bootstrap_servers=kafka[1]) as producer:

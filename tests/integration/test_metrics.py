@@ -230,7 +230,7 @@ def test_a_running_pipeline_serves_the_metrics_of_its_topics_and_shows_no_passwo
     wait_until(lambda: pipeline.totals() == expected_totals, "all totals")
     _check_job(pipeline, urls[1])
     _check_consumer(pipeline, urls[2])
-    spark_page = job.log().partition("its page is ")[2].split()[0]
+    spark_page = job.log().partition("UI at ")[2].split()[0]
     _check_spark(f"{spark_page}/metrics/prometheus")
     _check_passwords(pipeline, spark_page)
     dashboard.wait_for("The page: http")

@@ -43,7 +43,7 @@ def test_the_producer_logs_once_that_the_api_fails_and_goes_on(pipeline: Pipelin
     api.put(feed(int(time.time()), station()))
     producer.wait_for("The feed is back")
     producer.wait_for("Published 1 stations")
-    assert producer.log().count("station_status.json refuses: 404") == 1
+    assert producer.log().count("station_status.json returned 404") == 1
     assert producer.stop() == 0
 
 

@@ -78,7 +78,7 @@ def test_only_what_has_changed_is_published_and_bad_entries_are_counted(
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (None, "station_information.json refuses: 404"),
+        (None, "station_information.json returned 404"),
         ({"data": {"stations": "none"}}, "The feed has no stations: data.stations is 'none'"),
     ],
 )

@@ -152,7 +152,7 @@ def test_a_proxy_that_refuses_is_named(
     assert str(error.value) == (
         "The API https://velib.invalid/x/station_status.json"
         f" (through the proxy http://127.0.0.1:{one.port}) cannot be reached"
-        " (the proxy wants a password)"
+        " (proxy authentication required)"
     )
 
 

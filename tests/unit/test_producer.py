@@ -6,17 +6,20 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from queue import Queue
 from typing import Any
 
 import pytest
 
 from config import Settings
+from kafka_project import keep_newest
 from tests.expected import feed, station
 from velib.errors import Failure
 from velib.feed.snapshot import Feed, Snapshot
 from velib.feed.watch import FeedWatch
 from velib.producer.polling import poll, poll_once
-from velib.producer.publisher import to_record
+from velib.producer.publisher import Publisher, to_record
+from velib.runtime import local_time
 
 NOW = int(time.time())
 POLL_SECONDS = 3.6  # a twelfth of it is 0.3
@@ -97,8 +100,8 @@ def test_polling_goes_on_after_failures_as_late_as_the_server_asks(
     assert first < 2 and second < 2
     assert asked_for > 3
     not_found, too_many, back = caplog.messages
-    assert "refuses: 404" in not_found
-    assert "refuses: 429" in too_many
+    assert "returned 404" in not_found
+    assert "returned 429" in too_many
     assert back.startswith("The feed is back after ")
 
 
@@ -112,7 +115,7 @@ def test_polling_ends_when_the_script_stops_even_if_the_feed_fails(server: Serve
 
 def test_once_a_failure_of_the_feed_ends_the_script(server: Server) -> None:
     server.answers = iter([(404, 0), (200, NOW)])
-    with pytest.raises(Failure, match="refuses: 404"):
+    with pytest.raises(Failure, match="returned 404"):
         poll_once(server.feed)
     assert poll_once(server.feed) == Snapshot(NOW, [station()])
 
@@ -162,3 +165,16 @@ def test_a_record_is_the_station_as_it_came_with_the_time_of_its_snapshot(
 ) -> None:
     record_key, record_value = to_record(given, NOW)
     assert (record_key, json.loads(record_value)) == (key, value)
+
+
+def test_of_the_snapshots_that_wait_for_kafka_the_newest_is_kept_and_a_line_names_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    publisher, waiting = Publisher(Settings(), threading.Event()), Queue[Snapshot](maxsize=1)
+    publisher.newest = 100
+    for last_updated in (100, 160, 160, 220):
+        keep_newest(waiting, Snapshot(last_updated, []), publisher)
+    assert waiting.get_nowait().last_updated == 220
+    assert caplog.messages == [
+        f"Snapshot {local_time(160)} is not published: a newer one came before Kafka answered"
+    ]

@@ -28,15 +28,15 @@ LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 """What is on this machine is never behind a proxy, whatever NO_PROXY says."""
 
 CAUSES = {
-    "407 Proxy Authentication Required": "the proxy wants a password",
+    "407 Proxy Authentication Required": "proxy authentication required",
     "Tunnel connection failed": "the proxy refuses",
     "Name or service not known": "unknown host",
     "Failed to resolve": "unknown host",
     "Connection refused": "connection refused",
     "CERTIFICATE_VERIFY_FAILED": "certificate not trusted",
-    "redirects": "it redirects in a circle",
-    "IncompleteRead": "the answer ends too early",
-    "Connection broken": "the answer ends too early",
+    "redirects": "redirect loop",
+    "IncompleteRead": "response truncated",
+    "Connection broken": "response truncated",
     "Connection aborted": "it closed the connection",
     "Missing dependencies for SOCKS": "a SOCKS proxy needs `pip install pysocks`",
 }
@@ -100,7 +100,7 @@ class Api:
         with self.session.get(url, timeout=TIMEOUT, stream=True) as response:
             if response.status_code != 200:
                 raise FeedError(
-                    f"The API {self._shown(url)} refuses: {response.status_code}"
+                    f"The API {self._shown(url)} returned {response.status_code}"
                     f" {response.reason}{self._key_hint(response.status_code)}",
                     "http_status",
                     _seconds(response.headers.get("Retry-After")),

@@ -106,7 +106,7 @@ def _json_object(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         start = body[:40].decode(errors="replace")
         raise FeedError(
-            f"The API sent something else than JSON (it starts with {start!r})", "malformed"
+            f"The answer of the API is not JSON (it starts with {start!r})", "malformed"
         ) from None
     return answer if isinstance(answer, dict) else {}
 
@@ -121,7 +121,7 @@ def _stations(answer: dict[str, Any]) -> list[Any]:
         )
     if not any(isinstance(station, dict) for station in stations):
         raise FeedError(
-            f"The feed's stations are no objects: the first is {_short(stations[0])}", "malformed"
+            f"The feed's stations are not objects: the first is {_short(stations[0])}", "malformed"
         )
     return stations
 

@@ -32,8 +32,8 @@ def held(settings: Settings) -> Iterator[None]:
     """Keep a second job from the checkpoint while the block runs, if it is a folder: an object
     store has no locks. Raises Failure if another job holds it, or if it cannot be created or read.
 
-    Java may outlive a job that was killed by a few seconds. It holds no lock: Spark itself lets
-    only one of two queries commit a batch.
+    After a `kill -9` of the job, Java may run for a few more seconds without the lock: Spark itself
+    lets only one of two queries commit a batch.
     """
     folder = re.sub("^file:/+", "/", settings.checkpoint_dir)
     name = f"The checkpoint {settings.checkpoint_dir}"

@@ -151,7 +151,7 @@ def _own_session(settings: Settings, options: dict[str, str]) -> SparkSession:
             raise Failure(describe(reason, settings, unknown)) from None
     context.setLogLevel("ERROR")
     page = context.uiWebUrl
-    log.info("Spark %s runs on %s, its page is %s", context.version, settings.spark_master, page)
+    log.info("Spark %s runs on %s, UI at %s", context.version, settings.spark_master, page)
     return SparkSession(context)
 
 

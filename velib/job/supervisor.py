@@ -47,8 +47,8 @@ def keep_running(
 ) -> None:
     """Start the query and wait until it ends, or until `stop` is set and its batch is done.
 
-    A query outlives an outage of Kafka of about two minutes: so long Spark's Kafka clients try
-    again. After that it fails and is restarted here, with increasing delays, until Kafka is back.
+    A query survives about two minutes without Kafka, the time for which Spark's Kafka clients
+    retry. After that it fails and is restarted here, with increasing delays, until Kafka is back.
     Raises Failure if the query fails for a reason that a restart will not fix.
     """
     batches = BatchLog()

@@ -1,7 +1,7 @@
 """Which producers run: each is a member of a consumer group that reads no topic.
 
-The topics alone do not tell a feed without a new snapshot from a producer that was killed. Kafka
-removes a killed member from its group, 15 seconds after its last heartbeat.
+From the topics alone, a stalled feed and a killed producer look the same. Kafka removes a killed
+member from its group, 15 seconds after its last heartbeat.
 """
 
 from collections.abc import Iterator

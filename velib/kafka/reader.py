@@ -53,7 +53,7 @@ def batches(consumer: KafkaConsumer, ends: Offsets | None = None) -> Iterator[li
     """
 
     def is_at_end() -> bool:
-        # There is no position while Kafka is asked for the oldest record, if that is newer.
+        # The position is None while the consumer resets to the earliest offset.
         return ends is not None and all(
             (consumer.position(partition, POLL_MS) or 0) >= end for partition, end in ends.items()
         )
@@ -171,7 +171,7 @@ class Reader:
         except KafkaError as error:
             if not is_retriable(error):
                 raise Failure(describe(error, self.settings)) from None
-            log.warning("Kafka failed (%s): trying again", error)
+            log.warning("Kafka failed (%s): retrying", error)
             self._pause()
 
     def _pause(self) -> None:

@@ -21,16 +21,13 @@ LOOK_BACK = 2_000  # offsets at the end of a partition: a snapshot of the bike n
 CLOCK_TOLERANCE = 3600  # seconds that a snapshot may be ahead of the clock that it is compared with
 
 
-def ensure(settings: Settings, stop: Event | None = None, timeout: float = float("inf")) -> bool:
+def ensure(settings: Settings, stop: Event | None = None) -> bool:
     """Wait for Kafka and create the topics that are missing.
 
-    False if that took `timeout` seconds or `stop` was set before. Raises Failure if Kafka refuses.
+    False if `stop` was set before. Raises Failure if Kafka refuses.
     """
     return clients.when_reachable(
-        settings,
-        lambda admin: _create_missing(admin, configurations(settings)),
-        stop or Event(),
-        timeout,
+        settings, lambda admin: _create_missing(admin, configurations(settings)), stop or Event()
     )
 
 
@@ -96,7 +93,7 @@ def _create_missing(admin: KafkaAdminClient, topics: dict[str, dict[str, str]]) 
 def refuse_compaction(settings: Settings) -> None:
     """Raise Failure if the raw topic is compacted: its snapshots lose stations; raises KafkaError.
 
-    A user without the right to read the topic's configuration is not told it, and goes on.
+    If the user may not read the topic's configuration, the check is skipped.
     """
     resource = ConfigResource("TOPIC", settings.raw_topic, ["cleanup.policy"])
     with KafkaAdminClient(**clients.kafka_python_options(settings)) as admin:

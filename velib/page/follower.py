@@ -43,7 +43,7 @@ class Follower:
             except KafkaError as error:
                 if not is_retriable(error):
                     raise Failure(describe(error, self.settings)) from None
-                log.warning("Kafka failed (%s): trying again", error)
+                log.warning("Kafka failed (%s): retrying", error)
                 with self.state.lock:
                     self.state.set_status(is_kafka_up=False, producers=None, unread_backlog=0)
                 time.sleep(RETRY_SECONDS)
@@ -113,8 +113,11 @@ class Follower:
     def _unread_backlog(self, consumer: KafkaConsumer, starts: Offsets) -> int:
         """How many raw records without a total precede the offsets from which we read.
 
-        It includes those of the newest snapshot with a total.
+        It includes those of the newest snapshot with a total. 0 for a replay, whose snapshots were
+        written long after their time: Kafka finds records by when they were written.
         """
+        if self.state.raw_published_at - self.state.raw_snapshot > topics.CLOCK_TOLERANCE:
+            return 0
         first = {p: start for p, start in starts.items() if p.topic == self.settings.raw_topic}
         newest_ms = self.state.newest_snapshot * 1000
         later = consumer.offsets_for_times(dict.fromkeys(first, newest_ms), TIMEOUT_MS)

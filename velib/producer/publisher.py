@@ -92,8 +92,8 @@ class Publisher:
                 if not is_retriable(error):
                     raise Failure(describe(error, self.settings)) from None
                 if not is_fenced(error):
-                    log.warning("Kafka failed (%s): trying again", error)
-            # Of two producers that fence each other, the one that waits longer lets the other end.
+                    log.warning("Kafka failed (%s): retrying", error)
+            # A random delay, so that two producers do not keep fencing each other.
             longest = next(delays)
             self.stop.wait(random.uniform(longest / 2, longest))
         return None
@@ -152,8 +152,8 @@ class Publisher:
 def new_epoch(settings: Settings, transactional_id: str) -> Iterator[KafkaProducer]:
     """A producer that has fenced every earlier one with this id; raises KafkaError.
 
-    A transaction that an earlier one left open is aborted by then, one that it had begun to commit
-    is committed.
+    By then a transaction that an earlier one left open is aborted, or committed if its commit had
+    begun.
     """
     producer = KafkaProducer(
         **clients.kafka_python_options(settings),

@@ -29,9 +29,10 @@ class Count(NamedTuple):
 class Counts(NamedTuple):
     """What is summed by postal code, by its name in the topic.
 
-    To add a count, add a line here. The job, the consumer and the page follow; where the page and
-    the live table show it is decided there. The job then needs a new checkpoint, because its state
-    contains the counts, and readers ignore the totals that lack it.
+    To add a count of what `station_status.json` contains, add a line here. The job, the consumer
+    and the page follow; where the page and the live table show it is decided there. The job then
+    needs a new checkpoint, because its state contains the counts, and readers ignore the totals
+    that lack it.
     """
 
     stations: Annotated[int, Count("Stations", "Stations")]

@@ -1,4 +1,4 @@
-"""What a reader of totals wants of the final topic: the latest first, or those of a span."""
+"""Reads totals: the latest one of each postal code first, or those of a time span."""
 
 import math
 import sys
