@@ -7,7 +7,7 @@
 
 Prints `ready` when it serves. The data directory keeps its records for the next start; each node
 writes its log to `kafka.log` there. When a node of the cluster ends, it is restarted: until then
-the other two go on, and no record is lost.
+the other two continue, and no record is lost.
 """
 
 import argparse
@@ -135,7 +135,7 @@ def _parse_arguments() -> argparse.Namespace:
         type=int,
         choices=(1, 3),
         default=1,
-        help="one node, or a cluster of three on ports in a row",
+        help="one node, or a cluster of three on consecutive ports",
     )
     parser.add_argument(
         "--secure", action="store_true", help="TLS, a user for each script, and ACLs"
@@ -156,7 +156,7 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 def _nodes(count: int, port: int, directory: Path) -> list[Node]:
-    """One node in the directory itself, or several in folders of their own, on ports in a row."""
+    """One node in the directory itself, or several in their own folders, on consecutive ports."""
     folders = [directory] if count == 1 else [directory / f"node-{n + 1}" for n in range(count)]
     return [
         Node(n + 1, port + n, free_port(), free_port(), folder) for n, folder in enumerate(folders)
