@@ -104,8 +104,7 @@ def keep_newest(waiting: "Queue[Snapshot]", snapshot: Snapshot, publisher: Publi
     with suppress(Empty):
         dropped = waiting.get_nowait().last_updated
         if publisher.newest < dropped < snapshot.last_updated:
-            message = "Snapshot %s is not published: a newer one came before Kafka answered"
-            log.warning(message, local_time(dropped))
+            log.info("Snapshot %s dropped: a newer one waits for Kafka", local_time(dropped))
     with suppress(Full):
         waiting.put_nowait(snapshot)
 

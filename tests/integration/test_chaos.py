@@ -1,4 +1,4 @@
-"""A short run of `make chaos`, and that its verdict is independent."""
+"""Short runs of `make chaos` and `make cluster-demo`, and that the verdict is independent."""
 
 import ast
 import subprocess
@@ -16,6 +16,14 @@ def test_every_total_is_right_whatever_breaks() -> None:
     command = [sys.executable, "-m", "tests.chaos.run", *options]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr + done.stdout
+
+
+def test_totals_are_right_on_a_spark_cluster_whose_worker_is_killed() -> None:
+    size = ["--stations", "1500", "--nodes", "1", "--workers", "1"]
+    command = [sys.executable, "-m", "tests.chaos.cluster", *size, "--snapshots=1", "--kills=1"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "totals compared" in done.stdout
 
 
 @pytest.mark.parametrize("name", ["chaos/verdict.py", "chaos/reading.py", "expected.py"])

@@ -1,14 +1,12 @@
-"""What is different on clusters: a raw topic of several partitions, and parts that are killed."""
+"""What is different on clusters: a raw topic of several partitions."""
 
 import json
-import subprocess
-import sys
 import time
 
 from kafka import KafkaAdminClient
 
 from local.day import Day
-from tests import PROJECT, expected
+from tests import expected
 from tests.in_process import RunJob
 from tests.pipeline import Pipeline
 from velib.kafka import topics
@@ -43,11 +41,3 @@ def test_the_last_total_of_a_snapshot_that_comes_in_pieces_is_right(
     assert pipeline.totals() == expected.totals(feed)
     state = pipeline.folder / "checkpoint" / "state" / "0"
     assert {path.name for path in state.iterdir()} == {"0", "1", "_metadata"}
-
-
-def test_totals_are_right_on_a_spark_cluster_whose_worker_is_killed() -> None:
-    size = ["--stations", "1500", "--nodes", "1", "--workers", "1"]
-    command = [sys.executable, "-m", "tests.chaos.cluster", *size, "--snapshots=1", "--kills=1"]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr + done.stdout
-    assert "totals compared" in done.stdout

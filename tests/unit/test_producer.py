@@ -170,11 +170,10 @@ def test_a_record_is_the_station_as_it_came_with_the_time_of_its_snapshot(
 def test_of_the_snapshots_that_wait_for_kafka_the_newest_is_kept_and_a_line_names_the_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO", "velib")
     publisher, waiting = Publisher(Settings(), threading.Event()), Queue[Snapshot](maxsize=1)
     publisher.newest = 100
     for last_updated in (100, 160, 160, 220):
         keep_newest(waiting, Snapshot(last_updated, []), publisher)
     assert waiting.get_nowait().last_updated == 220
-    assert caplog.messages == [
-        f"Snapshot {local_time(160)} is not published: a newer one came before Kafka answered"
-    ]
+    assert caplog.messages == [f"Snapshot {local_time(160)} dropped: a newer one waits for Kafka"]
