@@ -19,8 +19,9 @@ from local.broker import free_port
 from tests.expected import feed, station
 from velib.feed import api
 from velib.feed.api import FeedError
-from velib.feed.snapshot import FailureLog, Feed, Snapshot, parse
+from velib.feed.snapshot import Feed, Snapshot, parse
 from velib.feed.watch import FeedWatch
+from velib.producer.polling import FailureLog
 from velib.runtime import local_time
 
 GOOD = json.dumps(feed(1732004538, station())).encode()

@@ -8,7 +8,7 @@ from typing import Any
 from config import Settings
 from velib.feed.api import Api, FeedError
 from velib.kafka.topics import CLOCK_TOLERANCE
-from velib.runtime import local_time, log
+from velib.runtime import local_time
 
 
 @dataclass(frozen=True)
@@ -39,26 +39,6 @@ class Feed:
     def station_information(self) -> list[Any]:
         """The stations of `station_information.json`, as they came; raises FeedError."""
         return _stations(_json_object(self.api.get("station_information.json").body))
-
-
-class FailureLog:
-    """Logs why the feed fails, each reason once, and when it is back."""
-
-    def __init__(self) -> None:
-        self.reason = ""
-        self.failing_since = 0.0
-
-    def failed(self, error: FeedError) -> None:
-        if not self.reason:
-            self.failing_since = time.monotonic()
-        if error.reason != self.reason:
-            log.warning("%s. Retrying with increasing delays", error)
-        self.reason = error.reason
-
-    def recovered(self) -> None:
-        if self.reason:
-            log.info("The feed is back after %.0f s", time.monotonic() - self.failing_since)
-        self.reason = ""
 
 
 def parse(body: bytes, api_clock: float | None = None) -> Snapshot:

@@ -9,8 +9,8 @@ from prometheus_client import Counter
 
 from velib.errors import Failure
 from velib.feed.api import ErrorKind, FeedError
-from velib.feed.snapshot import FailureLog, Feed, Snapshot
-from velib.runtime import backoff
+from velib.feed.snapshot import Feed, Snapshot
+from velib.runtime import backoff, log
 
 MAX_BACKOFF = 300.0  # seconds between two polls of a feed that fails
 
@@ -53,3 +53,23 @@ def poll(feed: Feed, poll_seconds: float, stop: Event) -> Iterator[Snapshot]:
             pause = poll_seconds if is_new else short_pause
             newest = max(newest, snapshot.last_updated)
         stop.wait(max(0.0, started + pause - time.monotonic()))
+
+
+class FailureLog:
+    """Logs why the feed fails, each reason once, and when it is back."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self.failing_since = 0.0
+
+    def failed(self, error: FeedError) -> None:
+        if not self.reason:
+            self.failing_since = time.monotonic()
+        if error.reason != self.reason:
+            log.warning("%s. Retrying with increasing delays", error)
+        self.reason = error.reason
+
+    def recovered(self) -> None:
+        if self.reason:
+            log.info("The feed is back after %.0f s", time.monotonic() - self.failing_since)
+        self.reason = ""

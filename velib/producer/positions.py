@@ -35,7 +35,7 @@ class Positions:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.left_out = 0  # in the check before
+        self.left_out = 0  # in the previous check
         self.problem = ""
 
     def publish_hourly(self, stop: Event) -> None:
