@@ -35,7 +35,7 @@ run: setup
 	@exec $(VENV)/python -m local.demo --live
 
 test: setup-dev
-	@$(VENV)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@$(VENV)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup-dev
 	@$(VENV)/ruff check .

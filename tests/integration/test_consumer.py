@@ -134,28 +134,6 @@ def test_the_latest_totals_are_not_printed_if_the_timeout_passes_before_all_are_
         assert list(spans.latest_then_new(reader)) == []
 
 
-def test_the_consumer_resumes_where_it_left_off_when_kafka_is_back(
-    pipeline: Pipeline, start: Start, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO")
-    pipeline.use(f"localhost:{free_port()}")
-    broker = pipeline.start_broker()
-    pipeline.write_totals(*[total("75016", NOW, bikes) for bikes in range(10)])
-    running = start("--json", "--from-beginning")
-    wait_until(lambda: len(running.printed()) == 10, "the totals")
-    broker.kill()
-    wait_until(lambda: "does not answer: waiting for it" in caplog.text, "a warning")
-    pipeline.start_broker()
-    wait_until(lambda: "Kafka answers again" in caplog.text, "Kafka is back")
-    pipeline.write_totals(total("75016", NOW, 10))
-    wait_until(lambda: len(running.printed()) > 10, "the new total")
-    assert running.printed_totals() == [total("75016", NOW, bikes) for bikes in range(11)]
-    assert caplog.text.count("does not answer") == 1
-    assert caplog.text.count("answers again") == 1
-    running.stop.set()
-    running.end()
-
-
 def in_a_shell(pipeline: Pipeline, command: str) -> subprocess.CompletedProcess[str]:
     """Run a command line with a pipe, in which CONSUMER stands for consumer.py."""
     consumer = f"{sys.executable} {PROJECT}/consumer.py"

@@ -41,6 +41,7 @@ def test_every_script_outlives_a_broker_that_is_killed_and_comes_back(pipeline: 
     consumer.wait_for("does not answer: waiting for it")
     pipeline.start_broker()
     back = int(time.time())
+    consumer.wait_for("Kafka answers again")
     wait_until(
         lambda: json.loads(consumer.printed()[-1])["last_updated"] > back, "totals after", 180
     )

@@ -6,37 +6,26 @@ from functools import partial
 
 from local.day import Day
 from tests.expected import feed, simulated_totals, station
-from tests.in_process import RunJob
+from tests.in_process import RunJob, Start
 from tests.pipeline import Pipeline, wait_until
 from velib.kafka import topics
 
-STARTED = {"consumer.py": "", "spark.py": "runs on", "kafka_project.py": "Published"}
-"""What each script has logged once it works, in the order in which they start."""
 
-
-def test_the_totals_of_every_snapshot_equal_the_plain_sums(pipeline: Pipeline) -> None:
+def test_the_totals_of_every_snapshot_equal_the_plain_sums(
+    pipeline: Pipeline, run_job: RunJob, start: Start
+) -> None:
     day = Day(period=2)
     pipeline.simulate(day)
-    pipeline.environment["VELIB_STATIONS"] = "all"
-    options = {"consumer.py": ["--json", "--from-beginning"]}
-    scripts = {}
-    for name, text in STARTED.items():
-        scripts[name] = pipeline.start(name, *options.get(name, []))
-        scripts[name].wait_for(text)
-    consumer = scripts["consumer.py"]
-    wait_until(
-        lambda: len({one["last_updated"] for one in consumer.printed_totals()}) >= 3,
-        "three snapshots",
-    )
-    assert scripts["kafka_project.py"].stop() == 0
+    producer = pipeline.start("kafka_project.py")
+    wait_until(lambda: len(pipeline.published()) >= 3, "three snapshots")
+    assert producer.stop() == 0
+    run_job()
     expected_totals = simulated_totals(day, pipeline.published())
-    wait_until(lambda: pipeline.totals().keys() >= expected_totals.keys(), "all totals")
-    assert [script.stop() for script in (scripts["spark.py"], consumer)] == [0, 0]
-    totals = pipeline.totals()
-    assert totals == expected_totals
-    assert len({postal_code for postal_code, _ in totals}) == 87
-    printed = consumer.printed_totals()
-    assert all(totals[one["postal_code"], one["last_updated"]] == one for one in printed)
+    assert pipeline.totals() == expected_totals
+    assert len({postal_code for postal_code, _ in expected_totals}) == 87
+    consumer = start("--json", "--from-beginning", "--max-messages", str(len(expected_totals)))
+    printed = consumer.end().printed_totals()
+    assert {(one["postal_code"], one["last_updated"]): one for one in printed} == expected_totals
 
 
 def test_two_snapshots_do_not_add_up_and_an_unchanged_or_older_feed_publishes_nothing(
