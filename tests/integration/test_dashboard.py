@@ -135,7 +135,7 @@ def test_the_numbers_are_plain_sums_of_the_feed_and_change_by_themselves(
     expect(page.locator(".badge")).to_contain_text("live")
     expect(page.locator(".badge")).to_contain_text(re.compile("|".join(last_minutes())))
     expect(page.locator("header")).to_contain_text("Paris time")
-    expect(page.locator(".numbers")).to_contain_text("since the previous one")
+    expect(page.locator(".numbers")).to_contain_text("since previous")
 
 
 def test_stations_that_are_closed_empty_or_full_are_counted(shown: Shown, page: Page) -> None:

@@ -35,7 +35,7 @@ TEXTS = {
         "stations_closed": "{n} closed",
         "empty_full": "Empty · full",
         "empty_full_explained": "only docks · only bikes",
-        "change": "{n} since the previous one",
+        "change": "{n} since previous",
         "share": "{n} of the bikes",
         "live_only": "only known live",
         "bikes_change": "Last hour",
