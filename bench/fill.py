@@ -2,11 +2,11 @@
 
 import itertools
 from collections.abc import Iterator
+from threading import Event
 from typing import Any
 
 import orjson
 from confluent_kafka import KafkaException, Producer
-from kafka import KafkaAdminClient
 
 from config import Settings
 from local.day import Day
@@ -81,7 +81,6 @@ def fill(settings: Settings, count: int, partitions: int) -> Totals:
 
 def make_raw_topic(settings: Settings, partitions: int) -> None:
     """Make the raw topic with so many partitions, and the other topics as the scripts do."""
-    with KafkaAdminClient(**clients.kafka_python_options(settings)) as admin:
-        new = {"num_partitions": partitions, "replication_factor": 1}
-        admin.create_topics({settings.raw_topic: new})
+    new = {settings.raw_topic: {"num_partitions": partitions, "replication_factor": 1}}
+    clients.when_reachable(settings, lambda admin: admin.create_topics(new), Event())
     topics.ensure(settings)
