@@ -230,7 +230,8 @@ def test_the_reader_looks_back_plays_and_returns_to_live(shown: Shown, page: Pag
         expect(badge).to_contain_text("looking back")
         expect(page).to_have_url(re.compile(f"at={snapshot}"))
         marked = "[0].markLine.data.map(mark => mark.xAxis)"
-        assert page.evaluate(f"{CHART}.getOption().series{marked}") == [snapshot * 1000]
+        marks = f"{CHART}.getOption().series{marked}"
+        wait_until(lambda: page.evaluate(marks) == [snapshot * 1000], "the chart's line")
         place = next(t for t in simulated(snapshot) if t["postal_code"] == "75001")
         bikes = row(page, "75001").locator("[col-id=num_bikes_available]")
         assert number(bikes.inner_text()) == place["num_bikes_available"]
