@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,11 +38,23 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
             yield spark
 
 
-@pytest.fixture
-def in_paris() -> Iterator[None]:
-    """This machine's clock is that of Paris."""
+@contextmanager
+def _clock_of(zone: str) -> Iterator[None]:
+    """While the block runs, this machine's clock is that of a time zone."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setenv("TZ", "Europe/Paris")
+        monkeypatch.setenv("TZ", zone)
         time.tzset()
         yield
     time.tzset()
+
+
+@pytest.fixture
+def in_paris() -> Iterator[None]:
+    with _clock_of("Europe/Paris"):
+        yield
+
+
+@pytest.fixture
+def in_utc() -> Iterator[None]:
+    with _clock_of("UTC"):
+        yield

@@ -3,8 +3,6 @@
 import json
 import re
 import textwrap
-import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -61,16 +59,7 @@ def test_the_counts_and_the_total_are_those_of_the_station() -> None:
     }
 
 
-@pytest.fixture
-def clock_in_utc() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setenv("TZ", "UTC")
-        time.tzset()
-        yield
-    time.tzset()
-
-
-@pytest.mark.usefixtures("clock_in_utc")
+@pytest.mark.usefixtures("in_utc")
 def test_the_lines_of_the_consumer_are_those_that_it_prints() -> None:
     broken = json.loads(FEED) | {"num_bikes_available": None}
     key, value = publisher.to_record(broken, SNAPSHOT + 60)
