@@ -13,12 +13,14 @@ the other two continue, and no record is lost.
 import argparse
 import base64
 import os
+import random
 import re
 import shutil
 import socket
 import subprocess
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +39,7 @@ from velib.runtime import log
 START_TIMEOUT = 60  # seconds
 WATCH_INTERVAL = 1.0  # seconds between two looks at the nodes
 MIN_LIFE = 10.0  # seconds: a node that ends sooner would end again
+PORTS = range(20_000, 32_768)  # below those that systems give to outgoing connections
 MIN_FREE = 16 * 1024 * 1024  # bytes; with less on its disk Kafka cannot write, and ends
 
 PROPERTIES = """\
@@ -165,14 +168,18 @@ def _nodes(count: int, port: int, directory: Path) -> list[Node]:
 
 def free_port(preferred: int = 0) -> int:
     """A port of localhost that no process uses now: the preferred one, if it is such a port."""
-    with socket.socket() as probe:
+    port = preferred or random.choice(PORTS)
+    while not _is_free(port):
+        port = random.choice(PORTS)
+    return port
+
+
+def _is_free(port: int) -> bool:
+    with suppress(OSError), socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", preferred))
-        except OSError:
-            probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 def _check_free(port: int) -> None:
