@@ -8,12 +8,13 @@ SUITABLE_PYTHON = $(or $(shell for python in $(PYTHON); do \
 VENV := .venv/bin
 CACHE := $(or $(VELIB_CACHE_DIR),$(HOME)/.cache/velib-projet)
 
-.PHONY: help setup setup-dev demo run test check bench chaos cluster-demo soak clean
+.PHONY: help setup setup-dev demo run exercise test check bench chaos cluster-demo soak clean
 
 help:
 	@echo 'make demo   the whole pipeline on a simulated feed'
 	@echo 'make run    the whole pipeline on the live feed'
 	@echo 'make setup  only what the others need: .venv, Spark'\''s Kafka connector, Kafka'
+	@echo 'make exercise 1   test your answer to the first of the ten exercises'
 	@echo 'make test   unit and integration tests'
 	@echo 'make check  ruff and mypy'
 	@echo 'make bench  this pipeline against what else could be used; over two hours (QUICK=1: three minutes)'
@@ -33,6 +34,12 @@ demo: setup
 
 run: setup
 	@exec $(VENV)/python -m local.demo --live
+
+exercise: setup
+	@$(VENV)/python -m exercises.run $(filter-out exercise,$(MAKECMDGOALS)) $(if $(SOLUTION),--solution)
+
+# In `make exercise 3` the number is a target, too: it has nothing to do.
+$(if $(filter exercise,$(MAKECMDGOALS)),$(eval $(filter-out exercise,$(MAKECMDGOALS)):;@:))
 
 test: setup-dev
 	@$(VENV)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -9,6 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 import spark as job
+from exercises.run import own_kafka
 from local.broker import free_port
 from local.security import Security
 from tests.in_process import Consumer, RunJob, Start
@@ -30,6 +31,13 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Secur
         assert "Traceback" not in broker.log()
     finally:
         broker.kill()
+
+
+@pytest.fixture(scope="session")
+def plain_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Kafka without security, for what knows none: docs/pocket.py, exercises."""
+    with own_kafka(tmp_path_factory.mktemp("plain-kafka")) as kafka:
+        yield kafka
 
 
 @pytest.fixture

@@ -1,53 +1,40 @@
 """docs/pocket.py computes the totals of the project: every total of the real day."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 
-import pytest
 from pyspark.sql import SparkSession
 
 import spark as job
 from docs import pocket
 from local import day
-from local.broker import free_port
 from tests import expected
-from tests.pipeline import Pipeline, wait_until
-
-
-@pytest.fixture
-def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
-    """A pipeline on a Kafka without security, because docs/pocket.py has no settings for it."""
-    pipeline = Pipeline(f"localhost:{free_port()}", tmp_path)
-    broker = pipeline.start_broker()
-    wait_until(lambda: "ready" in broker.printed(), "Kafka is ready")
-    yield pipeline
-    pipeline.kill_all()
+from tests.pipeline import Pipeline
 
 
 def test_its_totals_of_the_real_day_are_those_of_the_job(
-    pipeline: Pipeline, spark: SparkSession
+    plain_kafka: str, spark: SparkSession, tmp_path: Path
 ) -> None:
-    kafka = pipeline.settings.kafka.bootstrap_servers
+    pipeline = Pipeline(plain_kafka, tmp_path)
     real_day = day.Day(period=60, start=1_730_966_400)
     times = [real_day.start + 60 * number for number in range(len(day.snapshots()))]
-    producer = pocket.connect(kafka)
+    producer = pocket.connect(plain_kafka)
     for snapshot in map(real_day.status, times):
         pocket.publish(producer, snapshot)
     producer.close()
 
     session = spark.newSession()
     session.conf.set("spark.sql.shuffle.partitions", 1)
-    totals = pocket.sum_by_postal_code(pocket.parse(pocket.read(session, kafka)))
-    query = pocket.write(pocket.to_records(totals), str(pipeline.folder / "pocket"), kafka)
+    totals = pocket.sum_by_postal_code(pocket.parse(pocket.read(session, plain_kafka)))
+    query = pocket.write(pocket.to_records(totals), str(tmp_path / "pocket"), plain_kafka)
     query.processAllAvailable()
     query.stop()
     settings = pipeline.settings_of(
         "spark.py",
         VELIB_STATIONS="all",
         VELIB_RAW_TOPIC=pocket.STATIONS,
-        VELIB_CHECKPOINT_DIR=str(pipeline.folder / "checkpoint"),
+        VELIB_CHECKPOINT_DIR=str(tmp_path / "checkpoint"),
     )
     job.run(spark.newSession(), settings, Event(), available_now=True)
 

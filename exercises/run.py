@@ -1,0 +1,85 @@
+"""Tests the answer to an exercise on a Kafka and a Spark of its own.
+
+make exercise 1                                        your exercises/01-…/exercise.py
+.venv/bin/python -m exercises.run 1 --solution         its solution.py
+"""
+
+import argparse
+import logging
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import config
+from exercises.lab import Lab, Wrong, folder_of, test
+from local.broker import free_port
+from local.stopping import stop
+from velib import java, runtime
+from velib.errors import Failure
+from velib.job.session import spark_session
+from velib.runtime import log
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Test the answer to an exercise.")
+    parser.add_argument("number", type=int)
+    parser.add_argument("--solution", action="store_true", help="test the solution instead")
+    arguments = parser.parse_args()
+    try:
+        folder = folder_of(arguments.number)
+    except ValueError as error:
+        parser.error(str(error))
+    answer = "solution" if arguments.solution else "exercise"
+    log.setLevel(logging.WARNING)  # the answer is what counts
+    with tempfile.TemporaryDirectory(prefix="velib-exercise-") as temporary:
+        wrong = fault(arguments.number, answer, Path(temporary))
+    file = (folder / f"{answer}.py").relative_to(Path.cwd())
+    if wrong:
+        sys.exit(f"{file}: not solved. {wrong}")
+    print(f"{file}: solved. Now read the discussion in {file.with_name('README.md')}.")
+
+
+def fault(number: int, answer: str, temporary: Path) -> str:
+    """What is wrong with an answer, in a line; "" if it is right. Raises Failure."""
+    settings = config.Settings(cache_dir=config.load().cache_dir, spark_master="local[2]")
+    java.find()
+    with own_kafka(temporary) as kafka, spark_session(settings) as spark:
+        try:
+            test(number, answer, Lab(kafka, spark, temporary))
+        except Wrong as wrong:
+            return str(wrong)
+        except Exception as error:
+            return describe(error, f"{answer}.py")
+    return ""
+
+
+def describe(error: Exception, file: str) -> str:
+    """An error of the answer in a line: `line 12: NameError: name 'x' is not defined`."""
+    lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.endswith(file)]
+    line = f"line {lines[-1].lineno}: " if lines else ""
+    return f"{line}{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
+@contextmanager
+def own_kafka(folder: Path) -> Iterator[str]:
+    """A Kafka while the block runs, with its data in a folder; its address. Raises Failure."""
+    port = free_port()
+    command = [sys.executable, "-m", "local.broker", "--port", str(port), "--data-dir", str(folder)]
+    broker = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert broker.stdout is not None and broker.stderr is not None
+        if broker.stdout.readline() != "ready\n":
+            raise Failure(broker.stderr.read().strip())
+        yield f"localhost:{port}"
+    finally:
+        stop("Kafka", [broker])
+
+
+if __name__ == "__main__":
+    runtime.run_tool(main)
