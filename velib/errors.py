@@ -173,7 +173,7 @@ def describe(error: Exception | str, settings: "Settings", unknown: str = "{erro
     kafka = f"Kafka at {settings.kafka.bootstrap_servers}"
     user = f" the user {settings.kafka.sasl_username}" if settings.kafka.sasl_username else ""
     recreated = (
-        "the topic was recreated or has lost records that were not read yet, or the job has changed"
+        "the job has changed, or the topic was recreated or has lost records that were not read yet"
     )
     return known.message.format(
         *groups,

@@ -1,5 +1,7 @@
 """The README's commands are run as they stand there, and its tables and sample output are true."""
 
+import gzip
+import json
 import os
 import re
 import subprocess
@@ -11,21 +13,30 @@ import pytest
 
 import config
 from local.broker import free_port
-from tests import PROJECT
-from tests.expected import feed, station
+from tests import PROJECT, expected
+from tests.expected import Total, feed, station
 from tests.pipeline import Pipeline, checkout, wait_until
 from velib.totals.areas import areas
 
 
-def _blocks(readme: str, language: str) -> list[str]:
+def _page(name: str) -> str:
+    return (PROJECT / name).read_text(encoding="utf-8")
+
+
+def _blocks(page: str, language: str) -> list[str]:
+    """The code blocks of a language."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    return [block for name, block in blocks if name == language]
+
+
+def _lines(page: str, language: str) -> list[str]:
     """The lines of the code blocks of a language."""
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
-    return [line for name, block in blocks if name == language for line in block.splitlines()]
+    return [line for block in _blocks(page, language) for line in block.splitlines()]
 
 
-def _options(readme: str) -> dict[str, set[str]]:
+def _options(page: str) -> dict[str, set[str]]:
     """The options of each script in the table of the section Options."""
-    section = readme.partition("\n## Options\n")[2].partition("\n## ")[0]
+    section = page.partition("\n## Options\n")[2].partition("\n## ")[0]
     options: dict[str, set[str]] = {}
     script = ""
     for first, others in re.findall(r"^\| (?:`([^`]+)` )?(\|.*)$", section, re.MULTILINE):
@@ -34,28 +45,27 @@ def _options(readme: str) -> dict[str, set[str]]:
     return options
 
 
-README = (PROJECT / "README.md").read_text(encoding="utf-8")
-COMMANDS, SAMPLES, OPTIONS = _blocks(README, "sh"), _blocks(README, ""), _options(README)
-BROKER, SIMULATOR = "python -m local.broker", "python -m local.simulator --port 8000"
+README, FRENCH, REFERENCE = _page("README.md"), _page("README.fr.md"), _page("docs/reference.md")
+COMMANDS, SAMPLES, OPTIONS = _lines(README, "sh"), _lines(README, ""), _options(REFERENCE)
+BROKER, SIMULATOR = "python -m local.broker", "python -m local.simulator --port 8000 --period 10"
 PRODUCER, JOB, CONSUMER = "python kafka_project.py", "python spark.py", "python consumer.py"
 DASHBOARD = "python dashboard.py"
 SIMULATED_PRODUCER = "VELIB_API_URL=http://localhost:8000 python kafka_project.py"
-(SUBMIT,) = [command for command in COMMANDS if command.startswith("spark-submit ")]
+BAD_RECORD, REPLAY = (block for block in _blocks(README, "sh") if CONSUMER + " --" in block)
+(SUBMIT,) = [line for line in _lines(_page("docs/operations.md"), "sh") if "spark-submit" in line]
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # what `. .venv/bin/activate` does
 
 
 def test_every_command_is_one_that_the_tests_run() -> None:
     scripts = {PRODUCER, SIMULATED_PRODUCER, JOB, CONSUMER, DASHBOARD}
-    run_here = {BROKER, SIMULATOR, SUBMIT} | scripts
-    run_elsewhere = {"make demo", "make setup", ". .venv/bin/activate", "make check", "make test"}
-    assert set(COMMANDS) == run_here | run_elsewhere
+    run_here = {BROKER, SIMULATOR, *BAD_RECORD.splitlines(), *REPLAY.splitlines()} | scripts
+    elsewhere = {"cd velib-projet", "make demo", "make setup", ". .venv/bin/activate"}
+    assert set(COMMANDS) == run_here | elsewhere | {"make check", "make test"}
 
 
-def test_the_french_readme_has_the_same_commands_options_and_sample_output() -> None:
-    french = (PROJECT / "README.fr.md").read_text(encoding="utf-8")
-    samples = _blocks(french, "")
-    assert _blocks(french, "sh") == COMMANDS
-    assert _options(french) == OPTIONS
+def test_the_french_readme_has_the_same_commands_and_sample_output() -> None:
+    samples = _lines(FRENCH, "")
+    assert _lines(FRENCH, "sh") == COMMANDS
     assert _totals(samples) == _totals(SAMPLES)
     assert _logs(samples) == _logs(SAMPLES)
 
@@ -82,15 +92,15 @@ def test_the_table_of_options_has_every_script() -> None:
 
 def test_the_table_of_settings_has_every_setting_and_its_default() -> None:
     for variable, field in config.variables().items():
-        assert f"`{variable}`" in README
+        assert f"`{variable}`" in REFERENCE
         if isinstance(field.default, str):
-            assert f"| `{variable}` | `{field.default}` |" in README
+            assert f"| `{variable}` | `{field.default}` |" in REFERENCE
 
 
 @pytest.fixture(scope="module")
 def walkthrough(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What each command of the README's four terminals prints, with a simulated feed, until the
-    consumer has printed a total of both default stations.
+    """What each command of the README prints in its terminal, with a simulated feed, then each block
+    of its experiments.
     """
     clone = checkout(tmp_path_factory.mktemp("clone"))
     kafka_port, feed_port = str(free_port()), str(free_port())
@@ -103,7 +113,10 @@ def walkthrough(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         SIMULATOR: SIMULATOR.replace("8000", feed_port),
     }
     outputs = {command: clone / f"terminal-{n}" for n, command in enumerate(on_ports)}
-    servers = {"KAFKA_BOOTSTRAP_SERVERS": f"localhost:{kafka_port}"}
+    environment = os.environ | {
+        "PATH": PATH,
+        "KAFKA_BOOTSTRAP_SERVERS": f"localhost:{kafka_port}",
+    }
     terminals: list[subprocess.Popen[bytes]] = []
     try:
         for command, on_port in on_ports.items():
@@ -112,7 +125,7 @@ def walkthrough(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
                     subprocess.Popen(
                         ["bash", "-c", on_port.replace("python ", "exec python ")],
                         cwd=clone,
-                        env=os.environ | {"PATH": PATH} | servers,
+                        env=environment,
                         stdout=output,
                         stderr=output,
                     )
@@ -122,13 +135,41 @@ def walkthrough(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             "totals of both stations",
             180,
         )
+        experiments = {}
+        for block in (BAD_RECORD, REPLAY):
+            # The first command of the replay records until Ctrl-C.
+            commands = block.replace("9092", kafka_port).replace("8000", feed_port)
+            commands = re.sub(r"python (.* --record)", r"timeout -s INT 14 python \1", commands)
+            experiments[block] = subprocess.run(
+                ["bash", "-c", commands], cwd=clone, env=environment, capture_output=True, text=True
+            ).stdout
     finally:
         statuses = []
         for terminal in terminals:  # Kafka after the scripts that use it
             terminal.terminate()
             statuses.append(terminal.wait(60))
     assert statuses == [0] * len(terminals)
-    return {command: output.read_text() for command, output in outputs.items()}
+    recorded = [gzip.decompress(path.read_bytes()) for path in clone.glob("history/*/*.gz")]
+    experiments["recorded"] = "\n".join(answer.decode() for answer in recorded)
+    return {command: output.read_text() for command, output in outputs.items()} | experiments
+
+
+def test_a_bad_record_is_a_dead_letter(walkthrough: dict[str, str]) -> None:
+    (line,) = walkthrough[BAD_RECORD].splitlines()
+    assert line.startswith("velib-projet 0:")
+    assert "not a JSON object" in line
+    assert line.endswith("value hello")
+
+
+def test_a_recording_is_replayed_and_summed(walkthrough: dict[str, str]) -> None:
+    totals: dict[tuple[str, int], Total] = {}
+    for answer in map(json.loads, walkthrough["recorded"].splitlines()):
+        totals |= expected.totals(answer, {"16107", "32017"})
+    header, *rows = walkthrough[REPLAY].splitlines()
+    assert header == expected.CSV_HEADER
+    assert len(totals) == 2 * len(walkthrough["recorded"].splitlines()) > 0
+    wanted = {",".join(map(str, total.values())) for total in totals.values()}
+    assert set(rows) == wanted
 
 
 def _totals(lines: list[str]) -> dict[str, str]:
@@ -139,7 +180,7 @@ def _totals(lines: list[str]) -> dict[str, str]:
 def _logs(lines: list[str]) -> set[str]:
     """The lines of a log, with its numbers, times, ports and paths replaced by a zero."""
     logs = [line for line in lines if re.match(r"\d\d:\d\d:\d\d [A-Z]+ ", line)]
-    return {re.sub(r"/\S+|\d+(\.\d+)*", "0", line) for line in logs}
+    return {re.sub(r"\(.* old\)|/\S+|\d+(\.\d+)*", "0", line) for line in logs}
 
 
 def _layout(total: str) -> tuple[int, str]:
@@ -159,14 +200,13 @@ def test_the_walkthrough_shows_totals_of_both_default_stations(
 def test_the_sample_output_is_what_the_scripts_print(walkthrough: dict[str, str]) -> None:
     printed = [line for output in walkthrough.values() for line in output.splitlines()]
     shown = _totals(SAMPLES)
-    assert shown.keys() > {"75016", "93200"}
+    assert shown.keys() == {"75016", "93200"}
     (layout,) = {_layout(total) for total in _totals(printed).values()}
     for postal_code, total in shown.items():
         assert _layout(total) == layout
         assert f"  {areas()[postal_code]['name']}  " in total
     assert _logs(SAMPLES)
     assert _logs(SAMPLES) - _logs(printed) == set()
-    assert "ready" in SAMPLES
 
 
 def test_the_job_runs_under_spark_submit(pipeline: Pipeline, tmp_path: Path) -> None:
