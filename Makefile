@@ -13,15 +13,15 @@ CACHE := $(or $(VELIB_CACHE_DIR),$(HOME)/.cache/velib-projet)
 help:
 	@echo 'make demo   the whole pipeline on a simulated feed'
 	@echo 'make run    the whole pipeline on the live feed'
-	@echo 'make setup  only what the others need: .venv, Spark'\''s Kafka connector, Kafka'
+	@echo 'make setup  install what the others need: .venv, Spark'\''s Kafka connector, Kafka'
 	@echo 'make exercise 1   test your answer to the first of the ten exercises'
 	@echo 'make test   unit and integration tests'
 	@echo 'make check  ruff and mypy'
-	@echo 'make bench  this pipeline against what else could be used; over two hours (QUICK=1: three minutes)'
+	@echo 'make bench  this pipeline and the alternatives; over two hours (QUICK=1: three minutes)'
 	@echo 'make chaos  break everything at random for five minutes, and compare every total (MINUTES=30 SEED=7 NODES=3)'
 	@echo 'make cluster-demo   three nodes of Kafka, a Spark cluster, all killed: are the totals right?'
-	@echo 'make soak   two days of snapshots in a few minutes: does anything grow?'
-	@echo 'make clean  remove everything that make made'
+	@echo 'make soak   two days of snapshots in five minutes: does anything grow?'
+	@echo 'make clean  remove all of it, and the records of the Kafka on this machine'
 
 setup:
 	@$(SUITABLE_PYTHON) -m local.setup
