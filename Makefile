@@ -21,7 +21,7 @@ help:
 	@echo 'make chaos  break everything at random for five minutes, and compare every total (MINUTES=30 SEED=7 NODES=3)'
 	@echo 'make cluster-demo   three nodes of Kafka, a Spark cluster, all killed: are the totals right?'
 	@echo 'make soak   two days of snapshots in five minutes: does anything grow?'
-	@echo 'make clean  remove all of it, and the records of the Kafka on this machine'
+	@echo 'make clean  remove what make made, and the records of the Kafka on this machine'
 
 setup:
 	@$(SUITABLE_PYTHON) -m local.setup
