@@ -34,6 +34,7 @@ from tests.pipeline import Pipeline, Script, wait_until
 from velib import jars, runtime
 from velib.errors import Failure
 from velib.kafka import topics
+from velib.kafka.raw_topic import snapshot_of
 from velib.runtime import log
 
 STATIONS = 150_000
@@ -196,8 +197,7 @@ class ClusterDemo:
     def show(self) -> int:
         """Print what happened; returns the number of differences from plain sums."""
         published = collections.Counter(
-            topics.snapshot_of(record)
-            for record in self.pipeline.read(self.pipeline.settings.raw_topic)
+            snapshot_of(record) for record in self.pipeline.read(self.pipeline.settings.raw_topic)
         )
         wanted: dict[tuple[str, int], expected.Total] = {}
         incomplete = 0

@@ -13,7 +13,7 @@ from local.day import Day
 from local.security import PRODUCER
 from tests.expected import feed, station
 from tests.pipeline import Pipeline, wait_until
-from velib.kafka import topics
+from velib.kafka import raw_topic
 from velib.runtime import local_time
 
 
@@ -104,4 +104,4 @@ def test_a_topic_that_kafka_recompresses_is_read(codec: str, pipeline: Pipeline)
     stations = [station(str(code)) | {"last_updated": 1732004538} for code in range(3_000)]
     pipeline.write(raw, *[(b"key", json.dumps(each).encode()) for each in stations])
     assert [json.loads(record.value) for record in pipeline.raw()] == stations
-    assert topics.newest_snapshot(pipeline.settings) == 1732004538
+    assert raw_topic.newest_snapshot(pipeline.settings) == 1732004538

@@ -25,7 +25,7 @@ from tests.in_process import RunJob
 from tests.pipeline import Pipeline, Script
 from velib import java
 from velib.errors import Failure
-from velib.kafka import topics
+from velib.kafka import raw_topic
 
 ALL = list(SCRIPTS)
 
@@ -105,8 +105,8 @@ def test_who_may_read_the_configuration_of_a_compacted_raw_topic_is_refused_and_
         for user in (PRODUCER, CONSUMER)
     )
     with pytest.raises(Failure, match=f"{topic} has cleanup.policy=compact,delete"):
-        topics.refuse_compaction(producer)
-    topics.refuse_compaction(consumer)
+        raw_topic.refuse_compaction(producer)
+    raw_topic.refuse_compaction(consumer)
 
 
 def test_a_password_with_quotes_and_accents_reaches_kafka_through_every_script(

@@ -8,6 +8,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 import config
 from velib.kafka import topics
+from velib.kafka.raw_topic import snapshot_of
 
 DAY_MS = 86_400_000
 
@@ -62,14 +63,14 @@ def test_the_topics_are_those_of_the_settings(monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_a_raw_record_names_its_snapshot_or_none(value: bytes | None, snapshot: int) -> None:
-    assert topics.snapshot_of(_record(value)) == snapshot
+    assert snapshot_of(_record(value)) == snapshot
 
 
 def test_a_snapshot_of_the_future_is_none_and_one_of_a_fast_clock_is_one() -> None:
     now = int(time.time())
     for last_updated, snapshot in ((now + 60, now + 60), (now + 86_400, 0)):
         value = json.dumps({"last_updated": last_updated}).encode()
-        assert topics.snapshot_of(_record(value)) == snapshot
+        assert snapshot_of(_record(value)) == snapshot
 
 
 def _record(value: bytes | None) -> ConsumerRecord:

@@ -7,7 +7,7 @@ from typing import Any
 
 from config import Settings
 from velib.feed.api import Api, FeedError
-from velib.kafka.topics import CLOCK_TOLERANCE
+from velib.kafka.raw_topic import CLOCK_TOLERANCE
 from velib.runtime import local_time
 
 

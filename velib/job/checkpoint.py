@@ -19,7 +19,7 @@ import config
 from config import Settings
 from velib.errors import Failure, cause, mismatch
 from velib.job.session import is_local
-from velib.kafka import topics
+from velib.kafka import raw_topic
 from velib.locks import locked
 from velib.runtime import log
 
@@ -79,15 +79,15 @@ class Checkpoint:
         """
         if self.files.exists(self.path(self.folder, "offsets")):
             return "earliest"
-        return json.dumps({self.settings.raw_topic: topics.first_whole_snapshot(self.settings)})
+        return json.dumps({self.settings.raw_topic: raw_topic.first_whole_snapshot(self.settings)})
 
     def check(self) -> None:
         """Check that the raw topic is whole, and the one that the checkpoint began with.
 
         Raises Failure if it is not, or KafkaError.
         """
-        topics.refuse_compaction(self.settings)
-        topic_id, known_id = topics.identity(self.settings), self._topic_id()
+        raw_topic.refuse_compaction(self.settings)
+        topic_id, known_id = raw_topic.identity(self.settings), self._topic_id()
         if known_id is None and topic_id:
             stream: Any = self.files.create(self.path(self.folder, TOPIC_ID), True)
             stream.write(bytearray(topic_id.encode()))

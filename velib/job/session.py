@@ -20,7 +20,7 @@ import config
 from config import BadSetting, Settings
 from velib import jars, java
 from velib.errors import SPARK_LOG, Failure, describe
-from velib.kafka import topics
+from velib.kafka import raw_topic
 from velib.runtime import log
 
 STOP_TIMEOUT = 30  # seconds
@@ -201,5 +201,5 @@ def set_shuffle_partitions(spark: SparkSession, settings: Settings) -> None:
     name = "spark.sql.shuffle.partitions"
     number = settings.shuffle_partitions or int(spark.sparkContext.getConf().get(name) or 0)
     if not number:
-        number = 1 if is_local(spark) else max(1, topics.partition_count(settings) // 3)
+        number = 1 if is_local(spark) else max(1, raw_topic.partition_count(settings) // 3)
     spark.conf.set(name, str(number))

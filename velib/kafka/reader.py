@@ -68,6 +68,15 @@ def batches(consumer: KafkaConsumer, ends: Offsets | None = None) -> Iterator[li
         ]
 
 
+def latest_values(settings: Settings, topic: str) -> dict[bytes, bytes]:
+    """The last value of each key of a whole topic, without deleted ones; raises KafkaError."""
+    with clients.committed_consumer(settings) as consumer:
+        ends = consumer.end_offsets(partitions(consumer, topic))
+        assign(consumer, dict.fromkeys(ends, 0))
+        values = {r.key: r.value for records in batches(consumer, ends) for r in records}
+    return {key: value for key, value in values.items() if value is not None}
+
+
 class Reader:
     """Reads the committed records of a topic, of all its partitions.
 

@@ -15,6 +15,7 @@ from kafka.errors import KafkaError
 from config import Settings
 from velib.errors import Failure, describe, is_retriable
 from velib.kafka import clients, membership, topics
+from velib.kafka.raw_topic import CLOCK_TOLERANCE
 from velib.kafka.reader import Offsets, Reader, assign, batches, offsets_at, partitions
 from velib.page.state import DAY, MAX_DEAD_LETTERS, PipelineState
 from velib.runtime import in_thread, log
@@ -116,7 +117,7 @@ class Follower:
         It includes those of the newest snapshot with a total. 0 for a replay, whose snapshots were
         written long after their time: Kafka finds records by when they were written.
         """
-        if self.state.raw_published_at - self.state.raw_snapshot > topics.CLOCK_TOLERANCE:
+        if self.state.raw_published_at - self.state.raw_snapshot > CLOCK_TOLERANCE:
             return 0
         first = {p: start for p, start in starts.items() if p.topic == self.settings.raw_topic}
         newest_ms = self.state.newest_snapshot * 1000

@@ -17,7 +17,7 @@ from typing import Any
 
 import config
 from config import Settings
-from velib.kafka import topics
+from velib.kafka import raw_topic
 from velib.totals.records import (
     COUNTS,
     DEAD_LETTER,
@@ -130,7 +130,7 @@ class PipelineState:
         if total is None:
             return
         code, snapshot = total["postal_code"], total["last_updated"]
-        if snapshot > time.time() + topics.CLOCK_TOLERANCE:
+        if snapshot > time.time() + raw_topic.CLOCK_TOLERANCE:
             return  # every real snapshot would be older than this one
         if (snapshot, record.offset) >= self.latest.get(code, (0, 0))[:2]:
             self.latest[code] = (snapshot, record.offset, record.value)
@@ -155,7 +155,7 @@ class PipelineState:
             del self.raw_records[snapshot]
 
     def _add_station(self, record: Any) -> None:
-        snapshot = topics.snapshot_of(record)
+        snapshot = raw_topic.snapshot_of(record)
         # A record without a snapshot waits for the job with the records around it.
         self.raw_records[snapshot or self.raw_snapshot] += 1
         if snapshot > self.raw_snapshot:

@@ -18,7 +18,7 @@ from typing import IO, NamedTuple
 from velib.errors import Failure
 from velib.feed.api import FeedError
 from velib.feed.snapshot import Snapshot, parse
-from velib.kafka.topics import CLOCK_TOLERANCE
+from velib.kafka.raw_topic import CLOCK_TOLERANCE
 from velib.producer.documents import Unusable, documents, without_rest
 from velib.producer.recording import time_of
 from velib.runtime import local_time, log

@@ -19,6 +19,7 @@ from velib.errors import Failure
 from velib.feed.api import FeedError
 from velib.feed.snapshot import Feed
 from velib.kafka import topics
+from velib.kafka.reader import latest_values
 from velib.producer.publisher import is_fenced, new_epoch, send_in_transaction
 from velib.runtime import log
 
@@ -61,7 +62,7 @@ class Positions:
         topic = self.settings.station_topic
         records = [record for record in map(to_record, stations) if record is not None]
         left_out = len(stations) - len(records)
-        changed = _changed(records, topics.latest_values(self.settings, topic))
+        changed = _changed(records, latest_values(self.settings, topic))
         if changed:
             with new_epoch(self.settings, topics.positions_id(self.settings)) as producer:
                 send_in_transaction(producer, topic, changed)

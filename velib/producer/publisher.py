@@ -27,7 +27,7 @@ from config import Settings
 from velib.errors import Failure, describe, is_retriable
 from velib.feed.api import MAX_ANSWER_BYTES
 from velib.feed.snapshot import Snapshot
-from velib.kafka import clients, topics
+from velib.kafka import clients, raw_topic, topics
 from velib.runtime import backoff, local_time, log
 
 TRANSACTION_TIMEOUT = 20  # seconds after which Kafka aborts a transaction that nobody ends
@@ -101,11 +101,11 @@ class Publisher:
     def _connect(self) -> None:
         """Wait for Kafka and for the topics, after the start and after a failure."""
         if not self.is_connected and topics.ensure(self.settings, stop=self.stop):
-            topics.refuse_compaction(self.settings)
+            raw_topic.refuse_compaction(self.settings)
             self.is_connected = True
 
     def _look(self) -> None:
-        newest = topics.newest_snapshot(self.settings)
+        newest = raw_topic.newest_snapshot(self.settings)
         if newest and not self.newest:
             log.info("Resuming after snapshot %s", local_time(newest))
         self.newest = max(self.newest, newest)

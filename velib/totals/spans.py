@@ -9,8 +9,8 @@ from threading import Event
 from typing import Any, NamedTuple
 
 from velib.errors import Failure
+from velib.kafka.raw_topic import CLOCK_TOLERANCE
 from velib.kafka.reader import Reader
-from velib.kafka.topics import CLOCK_TOLERANCE
 from velib.runtime import local_time, log
 from velib.totals.records import parse_total
 
