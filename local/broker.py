@@ -26,8 +26,8 @@ from kafka.errors import KafkaError
 
 import config
 from local import jars
+from local.processes import stop, watch
 from local.security import ADMIN, Security, grant
-from local.stopping import stop
 from velib import java, runtime
 from velib.errors import Failure, cause
 from velib.kafka import clients
@@ -35,8 +35,6 @@ from velib.locks import locked
 from velib.runtime import log
 
 START_TIMEOUT = 60  # seconds
-WATCH_INTERVAL = 1.0  # seconds between two looks at the nodes
-MIN_LIFE = 10.0  # seconds: a node that ends sooner would end again
 MIN_FREE = 16 * 1024 * 1024  # bytes; with less on its disk Kafka cannot write, and ends
 
 PROPERTIES = """\
@@ -87,7 +85,7 @@ rootLogger.appenderRef.file.ref=file
 """
 
 
-@dataclass
+@dataclass(frozen=True)
 class Node:
     """A Kafka process of the cluster: its ports on localhost, and the folder of its data."""
 
@@ -96,6 +94,9 @@ class Node:
     controller_port: int
     broker_port: int  # where the other nodes of a secure cluster reach it
     directory: Path
+
+    def __str__(self) -> str:
+        return f"node {self.number}"
 
 
 def main() -> None:
@@ -270,17 +271,18 @@ def _serve(
     command: list[str], nodes: list[Node], directory: Path, lock: int, security: Security | None
 ) -> None:
     """Run Kafka until a signal stops this process; prints `ready` once it serves."""
-    running = {node.number: _start(command, node, lock) for node in nodes}
+    running = {node: _start(command, node, lock) for node in nodes}
     try:
-        for node in nodes:
-            _wait_until_ready(running[node.number], node)
+        for node, kafka in running.items():
+            _wait_until_ready(kafka, node)
         servers = ",".join(f"localhost:{node.port}" for node in nodes)
         if security:
             _grant(security, servers)
             print(security.exports(servers))
         print("ready", flush=True)
         log.info("Kafka listens on %s; data in %s", servers, directory)
-        _watch(command, nodes, running, lock)
+        essential = nodes if len(nodes) == 1 else []
+        watch(running, lambda node: _start(command, node, lock), _end, essential)
     finally:
         stop("Kafka", running.values())  # it closes its log: the next start needs no recovery
 
@@ -322,26 +324,6 @@ def _grant(security: Security, servers: str) -> None:
             if time.monotonic() > deadline:
                 raise Failure(f"Kafka did not take the users and their rights: {error}") from None
             time.sleep(0.5)
-
-
-def _watch(
-    command: list[str], nodes: list[Node], running: dict[int, subprocess.Popen[bytes]], lock: int
-) -> None:
-    """Start nodes of a cluster again when they end; raises Failure when a single node does, or one
-    that has hardly begun.
-    """
-    started = dict.fromkeys(running, time.monotonic())
-    while True:
-        for node in nodes:
-            status = running[node.number].poll()
-            if status is None:
-                continue
-            if len(nodes) == 1 or time.monotonic() - started[node.number] < MIN_LIFE:
-                raise Failure(_end(node, status))
-            log.warning("Restarting node %d. %s", node.number, _end(node, status))
-            running[node.number] = _start(command, node, lock)
-            started[node.number] = time.monotonic()
-        time.sleep(WATCH_INTERVAL)
 
 
 def _end(node: Node, status: int) -> str:

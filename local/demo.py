@@ -28,8 +28,8 @@ import config
 import consumer
 from local.broker import free_port
 from local.day import Day
+from local.processes import stop
 from local.simulator import newest
-from local.stopping import stop
 from velib import runtime
 from velib.errors import Failure
 from velib.locks import locked
