@@ -178,6 +178,13 @@ class BootstrapLog(logging.Handler):
         self.lines.append(record.getMessage())
 
 
+def warn_of_retry(error: KafkaError, settings: Settings) -> None:
+    """Log that what failed is retried; raises Failure if a retry will not fix the error."""
+    if not is_retriable(error):
+        raise Failure(describe(error, settings)) from None
+    log.warning("Kafka failed (%s): retrying", error)
+
+
 def no_answer_message(settings: Settings) -> str:
     """The message for a Kafka that no longer answers."""
     return f"Kafka at {settings.kafka.bootstrap_servers} does not answer: waiting for it"

@@ -10,7 +10,6 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 
 from config import Settings
-from velib.errors import Failure, describe, is_retriable
 from velib.kafka import clients
 from velib.runtime import log
 
@@ -178,9 +177,7 @@ class Reader:
         try:
             yield
         except KafkaError as error:
-            if not is_retriable(error):
-                raise Failure(describe(error, self.settings)) from None
-            log.warning("Kafka failed (%s): retrying", error)
+            clients.warn_of_retry(error, self.settings)
             self._pause()
 
     def _pause(self) -> None:

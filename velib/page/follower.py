@@ -13,7 +13,7 @@ from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.errors import KafkaError
 
 from config import Settings
-from velib.errors import Failure, describe, is_retriable
+from velib.errors import is_retriable
 from velib.kafka import clients, membership, topics
 from velib.kafka.raw_topic import CLOCK_TOLERANCE
 from velib.kafka.reader import Offsets, Reader, assign, batches, offsets_at, partitions
@@ -42,9 +42,7 @@ class Follower:
             try:
                 self._follow()
             except KafkaError as error:
-                if not is_retriable(error):
-                    raise Failure(describe(error, self.settings)) from None
-                log.warning("Kafka failed (%s): retrying", error)
+                clients.warn_of_retry(error, self.settings)
                 with self.state.lock:
                     self.state.set_status(is_kafka_up=False, producers=None, unread_backlog=0)
                 time.sleep(RETRY_SECONDS)

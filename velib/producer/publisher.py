@@ -24,7 +24,6 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from prometheus_client import Counter, Gauge, Histogram
 
 from config import Settings
-from velib.errors import Failure, describe, is_retriable
 from velib.feed.api import MAX_ANSWER_BYTES
 from velib.feed.snapshot import Snapshot
 from velib.kafka import clients, raw_topic, topics
@@ -89,10 +88,8 @@ class Publisher:
                 return attempt()
             except KafkaError as error:
                 self.is_connected = False
-                if not is_retriable(error):
-                    raise Failure(describe(error, self.settings)) from None
                 if not is_fenced(error):
-                    log.warning("Kafka failed (%s): retrying", error)
+                    clients.warn_of_retry(error, self.settings)
             # A random delay, so that two producers do not keep fencing each other.
             longest = next(delays)
             self.stop.wait(random.uniform(longest / 2, longest))
