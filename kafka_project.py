@@ -64,7 +64,7 @@ def publish_feed(publisher: Publisher, recording: Recording | None) -> None:
     settings, stop = publisher.settings, publisher.stop
     watch = FeedWatch(settings)
     waiting: Queue[Snapshot] = Queue(maxsize=1)
-    publishing = in_thread(lambda: publish_waiting(publisher, waiting))
+    publishing = in_thread(lambda: publish_queued(publisher, waiting))
     for snapshot in poll(Feed(settings), settings.poll_seconds, stop):
         watch.check(snapshot)
         if recording:
@@ -73,21 +73,21 @@ def publish_feed(publisher: Publisher, recording: Recording | None) -> None:
     publishing.result()
 
 
-def publish_waiting(publisher: Publisher, waiting: "Queue[Snapshot]") -> None:
-    """Publish each snapshot that waits, and the positions of the stations, until stopped."""
+def publish_queued(publisher: Publisher, waiting: "Queue[Snapshot]") -> None:
+    """Publish each snapshot in the queue, and the positions of the stations, until stopped."""
     try:
         publisher.find_newest()
         in_thread(lambda: Positions(publisher.settings).publish_hourly(publisher.stop))
         with membership.joined(publisher.settings):
             while not publisher.stop.is_set():
                 with suppress(Empty):
-                    publish(publisher, waiting.get(timeout=0.2))
+                    publish_and_log(publisher, waiting.get(timeout=0.2))
     finally:
-        publisher.stop.set()  # if it has failed, nothing is polled any more
+        publisher.stop.set()  # after a failure it ends the polling
 
 
-def publish(publisher: Publisher, snapshot: Snapshot) -> None:
-    """Publish a snapshot unless the topic has it, or a newer one; raises Failure."""
+def publish_and_log(publisher: Publisher, snapshot: Snapshot) -> None:
+    """Publish a snapshot unless the topic contains it or a newer one; raises Failure."""
     seconds = publisher.publish([snapshot])
     if seconds is not None:
         log.info(
@@ -100,7 +100,7 @@ def publish(publisher: Publisher, snapshot: Snapshot) -> None:
 
 
 def keep_newest(waiting: "Queue[Snapshot]", snapshot: Snapshot, publisher: Publisher) -> None:
-    """Let this snapshot wait instead of an older one, which is then not published."""
+    """Put this snapshot into the queue in place of an older one, which is then not published."""
     with suppress(Empty):
         dropped = waiting.get_nowait().last_updated
         if publisher.newest < dropped < snapshot.last_updated:
@@ -116,7 +116,7 @@ def publish_once(publisher: Publisher, recording: Recording | None) -> None:
     FeedWatch(publisher.settings).check(snapshot)
     if recording:
         recording.keep(snapshot)
-    publish(publisher, snapshot)
+    publish_and_log(publisher, snapshot)
     Positions(publisher.settings).publish()
 
 

@@ -48,7 +48,7 @@ class Positions:
         """Publish what has changed; logs a problem once, and returns whether there was none."""
         try:
             stations = Feed(self.settings).station_information()
-            self._publish(stations)
+            self._publish_changed(stations)
         except (FeedError, KafkaError, Failure) as error:
             is_lost_race = isinstance(error, KafkaError) and is_fenced(error)
             if str(error) != self.problem and not is_lost_race:
@@ -58,7 +58,7 @@ class Positions:
         self.problem = ""
         return True
 
-    def _publish(self, stations: list[Any]) -> None:
+    def _publish_changed(self, stations: list[Any]) -> None:
         topic = self.settings.station_topic
         records = [record for record in map(to_record, stations) if record is not None]
         left_out = len(stations) - len(records)

@@ -72,11 +72,11 @@ class Publisher:
 
         Returns None if there was nothing to publish, or nothing could be published until `stop`.
         """
-        return self._retry(lambda: self._publish(snapshots))
+        return self._retry(lambda: self._publish_newer(snapshots))
 
     def find_newest(self) -> int:
         """The newest snapshot in the topic (epoch seconds), 0 if there is none."""
-        self._retry(self._look)
+        self._retry(self._read_newest)
         return self.newest
 
     def _retry(self, attempt: Callable[[], T]) -> T | None:
@@ -101,18 +101,18 @@ class Publisher:
             raw_topic.refuse_compaction(self.settings)
             self.is_connected = True
 
-    def _look(self) -> None:
+    def _read_newest(self) -> None:
         newest = raw_topic.newest_snapshot(self.settings)
         if newest and not self.newest:
             log.info("Resuming after snapshot %s", local_time(newest))
         self.newest = max(self.newest, newest)
 
-    def _publish(self, snapshots: Sequence[Snapshot]) -> float | None:
+    def _publish_newer(self, snapshots: Sequence[Snapshot]) -> float | None:
         started = time.monotonic()
         if not self._newer(snapshots):
             return None
         with new_epoch(self.settings, topics.transactional_id(self.settings)) as producer:
-            self._look()
+            self._read_newest()
             newer = self._newer(snapshots)
             if not newer:
                 return None
