@@ -92,8 +92,3 @@ def test_without_security_no_user_and_no_certificate_is_given(sasl: pytest.Monke
     settings = config.load()
     options = clients.kafka_python_options(settings) | clients.spark_options(settings)
     assert not [name for name in options if "sasl" in name or "ssl" in name]
-
-
-def test_a_kafka_that_does_not_answer_is_named() -> None:
-    message = clients.no_answer_message(config.load())
-    assert message == "Kafka at localhost:9092 does not answer: waiting for it"

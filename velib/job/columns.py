@@ -128,28 +128,24 @@ def reason(
         ("stationCode without a postal code", postal_code.isNull()),
         ("last_updated is not a time", ~_holds(last_updated.between(EARLIEST_SNAPSHOT, newest))),
         *[
-            (f"{name} is not a boolean", ~_holds(_is_flag(station[name])))
+            (f"{name} is not a boolean", ~_holds(station[name].isin("0", "1", "true", "false")))
             for name in ("is_installed", "is_renting")
         ],
         *[(f"{name} is not a count", ~_holds(station[name] >= 0)) for name in FIELDS],
         (
             # A field above that is malformed is null and has its own reason: these are left.
             "num_bikes_available_types are not counts",
-            reduce(Column.__or__, [_has_negative(kinds[kind]) for kind in KINDS], is_malformed),
+            reduce(
+                Column.__or__,
+                [_holds(F.array_min(kinds[kind]) < 0) for kind in KINDS],
+                is_malformed,
+            ),
         ),
     )
 
 
 def _first_fault(*faults: tuple[str, Column]) -> Column:
     return F.coalesce(*[F.when(is_so, F.lit(name)) for name, is_so in faults])
-
-
-def _is_flag(flag: Column) -> Column:
-    return flag.isin("0", "1", "true", "false")
-
-
-def _has_negative(numbers: Column) -> Column:
-    return _holds(F.array_min(numbers) < 0)
 
 
 def _holds(condition: Column) -> Column:

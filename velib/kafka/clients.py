@@ -185,11 +185,6 @@ def warn_of_retry(error: KafkaError, settings: Settings) -> None:
     log.warning("Kafka failed (%s): retrying", error)
 
 
-def no_answer_message(settings: Settings) -> str:
-    """The message for a Kafka that no longer answers."""
-    return f"Kafka at {settings.kafka.bootstrap_servers} does not answer: waiting for it"
-
-
 def is_reachable(settings: Settings) -> bool:
     """Whether something listens at one of Kafka's addresses."""
     return any(listens(server) for server in settings.kafka.bootstrap_servers.split(","))

@@ -187,7 +187,8 @@ class Reader:
         """Log that Kafka has gone away or is back: a poll without records does not tell."""
         was_away, self.is_away = self.is_away, not clients.is_reachable(self.settings)
         if self.is_away and not was_away:
-            log.warning(clients.no_answer_message(self.settings))
+            servers = self.settings.kafka.bootstrap_servers
+            log.warning("Kafka at %s does not answer: waiting for it", servers)
         if was_away and not self.is_away:
             log.info("Kafka answers again")
         self.next_check = time.monotonic() + CHECK_SECONDS

@@ -112,8 +112,12 @@ class Map:
         """Name the classes of what is visible: stations if the map is near, else areas."""
         with self.state.lock:
             self.hints.set_text(self.hint())
-            seen = self.station_counts() if self.shows_stations() else self.moment.totals()
-            class_limits = colours.limits(self.measure, list(seen.values()))
+            counts = (
+                [station.counts for station in self.state.stations.values()]
+                if self.shows_stations()
+                else list(self.moment.totals().values())
+            )
+            class_limits = colours.limits(self.measure, counts)
         is_share = self.measure in (FILL, CHANGE)
         write = self.words.percent if is_share else self.words.number
         bounds = [write(limit) for limit in class_limits]
@@ -127,11 +131,6 @@ class Map:
                 with ui.element("div").classes("bar"):
                     ui.element("i").style(f"background: {colour}")
                     ui.label(text)
-
-    def station_counts(self) -> dict[str, Counts]:
-        """The counts of each station of the newest snapshot, by station code."""
-        with self.state.lock:
-            return {code: station.counts for code, station in self.state.stations.items()}
 
     def colour(
         self, counts: Counts | None, class_limits: list[float], before: Counts | None = None

@@ -214,7 +214,8 @@ class PipelineState:
     def sum(self, snapshot: int) -> Counts | None:
         """The totals of a snapshot summed over all postal codes; None if it has none."""
         if snapshot in self.history and snapshot not in self._sums:
-            self._sums[snapshot] = sum_of(self.history[snapshot])
+            totals = self.history[snapshot].values()
+            self._sums[snapshot] = Counts(*map(sum, zip(*totals, strict=True)))
         return self._sums.get(snapshot)
 
     def series(self, postal_code: str, seconds: int, end: int) -> list[tuple[int, Counts | None]]:
@@ -253,11 +254,6 @@ class PipelineState:
     def dead_letters_since(self, time: float) -> list[DeadLetter]:
         """The dead letters that were written since then, the newest last."""
         return [letter for letter in self.dead_letters.values() if letter.written_at >= time]
-
-
-def sum_of(totals: dict[str, Counts]) -> Counts:
-    """The sum over postal codes of each number; there is at least one."""
-    return Counts(*map(sum, zip(*totals.values(), strict=True)))
 
 
 def commonest_reason(dead_letters: list[DeadLetter]) -> str:
