@@ -26,7 +26,7 @@ from velib.totals.records import Counts
 CENTER = (48.859, 2.347)  # degrees
 STATION_ZOOM = 13.5  # from which the stations are shown
 SCRIPT = f"<script>{Path(__file__).with_name('map.js').read_text(encoding='utf-8')}</script>"
-"""What a page with a map needs in its head."""
+"""The script that a page with a map needs in its head."""
 
 
 class Map:
@@ -36,7 +36,7 @@ class Map:
     """
 
     def __init__(self, moment: Moment, words: Words, on_moment: Callable[[], None]) -> None:
-        """`on_moment` shows the page at another moment."""
+        """`on_moment` is called when the reader chooses another moment."""
         self.moment, self.state, self.words = moment, moment.state, words
         self.measure = address.chosen("measure", MEASURES, FILL)
         self.shown_legend: list[str] = []
@@ -81,7 +81,7 @@ class Map:
             self.leaflet.show_stations()
 
     def hint(self) -> str:
-        """What can be seen on the map, or how."""
+        """What the map shows, or how to see more."""
         words, state = self.words, self.state
         if self.measure == CHANGE:
             before = self.moment.hour_before()
@@ -99,7 +99,7 @@ class Map:
         return " · ".join(filter(None, hints))
 
     def shows_stations(self) -> bool:
-        """Whether the map is near enough for stations, of which only the present is known."""
+        """Whether stations are shown: zoomed in and live, because their past is not known."""
         return self.leaflet.is_near() and self.moment.is_live and self.measure != CHANGE
 
     def choose_measure(self, measure: Any) -> None:
@@ -109,7 +109,7 @@ class Map:
             self.show()
 
     def show_legend(self) -> None:
-        """Name the classes of what is visible: stations if the map is near, else areas."""
+        """Show the limits of the classes: of stations if they are shown, else of areas."""
         with self.state.lock:
             self.hints.set_text(self.hint())
             counts = (
@@ -157,7 +157,7 @@ class Map:
         )
 
     def dots(self) -> list["Dot"]:
-        """The stations of the newest snapshot that have a position, if they are to be shown."""
+        """The stations of the newest snapshot with a position; none if stations are not shown."""
         if not self.shows_stations():
             return []
         with self.state.lock:
@@ -197,20 +197,18 @@ class Dot:
 
 
 class LeafletMap(ui.leaflet):
-    """Outlines and dots, drawn by Leaflet: it is told what to show, and knows no pipeline.
+    """Outlines and dots, drawn by Leaflet. It knows nothing of the pipeline.
 
     The page gets the events `area`, `area_hover` (with the id of an outline) and `station` (with
     the code of a dot).
     """
 
     def __init__(self, outlines: dict[str, Any], dots: Callable[[], list[Dot]]) -> None:
-        """`outlines` is a GeoJSON FeatureCollection; `dots` returns the stations when some of them
-        are to be shown.
-        """
+        """`outlines` is a GeoJSON FeatureCollection; `dots` returns all stations to show."""
         super().__init__(
             center=CENTER, zoom=11, options={"zoomSnap": 0.1, "minZoom": 9, "maxZoom": 19}
         )
-        self.clear_layers()  # the tiles of OpenStreetMap, which ui.leaflet begins with
+        self.clear_layers()  # the tiles of OpenStreetMap, which ui.leaflet adds
         self.areas = self.generic_layer(name="geoJSON", args=[outlines])
         self.streets: Any = None
         self.dots = dots
@@ -219,7 +217,7 @@ class LeafletMap(ui.leaflet):
         ui.on("window", lambda event: self.show_window(event.args))
 
     def is_near(self) -> bool:
-        """Whether it is near enough for stations."""
+        """Whether the zoom is close enough for stations."""
         return isinstance(self.zoom, (int, float)) and self.zoom >= STATION_ZOOM
 
     def fit(self) -> None:
@@ -254,7 +252,7 @@ class LeafletMap(ui.leaflet):
             self.show_stations()
 
     def show_stations(self) -> None:
-        """Show the stations that lie in the window if the map is near, else none."""
+        """Show the stations that lie in the window, if stations are shown at all."""
         south, west, north, east = self.window
         visible = [
             asdict(dot)
@@ -266,7 +264,7 @@ class LeafletMap(ui.leaflet):
         )
 
     def show_streets(self, wanted: bool) -> None:
-        """Put the street tiles of OpenStreetMap under the areas, or take them away."""
+        """Show the street tiles of OpenStreetMap under the areas, or remove them."""
         if wanted and self.streets is None:
             self.streets = self.tile_layer(
                 url_template="https://tile.openstreetmap.org/{z}/{x}/{y}.png",
