@@ -3,7 +3,7 @@
     python -m local.broker [--port 9092] [--data-dir .velib/kafka]    one node
     python -m local.broker --nodes 3      a cluster of three, on ports 9092, 9093 and 9094
     python -m local.broker --secure       with TLS, passwords and ACLs; prints the settings to use
-    python -m local.broker --override transaction.max.timeout.ms=30000    with a property of Kafka's
+    python -m local.broker --override transaction.max.timeout.ms=30000    with a Kafka property
 
 Prints `ready` when it serves. The data directory keeps its records for the next start; each node
 writes its log to `kafka.log` there. When a node of the cluster ends, it is restarted: until then
@@ -61,10 +61,10 @@ share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
 """
-"""Kafka's defaults want three replicas, which a single node cannot have.
+"""Kafka's defaults require three replicas, which a single node cannot have.
 
 Paths are relative to the node's folder, in which Kafka runs: Java reads this file as Latin-1, and
-Kafka takes a comma for the end of a path.
+Kafka would end a path at a comma.
 """
 
 LOGGING = """\
@@ -120,7 +120,7 @@ def main() -> None:
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m local.broker", description="Apache Kafka on this machine alone."
+        prog="python -m local.broker", description="Apache Kafka for this machine only."
     )
     parser.add_argument(
         "--port", type=int, default=9092, help="port on localhost (default: %(default)s)"
@@ -146,8 +146,8 @@ def _parse_arguments() -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a property of Kafka's (may be repeated); {number}, {port} and {controller_port} in it"
-        " are the node's",
+        help="a Kafka property (may be repeated); {number}, {port} and {controller_port} in it"
+        " stand for the node's",
     )
     arguments = parser.parse_args()
     max_port = 65536 - arguments.nodes
@@ -178,7 +178,7 @@ def free_port(preferred: int = 0) -> int:
 
 def _check_free(port: int) -> None:
     with socket.socket() as probe:
-        # As Kafka does: a port is free when the connections of its last user only time out.
+        # As Kafka does: a port is free even while old connections to it time out.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((runtime.loopback(), port))
@@ -191,14 +191,14 @@ def _check_free(port: int) -> None:
 
 
 def _security(java_command: str, directory: Path) -> Security:
-    """The passwords and certificates, made if missing; raises Failure.
+    """The passwords and certificates, created if missing; raises Failure.
 
-    Kafka takes its first user when the data directory is formatted: an old one cannot get any.
+    Kafka's first user is created when the data directory is formatted: an old one has none.
     """
     security = Security(directory / "security")
     if not security.directory.exists() and any(directory.rglob("meta.properties")):
         raise Failure(
-            f"The data directory {directory} was made without --secure:"
+            f"The data directory {directory} was created without --secure:"
             " name another --data-dir for --secure"
         )
     security.make(java_command)
@@ -208,7 +208,7 @@ def _security(java_command: str, directory: Path) -> Security:
 def _write_configuration(
     node: Node, nodes: list[Node], security: Security | None, overrides: list[str]
 ) -> None:
-    """Write Kafka's two configuration files for a node; Kafka goes by the last of two lines."""
+    """Write a node's two configuration files; of two lines for a property the last counts."""
     node.directory.mkdir(exist_ok=True)
     text = PROPERTIES.format(
         number=node.number,
@@ -238,8 +238,8 @@ def kafka_command(cache_dir: Path) -> list[str]:
 
 
 def _format(command: list[str], nodes: list[Node], security: Security | None) -> None:
-    """Prepare new data directories as KRaft asks for: with the cluster's id, and the user who makes
-    the others.
+    """Format new data directories, as KRaft requires: with the cluster's id, and the user who
+    creates the others.
     """
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     for node in nodes:
@@ -249,7 +249,7 @@ def _format(command: list[str], nodes: list[Node], security: Security | None) ->
         tool += [f"--cluster-id={cluster_id}", "-c", "server.properties"]
         if security:
             tool += ["--add-scram", security.administrator()]
-        # In a file the passwords are in no list of processes.
+        # Passwords in a file are not in the list of processes.
         argument_file = node.directory / "format.arguments"
         argument_file.touch(mode=0o600)
         argument_file.write_text("\n".join(map(java.quoted, tool)))
@@ -307,13 +307,13 @@ def _wait_until_ready(kafka: subprocess.Popen[bytes], node: Node) -> None:
             raise Failure(_end(node, kafka.returncode))
         if time.monotonic() > deadline:
             raise Failure(
-                f"Kafka did not serve within {START_TIMEOUT} s: see {node.directory / 'kafka.log'}"
+                f"Kafka did not start within {START_TIMEOUT} s: see {node.directory / 'kafka.log'}"
             )
         time.sleep(0.05)
 
 
 def _grant(security: Security, servers: str) -> None:
-    """Make the scripts' users and give them their rights; raises Failure after START_TIMEOUT."""
+    """Create the scripts' users and grant their rights; raises Failure after START_TIMEOUT."""
     admin = security.settings(servers, ADMIN)
     deadline = time.monotonic() + START_TIMEOUT
     while True:
@@ -322,12 +322,12 @@ def _grant(security: Security, servers: str) -> None:
             return grant(admin, config.load())
         except KafkaError as error:  # the nodes may still be electing their controller
             if time.monotonic() > deadline:
-                raise Failure(f"Kafka did not take the users and their rights: {error}") from None
+                raise Failure(f"Kafka did not accept the users and their rights: {error}") from None
             time.sleep(0.5)
 
 
 def _end(node: Node, status: int) -> str:
-    """That Kafka has ended, and why: the disk is full, or the last error in its log."""
+    """The message that Kafka has ended, and why: the disk is full, or the last error in its log."""
     ended, kafka_log = f"Kafka ended by itself (status {status})", node.directory / "kafka.log"
     if shutil.disk_usage(node.directory).free < MIN_FREE:
         return f"{ended}. The disk of {kafka_log} is full: make room. No published record is lost"

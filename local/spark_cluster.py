@@ -47,7 +47,7 @@ def main() -> None:
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m local.spark_cluster", description="A Spark cluster on this machine alone."
+        prog="python -m local.spark_cluster", description="A Spark cluster for this machine only."
     )
     add = parser.add_argument
     add("--port", type=runtime.port, default=7077, help="of the master (default: %(default)s)")
@@ -111,7 +111,7 @@ class Cluster:
     def run(self, name: str) -> subprocess.Popen[bytes]:
         """Start the process of this name, whose log is appended to."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        # A master whose port is taken must not choose the next one: nobody would find it there.
+        # A master whose port is taken must not choose the next one: no worker would find it there.
         options = {"SPARK_LOCAL_IP": HOST, "SPARK_DAEMON_JAVA_OPTS": "-Dspark.port.maxRetries=0"}
         with (self.directory / f"{name}.log").open("ab") as output:
             return subprocess.Popen(
@@ -122,7 +122,7 @@ class Cluster:
             )
 
     def _alive_workers(self) -> int:
-        """How many workers the master knows, 0 while it cannot say."""
+        """How many workers the master knows, 0 while it does not answer."""
         try:
             state = requests.get(f"{self.page}/json/", timeout=5).json()
         except requests.RequestException:
