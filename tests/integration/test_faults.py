@@ -51,7 +51,9 @@ def test_every_script_outlives_a_broker_that_is_killed_and_comes_back(pipeline: 
     assert pipeline.totals() == expected_totals
     wait_until(lambda: len(consumer.printed()) >= len(expected_totals), "everything is printed")
     printed = consumer.printed_totals()
-    assert {(one["postal_code"], one["last_updated"]) for one in printed} == expected_totals.keys()
+    assert {
+        (total["postal_code"], total["last_updated"]) for total in printed
+    } == expected_totals.keys()
     assert len(printed) == len(expected_totals), "a total was printed again"
     assert job.stop() == 0
 

@@ -23,7 +23,7 @@ def _counts(pipeline: Pipeline) -> Counter[tuple[str, int]]:
     return Counter((each["stationCode"], each["last_updated"]) for each in stations)
 
 
-def test_three_producers_publish_each_snapshot_once_also_when_one_is_killed(
+def test_three_producers_publish_each_snapshot_once_even_when_one_is_killed(
     pipeline: Pipeline,
 ) -> None:
     pipeline.simulate(Day(200, period=1))
@@ -56,7 +56,7 @@ def test_a_snapshot_of_a_killed_producer_is_published_whole_by_another(pipeline:
     assert (len(counts), set(counts.values())) == (15_000, {1})
 
 
-def test_a_suspended_producer_neither_publishes_an_old_snapshot_nor_one_again(
+def test_a_suspended_producer_neither_publishes_an_old_snapshot_nor_repeats_one(
     pipeline: Pipeline,
 ) -> None:
     now = int(time.time())

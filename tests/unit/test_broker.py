@@ -1,4 +1,4 @@
-"""What the embedded broker says and does when a Kafka process ends; other programs stand for it."""
+"""What the embedded broker does when a Kafka process ends, with other programs in its place."""
 
 import subprocess
 from pathlib import Path
@@ -26,7 +26,7 @@ def node(number: int, folder: Path) -> Node:
     return Node(number, free_port(), free_port(), free_port(), folder)
 
 
-def test_a_kafka_that_ends_at_its_start_is_told_by_its_own_cause_and_is_never_ready(
+def test_a_kafka_that_ends_at_its_start_is_an_error_with_its_own_cause_and_never_ready(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "kafka.log").write_text(KAFKA_LOG)

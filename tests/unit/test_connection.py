@@ -86,7 +86,7 @@ def test_user_names_and_passwords_of_any_characters_reach_spark(
     assert jaas.endswith(f" username={as_java_reads_it} password={as_java_reads_it};")
 
 
-def test_without_security_no_user_and_no_certificate_is_given(sasl: pytest.MonkeyPatch) -> None:
+def test_without_security_neither_user_nor_certificate_is_used(sasl: pytest.MonkeyPatch) -> None:
     sasl.setenv("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT")
     sasl.delenv("KAFKA_SSL_CAFILE")
     settings = config.load()

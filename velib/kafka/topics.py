@@ -15,7 +15,7 @@ DAY_MS = 24 * 3600 * 1000
 def ensure(settings: Settings, stop: Event | None = None) -> bool:
     """Wait for Kafka and create the topics that are missing.
 
-    False if `stop` was set before. Raises Failure if Kafka refuses.
+    Returns False if `stop` is set first. Raises Failure if Kafka refuses.
     """
     return clients.when_reachable(
         settings, lambda admin: _create_missing(admin, configurations(settings)), stop or Event()
@@ -27,7 +27,7 @@ def configurations(settings: Settings) -> dict[str, dict[str, str]]:
 
     All topics have one partition. A transaction's commit reaches the partitions of a topic one by
     one, so a reader of several could see a part of a snapshot; of one partition it sees all or
-    nothing. A day of the network is 65 MB.
+    nothing. A day of the bike network is 65 MB.
     """
     return {
         settings.raw_topic: {"retention.ms": str(7 * DAY_MS)},
@@ -47,7 +47,7 @@ def configurations(settings: Settings) -> dict[str, dict[str, str]]:
 
 
 def transactional_id(settings: Settings) -> str:
-    """The producers' transactional id: one that begins fences the others that have the same."""
+    """The producers' transactional id: a new producer fences the earlier ones with the same id."""
     return f"{settings.raw_topic}-producer"
 
 
@@ -60,7 +60,7 @@ def _create_missing(admin: KafkaAdminClient, topics: dict[str, dict[str, str]]) 
     described = admin.describe_topics(list(topics))
     present = {topic["name"] for topic in described if topic["error_code"] == 0}
     brokers = len(admin.describe_cluster()["brokers"])
-    # -1 leaves the number of copies to the cluster's own default.
+    # -1 is the cluster's default replication factor.
     replicas, safety = (3, {"min.insync.replicas": "2"}) if brokers >= 3 else (-1, {})
     for name in topics.keys() - present:
         configuration = {
@@ -73,7 +73,7 @@ def _create_missing(admin: KafkaAdminClient, topics: dict[str, dict[str, str]]) 
         )
         code, message = answer["topics"][0]["error_code"], answer["topics"][0]["error_message"]
         error = for_code(code)
-        if error is TopicAlreadyExistsError:  # another script was quicker
+        if error is TopicAlreadyExistsError:  # another script was faster
             continue
         if code != 0:
             raise error(message)

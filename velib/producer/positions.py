@@ -1,11 +1,11 @@
-"""What a map needs of each station: its name, position and capacity, published to a topic.
+"""Publishes what a map needs of each station: its name, position and capacity.
 
 They come from `station_information.json` of the feed. A record's key is the station code:
 
     16107  {"stationCode":"16107","name":"Benjamin Godard - Victor Hugo","lat":48.865983,...}
 
 Only maps use them. They have a thread, a transaction and a transactional id of their own, so that
-nothing that is wrong with them stops, delays or fences a snapshot.
+no problem with them stops, delays or fences a snapshot.
 """
 
 import json
@@ -40,12 +40,12 @@ class Positions:
         self.problem = ""
 
     def publish_hourly(self, stop: Event) -> None:
-        """Publish what has changed, now and then every hour, until `stop` is set."""
+        """Publish what has changed, immediately and every hour, until `stop` is set."""
         while not stop.is_set():
             stop.wait(INTERVAL if self.publish() else RETRY_INTERVAL)
 
     def publish(self) -> bool:
-        """Publish what has changed; logs a problem once, and returns whether there was none."""
+        """Publish what has changed. Logs a problem once; returns True if there was none."""
         try:
             stations = Feed(self.settings).station_information()
             self._publish_changed(stations)
@@ -75,9 +75,9 @@ class Positions:
         self.left_out = left_out
 
 
-def _changed(records: list[Record], held: dict[bytes, bytes]) -> list[Record]:
-    """The records whose value the topic does not hold; of duplicate codes the last one counts."""
-    return [(key, value) for key, value in dict(records).items() if held.get(key) != value]
+def _changed(records: list[Record], stored: dict[bytes, bytes]) -> list[Record]:
+    """The records whose value differs from the stored one; of duplicate codes the last counts."""
+    return [(key, value) for key, value in dict(records).items() if stored.get(key) != value]
 
 
 def to_record(station: Any) -> Record | None:

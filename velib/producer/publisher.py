@@ -1,12 +1,13 @@
 """Publishes snapshots to the raw topic: one snapshot, one epoch, one transaction.
 
 A request to commit may reach Kafka late, after the client has sent it again over another
-connection. If the next transaction had the same epoch, Kafka would take that request for its own
-and commit what has arrived of it: a part of a snapshot, permanently. So each transaction has a new
-producer. Its `init_transactions` raises the epoch, and Kafka refuses what has an older one.
+connection. If the next transaction had the same epoch, Kafka would apply the request to it and
+commit the records that have arrived so far: a part of a snapshot, permanently. So each transaction
+has a new producer. Its `init_transactions` raises the epoch, and Kafka refuses requests with an
+older one.
 
-For the same reason any number of producers may run. One that begins fences the others, then it
-looks at the newest snapshot in the topic, and publishes only what is newer.
+For the same reason any number of producers may run. A new one fences the others, then reads the
+newest snapshot in the topic and publishes only newer ones.
 """
 
 import json
@@ -54,18 +55,18 @@ T = TypeVar("T")
 class Publisher:
     """Publishes the snapshots that are newer than the newest one in the raw topic.
 
-    While Kafka is away it waits and tries again. Raises Failure if Kafka refuses.
+    Retries while Kafka is away. Raises Failure if Kafka refuses.
     """
 
     def __init__(self, settings: Settings, stop: Event) -> None:
-        """Once `stop` is set, nothing is tried again."""
+        """Once `stop` is set, nothing is retried."""
         self.settings, self.stop = settings, stop
         self.newest = 0
         """The newest snapshot that is known to be in the topic (epoch seconds)."""
 
         FEED_AGE.set_function(lambda: time.time() - self.newest if self.newest else math.nan)
         self.is_connected = False
-        self.skipped: set[int] = set()  # have a log line: many polls return the same snapshot
+        self.skipped: set[int] = set()  # already logged: many polls return the same snapshot
 
     def publish(self, snapshots: Sequence[Snapshot]) -> float | None:
         """Publish what is newer in one transaction, and return the seconds that it took.
@@ -80,7 +81,7 @@ class Publisher:
         return self.newest
 
     def _retry(self, attempt: Callable[[], T]) -> T | None:
-        """The result of the first attempt that Kafka does not fail; None if `stop` comes first."""
+        """Retry until an attempt succeeds, and return its result; None if `stop` is set first."""
         delays = backoff(FIRST_PAUSE, MAX_PAUSE)
         while not self.stop.is_set():
             try:
@@ -135,7 +136,7 @@ class Publisher:
         return newer
 
     def _log_skipped(self, last_updated: int) -> None:
-        # That another producer was faster with the newest snapshot is worth no line.
+        # If another producer was faster with the newest snapshot, no line is needed.
         if last_updated < self.newest or not self.skipped:
             log.info(
                 "Snapshot %s skipped: %s is already published",
@@ -149,8 +150,8 @@ class Publisher:
 def new_epoch(settings: Settings, transactional_id: str) -> Iterator[KafkaProducer]:
     """A producer that has fenced every earlier one with this id; raises KafkaError.
 
-    By then a transaction that an earlier one left open is aborted, or committed if its commit had
-    begun.
+    By then a transaction that an earlier producer left open is aborted, or committed if its commit
+    had begun.
     """
     producer = KafkaProducer(
         **clients.kafka_python_options(settings),
@@ -177,14 +178,14 @@ def _init_transactions(producer: KafkaProducer) -> None:
         producer.init_transactions()
     except KafkaTimeoutError:
         raise KafkaTimeoutError(
-            f"it offers no transactions, tried for {TRANSACTION_TIMEOUT} s: has it as many brokers"
-            " as its transaction.state.log.replication.factor says?"
+            f"it offers no transactions, tried for {TRANSACTION_TIMEOUT} s: does it have as many"
+            " brokers as its transaction.state.log.replication.factor says?"
         ) from None
 
 
 def send_in_transaction(producer: KafkaProducer, topic: str, records: Sequence[Record]) -> None:
-    """Send the records in one transaction; raises KafkaError. What was sent is then aborted by the
-    next producer with the same id.
+    """Send the records in one transaction. Raises KafkaError; the next producer with the same id
+    then aborts what was sent.
     """
     producer.begin_transaction()
     sent = [producer.send(topic, key=key, value=value) for key, value in records]
@@ -194,9 +195,9 @@ def send_in_transaction(producer: KafkaProducer, topic: str, records: Sequence[R
 
 
 def to_record(station: Any, last_updated: int) -> Record:
-    """Key and value of a station's record: the station as it came, and its snapshot.
+    """Key and value of a station's record: the station as received, plus its snapshot.
 
-    What is not a JSON object is published as it is.
+    A station that is not a JSON object is published unchanged.
     """
     key = None
     if isinstance(station, dict):
@@ -207,9 +208,9 @@ def to_record(station: Any, last_updated: int) -> Record:
 
 
 def is_fenced(error: KafkaError) -> bool:
-    """Whether a producer that began later has taken the epoch: it publishes the same snapshot.
+    """Whether a later producer has fenced this one. It then publishes the same snapshot.
 
-    kafka-python wraps the error of a send, or tells it in its own. Kafka ends a transaction that
-    took too long, as that of a suspended process, in the same way.
+    kafka-python wraps the error of a send, or quotes it in its own. Kafka also fences a producer
+    whose transaction took too long, for example in a suspended process.
     """
     return re.search("producer_?(fenced|epoch)", repr(error), re.IGNORECASE) is not None
