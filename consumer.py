@@ -228,10 +228,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--from-beginning", action="store_true", help="every record, oldest first")
     start.add_argument(
-        "--since",
-        type=runtime.moment,
-        metavar="T",
-        help="only snapshots from T, such as '2026-11-01 08:00'",
+        "--since", type=runtime.moment, metavar="T", help="only snapshots from T: 2026-11-01 08:00"
     )
     add("--until", type=runtime.moment, metavar="T", help="only snapshots before T, then stop")
     add(

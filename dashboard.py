@@ -138,9 +138,7 @@ class Pages:
         ui.context.client.on_delete(lambda: self.open.discard(page))
 
     async def refresh(self, until: Callable[[], bool]) -> None:
-        """Show each change on every page within REFRESH_SECONDS and the ages every second, then
-        stop serving.
-        """
+        """Show changes on every page soon, and ages every second; then stop serving."""
         shown, second = -1, 0
         while not until():
             await asyncio.sleep(REFRESH_SECONDS)

@@ -142,13 +142,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="N",
         help="N times the original pace; 0: without waiting",
     )
-    add(
-        "--from",
-        dest="start",
-        type=runtime.moment,
-        metavar="T",
-        help="from T, such as '2026-11-01 08:00'",
-    )
+    add("--from", dest="start", type=runtime.moment, metavar="T", help="from T: 2026-11-01 08:00")
     add("--to", dest="end", type=runtime.moment, metavar="T", help="only snapshots before T")
     metrics.add_option(parser)
     arguments = parser.parse_args()

@@ -79,8 +79,7 @@ class Day:
     def status(self, last_updated: int) -> dict[str, Any]:
         """The answer of `station_status.json` at a time (epoch seconds).
 
-        Its stations have one more field than the API's, `recorded_at`: when their state was
-        recorded.
+        Each station has one more field, `recorded_at`: when its state was recorded.
         """
         moment, states = self.snapshot(last_updated)
         recorded_at = moment.isoformat()

@@ -44,7 +44,7 @@ def main() -> None:
         type=int,
         default=STATIONS,
         metavar="N",
-        help="number of stations (default: %(default)s)",
+        help="how many (default: %(default)s)",
     )
     parser.add_argument(
         "--period",
@@ -54,10 +54,7 @@ def main() -> None:
         help="seconds between snapshots (default: %(default)s)",
     )
     parser.add_argument(
-        "--start",
-        type=int,
-        metavar="EPOCH",
-        help="when the day begins, in epoch seconds (default: now)",
+        "--start", type=int, metavar="EPOCH", help="start of the day, in seconds (default: now)"
     )
     arguments = parser.parse_args()
     if arguments.period < 1:

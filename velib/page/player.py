@@ -73,8 +73,7 @@ class Player:
                 self.moment.play(speed, time.time())
 
     def advance(self) -> None:
-        """If it is playing, show the snapshot that is due. The address keeps the moment at which
-        that began, until it is live.
+        """If playing, show what is due. The address keeps where that began, until it is live.
 
         Browsers limit how often it may change.
         """
