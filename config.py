@@ -68,7 +68,7 @@ def _to_stations(text: str) -> str | tuple[str, ...]:
 
 
 def _to_cache_dir(path: Path) -> Path:
-    """The absolute path; a `~` stays where this user has no home, and velib/jars.py refuses it."""
+    """The absolute path; if this user has no home, `~` is kept, and velib/jars.py refuses it."""
     # `:` would end the path in Java's class path, `,` in Spark's list of jars; Ivy has patterns.
     _require(not re.search(r"[:,()\[\]]", str(path)))
     with suppress(RuntimeError):
@@ -126,7 +126,7 @@ class _Environment(BaseSettings):
     @pydantic.field_validator("*", mode="before")
     @classmethod
     def _check_text(cls, value: object, info: ValidationInfo) -> object:
-        """Refuse what is not UTF-8; an empty value is unset where that means something."""
+        """Refuse a value that is not UTF-8; an empty value unsets an optional setting."""
         str(value).encode()
         default = cls.model_fields[str(info.field_name)].default
         return default if value == "" and isinstance(default, Path | None) else value
@@ -162,7 +162,7 @@ class KafkaSettings(_Environment):
 
 
 class Settings(_Environment):
-    """All settings: the variables VELIB_API_URL and so on, and those of Kafka."""
+    """All settings: the variables VELIB_API_URL and so on, and KafkaSettings."""
 
     model_config = SettingsConfigDict(env_prefix="VELIB_")
 
@@ -203,12 +203,12 @@ class Settings(_Environment):
         " k8s://host:port",
     )
     shuffle_partitions: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
-        None, description="a whole number from 1 to 10000, or empty for a number that fits"
+        None, description="a whole number from 1 to 10000, or empty for an automatic choice"
     )
     cache_dir: Annotated[Path, AfterValidator(_to_cache_dir)] = Field(
         Path("~/.cache/velib-projet"),
         validate_default=True,
-        description="a folder whose path has none of : , ( ) [ ]",
+        description="a folder whose path contains none of : , ( ) [ ]",
     )
     # Validating the dictionary reads the environment, and adds Kafka's bad values to the others.
     kafka: Annotated[KafkaSettings, NoDecode] = Field(
@@ -264,7 +264,7 @@ def _line(error: ErrorDetails) -> str:
 
 
 def _shown(variable: str, value: str) -> str:
-    """A value as a line may show it: it may contain a secret even where none belongs."""
+    """A value without secrets: any setting may contain one by mistake."""
     if variable in ("VELIB_API_KEY", "KAFKA_SASL_PASSWORD") or "PRIVATE KEY" in value:
         return "(not shown)"
     is_address = variable in ("VELIB_API_URL", "KAFKA_BOOTSTRAP_SERVERS")

@@ -11,10 +11,10 @@
     python consumer.py --dead-letters         the records that could not be counted, and why
     python consumer.py --timeout-ms 5000      end after five seconds without a message
 
-A week of totals takes seconds to read. So the end of the topic is read first, and the latest total
-that it has of each postal code is printed, in the order of the postal codes. Then the older records
-are read: if they have a later total of a postal code, or its only one, that is printed too. After
-that each new total is printed as it comes. The last line of a postal code is its latest total.
+Reading a week of totals takes seconds. So the end of the topic is read first, and the latest total
+that it contains of each postal code is printed, in order of postal code. Then the older records are
+read: a later total of a postal code, or its only one, is also printed. After that each new total is
+printed when it arrives. The last line of a postal code is its latest total.
 """
 
 import argparse
@@ -44,7 +44,7 @@ from velib.totals.spans import Repeats, Span, latest_then_new, of_span
 from velib.totals.table import LiveTable
 
 MAX_SHOWN = 60  # characters of a dead letter's value in the text form
-MAX_LINES = 100  # that are kept until more records are awaited
+MAX_LINES = 100  # that are buffered until the next poll
 CSV_COLUMNS = ("postal_code", "last_updated", *COUNTS)
 
 TOTALS_SHOWN = Counter("velib_consumer_totals_shown", "Totals shown since the start.")
@@ -92,7 +92,7 @@ def totals(reader: Reader, options: argparse.Namespace) -> Iterator[Message]:
 
 
 def _values(reader: Reader, options: argparse.Namespace) -> Iterator[bytes]:
-    """The values of the records in which the totals are, in the order that the options ask for."""
+    """The values of the records with these totals, in the order that the options ask for."""
     if not options.span.has_all_snapshots():
         return of_span(reader, options.span)
     if options.from_beginning:
@@ -114,7 +114,7 @@ def dead_letters(reader: Reader) -> Iterator[Message]:
 def _output(
     options: argparse.Namespace, reader: Reader, live_table: LiveTable | None
 ) -> Iterator[Callable[[Fields, bytes], None]]:
-    """Yield what shows a message: in the live table, or as a line on stdout."""
+    """Yield a function that shows a message: in the live table, or as a line on stdout."""
     if live_table is not None:
         with live_table.shown(reader):
             yield lambda fields, value: live_table.add(fields)
@@ -131,11 +131,11 @@ def _output(
 
 
 class Lines:
-    """Lines on stdout. Each is written as a whole, even if the script is stopped while it waits for
-    the reader of a pipe; only a line longer than PIPE_BUF may be cut off then.
+    """Writes lines to stdout, each as a whole, even if the script is stopped while a pipe is full.
+    Only a line longer than PIPE_BUF may then be cut off.
 
-    A header comes with the first line, or at the end if there is none. If the script fails before,
-    nothing is printed: a header without lines says that there are no totals.
+    The header is written before the first line, or at the end if there are no lines. If the script
+    fails before that, nothing is written: a header without lines means that there are no totals.
     """
 
     def __init__(self, header: str | None) -> None:
@@ -144,7 +144,7 @@ class Lines:
         # The shell may have closed stdout: `>&-`
         stdout = 1 if sys.stdout else os.open(os.devnull, os.O_WRONLY)
         self.encoding = sys.stdout.encoding if sys.stdout else "utf-8"
-        # A pipe takes PIPE_BUF bytes as a whole or not at all; Python's buffer splits no line.
+        # A pipe takes PIPE_BUF bytes as a whole or not at all; Python's buffer keeps lines whole.
         self.file = os.fdopen(stdout, "wb", buffering=select.PIPE_BUF, closefd=False)
 
     def add_header(self) -> None:
@@ -179,7 +179,7 @@ class Lines:
 
 
 def _to_line(options: argparse.Namespace) -> Callable[[Fields, bytes], str]:
-    """The function that makes the line of a message, without its end."""
+    """The function that formats a message as a line, without the newline."""
     if options.dead_letters:
         to_text: Callable[[Fields], str] = json.dumps if options.json else dead_letter_as_text
     elif options.json:
@@ -217,7 +217,7 @@ def dead_letter_as_text(dead_letter: dict[str, str | None]) -> str:
 
 
 def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options of the command line, or of these arguments."""
+    """Parse these arguments, by default those of the command line."""
     parser = argparse.ArgumentParser(description="Print the totals by postal code.")
     add = parser.add_argument
     form = parser.add_mutually_exclusive_group()
@@ -249,13 +249,13 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     options.span = Span(since, until, options.postal_code)
     is_span = not options.span.has_all_snapshots()
     if options.table and (options.from_beginning or is_span):
-        parser.error("--table shows the latest totals: no --from-beginning, --since or --until")
+        parser.error("--table cannot be combined with --from-beginning, --since or --until")
     if options.dead_letters and (options.table or options.csv or options.postal_code or is_span):
-        parser.error("--dead-letters goes with --json, --max-messages and --timeout-ms only")
+        parser.error("--dead-letters only goes with --json, --max-messages and --timeout-ms")
     if options.sort and not options.table:
-        parser.error("--sort goes with --table")
+        parser.error("--sort needs --table")
     if since >= until:
-        parser.error("--since has to be before --until")
+        parser.error("--since must be before --until")
     return options
 
 

@@ -1,11 +1,11 @@
 """Shows the pipeline live in a browser: where the bikes are now, and whether every part runs.
 
-    python dashboard.py                      http://localhost:8080, for this machine alone
+    python dashboard.py                      http://localhost:8080, for this machine only
     python dashboard.py --port 8081          on another port
-    python dashboard.py --host 0.0.0.0       for every machine that reaches this one
+    python dashboard.py --host 0.0.0.0       for every machine that can reach this one
 
-All that it shows comes from Kafka's topics, which one thread follows for all open pages. For
-programs there are the same numbers:
+All that it shows comes from Kafka's topics, which one thread follows for all open pages. Programs
+can read the same numbers:
 
     /api/totals           the latest total of each postal code, as stored in the topic
     /api/areas.geojson    the outlines of the postal codes with these totals
@@ -58,7 +58,7 @@ def main(stop: Event) -> None:
     serve_start()
     app.on_startup(lambda: pages.refresh(until=lambda: stop.is_set() or following.done()))
     app.on_startup(lambda: log.info("The page: http://%s", shown(arguments.host, arguments.port)))
-    os.environ.pop("PYTEST_CURRENT_TEST", None)  # NiceGUI would wait for a test of its own kind
+    os.environ.pop("PYTEST_CURRENT_TEST", None)  # NiceGUI would take it for one of its own tests
     ui.run(
         host=ip_address,
         port=arguments.port,
@@ -72,7 +72,7 @@ def main(stop: Event) -> None:
         message_history_length=50,  # kept for a browser that has not confirmed them
     )
     if following.done():
-        following.result()  # raises why the topics are not followed any more
+        following.result()  # raises the reason
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -103,7 +103,7 @@ def address_of(host: str, port: int) -> str:
 
 
 def shown(host: str, port: int) -> str:
-    """Host and port as they stand in a URL."""
+    """Host and port as written in a URL."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -133,12 +133,12 @@ class Pages:
         self.open: set[Page] = set()
 
     def add(self, page: "Page") -> None:
-        """Keep a page up to date until its browser has gone."""
+        """Keep a page up to date until its browser disconnects."""
         self.open.add(page)
         ui.context.client.on_delete(lambda: self.open.discard(page))
 
     async def refresh(self, until: Callable[[], bool]) -> None:
-        """Show each change on every page soon, the ages every second; stop serving at the end."""
+        """Show changes on every page soon, and ages every second; then stop serving."""
         shown, second = -1, 0
         while not until():
             await asyncio.sleep(REFRESH_SECONDS)
@@ -156,14 +156,14 @@ class Pages:
                             page.show_all(found)
                         elif is_due:
                             page.show_ages(found)
-                except Exception:  # of one page: the others must not stop for it
+                except Exception:  # in one page: the others must keep working
                     log.exception("A page could not be shown")
                 await asyncio.sleep(0)  # lets the server answer requests between two pages
         app.shutdown()
 
 
 class Page:
-    """One open page: its parts, in the order in which they stand."""
+    """One open page: its parts, from top to bottom."""
 
     def __init__(self, state: PipelineState, words: Words) -> None:
         self.state, self.words, self.client = state, words, ui.context.client

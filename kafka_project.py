@@ -2,10 +2,10 @@
 
     python kafka_project.py                poll the feed until stopped
     python kafka_project.py --once         publish one snapshot, then stop
-    python kafka_project.py --record DIR   also keep every snapshot in a file, as it came
+    python kafka_project.py --record DIR   also keep every snapshot in a file, unchanged
     python kafka_project.py --replay DIR   publish what was recorded, at its original pace
 
-To try it without the internet, with a Kafka and a feed of this machine, type each of these in its
+To try it without the internet, with a Kafka and a feed on this machine, run each of these in its
 own terminal:
 
     python -m local.broker
@@ -13,17 +13,18 @@ own terminal:
     VELIB_API_URL=http://localhost:8000 python kafka_project.py
 
 Each station of a snapshot is one record. Its key is the station code; its value is the station as
-the feed has it, and the time of the snapshot:
+in the feed, plus the time of the snapshot:
 
     16107  {"station_id":213688169,"num_bikes_available":4,...,"last_updated":1732004538}
 
-The records of a snapshot are one transaction, so a reader sees the whole snapshot or nothing of it.
+The records of a snapshot are one transaction, so a reader sees the whole snapshot or none of it.
 Any number of producers may run on one feed: each snapshot is published once.
 """
 
 import argparse
 import time
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Event
@@ -64,7 +65,7 @@ def publish_feed(publisher: Publisher, recording: Recording | None) -> None:
     settings, stop = publisher.settings, publisher.stop
     watch = FeedWatch(settings)
     waiting: Queue[Snapshot] = Queue(maxsize=1)
-    publishing = in_thread(lambda: publish_waiting(publisher, waiting))
+    publishing = in_thread(lambda: publish_queued(publisher, waiting))
     for snapshot in poll(Feed(settings), settings.poll_seconds, stop):
         watch.check(snapshot)
         if recording:
@@ -73,34 +74,34 @@ def publish_feed(publisher: Publisher, recording: Recording | None) -> None:
     publishing.result()
 
 
-def publish_waiting(publisher: Publisher, waiting: "Queue[Snapshot]") -> None:
-    """Publish each snapshot that waits, and the positions of the stations, until stopped."""
+def publish_queued(publisher: Publisher, waiting: "Queue[Snapshot]") -> None:
+    """Publish each snapshot in the queue, and the positions of the stations, until stopped."""
     try:
         publisher.find_newest()
         in_thread(lambda: Positions(publisher.settings).publish_hourly(publisher.stop))
         with membership.joined(publisher.settings):
             while not publisher.stop.is_set():
                 with suppress(Empty):
-                    publish(publisher, waiting.get(timeout=0.2))
+                    publish_and_log(publisher, waiting.get(timeout=0.2))
     finally:
-        publisher.stop.set()  # if it has failed, nothing is polled any more
+        publisher.stop.set()  # after a failure it ends the polling
 
 
-def publish(publisher: Publisher, snapshot: Snapshot) -> None:
-    """Publish a snapshot unless the topic has it, or a newer one; raises Failure."""
+def publish_and_log(publisher: Publisher, snapshot: Snapshot) -> None:
+    """Publish a snapshot unless the topic contains it or a newer one; raises Failure."""
     seconds = publisher.publish([snapshot])
     if seconds is not None:
         log.info(
-            "Published %d stations of the snapshot of %s (%.0f s old) in %.2f s",
+            "Published %d stations of the snapshot of %s (%s old) in %.2f s",
             len(snapshot.stations),
             local_time(snapshot.last_updated),
-            time.time() - snapshot.last_updated,
+            timedelta(seconds=round(time.time() - snapshot.last_updated)),
             seconds,
         )
 
 
 def keep_newest(waiting: "Queue[Snapshot]", snapshot: Snapshot, publisher: Publisher) -> None:
-    """Let this snapshot wait instead of an older one, which is then not published."""
+    """Put this snapshot into the queue in place of an older one, which is then not published."""
     with suppress(Empty):
         dropped = waiting.get_nowait().last_updated
         if publisher.newest < dropped < snapshot.last_updated:
@@ -110,18 +111,18 @@ def keep_newest(waiting: "Queue[Snapshot]", snapshot: Snapshot, publisher: Publi
 
 
 def publish_once(publisher: Publisher, recording: Recording | None) -> None:
-    """Publish the snapshot that the feed has now; raises Failure."""
+    """Publish the feed's current snapshot; raises Failure."""
     publisher.find_newest()
     snapshot = poll_once(Feed(publisher.settings))
     FeedWatch(publisher.settings).check(snapshot)
     if recording:
         recording.keep(snapshot)
-    publish(publisher, snapshot)
+    publish_and_log(publisher, snapshot)
     Positions(publisher.settings).publish()
 
 
 def replay(publisher: Publisher, arguments: argparse.Namespace) -> None:
-    """Publish the recorded snapshots that the topic does not have yet; raises Failure."""
+    """Publish the recorded snapshots that the topic does not contain yet; raises Failure."""
     speed = 1 if arguments.speed is None else arguments.speed
     recorded = Replay(arguments.replay, arguments.start, arguments.end, speed)
     newest = publisher.find_newest()
@@ -134,13 +135,13 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Publish the Vélib' feed to Kafka.")
     add = parser.add_argument
     add("--once", action="store_true", help="publish one snapshot, then stop")
-    add("--record", type=Path, metavar="DIR", help="also keep every snapshot in a file, as it came")
-    add("--replay", type=Path, metavar="PATH", help="publish the snapshots recorded there instead")
+    add("--record", type=Path, metavar="DIR", help="also keep every snapshot in a file, unchanged")
+    add("--replay", type=Path, metavar="PATH", help="publish what is recorded in PATH instead")
     add(
         "--speed",
         type=parse_speed,
         metavar="N",
-        help="N times the original pace, 0: without waiting",
+        help="N times the original pace; 0: without waiting",
     )
     add("--from", dest="start", type=runtime.moment, metavar="T", help="from T: 2026-11-01 08:00")
     add("--to", dest="end", type=runtime.moment, metavar="T", help="only snapshots before T")
@@ -148,11 +149,11 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     how_to_replay = (arguments.speed, arguments.start, arguments.end)
     if arguments.replay and (arguments.record or arguments.once):
-        parser.error("--replay does not go with --record or --once")
+        parser.error("--replay cannot be combined with --record or --once")
     if not arguments.replay and any(value is not None for value in how_to_replay):
-        parser.error("--speed, --from and --to go with --replay")
+        parser.error("--speed, --from and --to need --replay")
     if None not in (arguments.start, arguments.end) and arguments.start >= arguments.end:
-        parser.error("--from has to be before --to")
+        parser.error("--from must be before --to")
     return arguments
 
 

@@ -6,8 +6,9 @@
         org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0 spark.py      under spark-submit
 
 Reads the stations of every snapshot from `velib-projet` and writes a total for each postal code and
-snapshot to `velib-projet-final-data`. What cannot be counted goes to `velib-projet-dead-letters`.
-`--reset-checkpoint` deletes the progress: the job starts over from the topic's earliest record.
+snapshot to `velib-projet-final-data`. Records that cannot be counted go to
+`velib-projet-dead-letters`. `--reset-checkpoint` deletes the progress: the job starts over from the
+topic's earliest record.
 """
 
 import argparse
@@ -57,7 +58,7 @@ def read(spark: SparkSession, settings: Settings, starting_offsets: str) -> Data
 
 
 def parse(records: DataFrame) -> DataFrame:
-    """Read the station out of each record, and say why if it cannot be counted.
+    """Extract the station from each record, and the reason if it cannot be counted.
 
     Input: Kafka's columns. Output: RECORD_COLUMNS, stationCode (string), last_updated (epoch
     seconds), postal_code (string), counts (struct of COUNTS) and reason (string), which is
@@ -93,8 +94,8 @@ def parse_once(parsed: DataFrame) -> DataFrame:
     """Keep Spark from copying the expression of `reason` into each filter that follows.
 
     With the copies it would parse each record about twenty times: 14,000 records a second instead
-    of 170,000. It does not move an expression across an observation. What this one observes is for
-    the log: how many records there are, how many are dead letters, and their commonest reason.
+    of 170,000. It does not move an expression across an observation. This one observes figures for
+    the log: the number of records and of dead letters, and their commonest reason.
     """
     return parsed.observe(
         "parsed",
@@ -105,7 +106,7 @@ def parse_once(parsed: DataFrame) -> DataFrame:
 
 
 def keep_stations(parsed: DataFrame, codes: tuple[str, ...] | str) -> DataFrame:
-    """The stations that can be counted and have one of these codes; any code for `all`."""
+    """Keep the stations that can be counted and have one of these codes, or any code for `all`."""
     can_be_counted = F.col("reason").isNull()
     is_selected = F.lit(True) if codes == config.ALL else F.col("stationCode").isin(*codes)
     return parsed.where(can_be_counted & is_selected)
@@ -114,14 +115,14 @@ def keep_stations(parsed: DataFrame, codes: tuple[str, ...] | str) -> DataFrame:
 def sum_by_postal_code(stations: DataFrame, watermark: str) -> DataFrame:
     """Sum the stations of each snapshot by postal code, each station once.
 
-    A topic may contain a record twice, when a tool has copied it: the set has it once. Should the
+    A topic may contain a record twice, if a tool has copied it: the set contains it once. If the
     records of a station differ, the one that sorts last counts.
 
     Output: snapshot (timestamp), postal_code (string) and COUNTS (long):
     snapshot 2024-11-19 08:22:18, postal_code 75016, stations 58, num_bikes_available 708,
     mechanical 411, ebike 297, num_docks_available 1148
     """
-    # Of two entries with one key, a map has the last. By default Spark refuses to build it.
+    # Of two entries with the same key the map keeps the last. By default Spark raises an error.
     stations.sparkSession.conf.set("spark.sql.mapKeyDedupPolicy", "LAST_WIN")
     counts_by_code = F.map_from_entries(F.sort_array("station_set"))
     sums = F.aggregate(F.map_values(counts_by_code), columns.zero_counts(), columns.add_counts)
@@ -178,7 +179,7 @@ def write(records: DataFrame, settings: Settings, available_now: bool) -> Stream
         .options(**clients.spark_options(settings))
         .option("checkpointLocation", settings.checkpoint_dir)
         .option("kafka.compression.type", "gzip")
-        # Kafka's own limit is for the compressed batch, these are for records before that.
+        # Kafka's own limit applies to the compressed batch, these apply to records before that.
         .option("kafka.max.request.size", str(MAX_BUFFERED))
         .option("kafka.buffer.memory", str(MAX_BUFFERED))
         .start()
@@ -188,8 +189,8 @@ def write(records: DataFrame, settings: Settings, available_now: bool) -> Stream
 def start(
     spark: SparkSession, settings: Settings, checkpoint: Checkpoint, available_now: bool
 ) -> StreamingQuery:
-    """Start the whole path of the data. Totals and dead letters are one stream of records, so that
-    both are committed together.
+    """Start the query. Totals and dead letters are one stream of records, so that both are
+    committed together.
     """
     parsed = parse(read(spark, settings, checkpoint.starting_offsets()))
     stations = keep_stations(parsed, settings.stations)
@@ -248,13 +249,11 @@ def parse_arguments() -> argparse.Namespace:
         action="store_true",
         help="delete the progress: start over from the topic's earliest record",
     )
-    parser.add_argument(
-        "--yes", action="store_true", help="do not ask before the checkpoint is reset"
-    )
+    parser.add_argument("--yes", action="store_true", help="reset the checkpoint without asking")
     metrics.add_option(parser)
     arguments = parser.parse_args()
     if arguments.yes and not arguments.reset_checkpoint:
-        parser.error("--yes goes with --reset-checkpoint")
+        parser.error("--yes needs --reset-checkpoint")
     return arguments
 
 

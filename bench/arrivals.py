@@ -1,4 +1,4 @@
-"""Notes when the totals of each snapshot can be read, and whether they are right."""
+"""Records when the totals of each snapshot become readable, and whether they are right."""
 
 import threading
 import time
@@ -15,14 +15,14 @@ TIMEOUT = 90.0  # seconds that a snapshot's totals may take
 
 
 class WrongTotals(Exception):
-    """Totals that are missing, or not those that are expected."""
+    """Totals are missing, or are not the expected ones."""
 
 
 class Arrivals:
     """Reads the final topic in a thread of its own, from its beginning.
 
-    A contender may write a total several times: the last one counts. A snapshot can be read when
-    all its totals are those that are expected, and no longer when one of them is not.
+    A contender may write a total several times: the last one counts. A snapshot counts as readable
+    while all its totals are the expected ones.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -31,7 +31,7 @@ class Arrivals:
         )
         self.consumer.assign([TopicPartition(settings.final_topic, 0, OFFSET_BEGINNING)])
         self.expected: Totals = {}
-        self.missing: dict[int, set[str]] = {}  # what is not there or not right, by snapshot
+        self.missing: dict[int, set[str]] = {}  # missing or wrong totals, by snapshot
         self.readable: dict[int, float] = {}  # since when, by snapshot
         self.changed = threading.Condition()
         self.is_over = False
@@ -75,9 +75,9 @@ class Arrivals:
                 self.changed.notify_all()
 
     def wait_for(self, snapshot: int, writer: psutil.Popen) -> float:
-        """Since when (monotonic seconds) a snapshot's totals can be read.
+        """When (monotonic seconds) a snapshot's totals became readable.
 
-        Raises WrongTotals if they cannot in time, or if the process that writes them has ended.
+        Raises WrongTotals if they do not in time, or if the process that writes them has ended.
         """
         deadline = time.monotonic() + TIMEOUT
         with self.changed:

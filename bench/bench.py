@@ -1,4 +1,4 @@
-"""What a run of the bench has: its size, its Kafka, its topics, its results."""
+"""A run of the bench: its size, its Kafka, its topics, its results."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from typing import Any
 from bench.contenders import CLASSROOM, COPY, Contender
 from bench.fill import Totals, fill
 from bench.machine import machine
-from bench.measure import Figures, Place
+from bench.measure import Figures, RunEnvironment
 from bench.processes import Process
 
 
@@ -22,17 +22,17 @@ class Size:
     """Snapshots before the measured ones: Java compiles what it does often."""
     measured: int
     snapshots: int
-    """Those that wait for a contender that catches up, of 1,500 stations each."""
+    """The backlog of a contender that catches up, of 1,500 stations each."""
     few_snapshots: int
     """For the contenders that would take longer than four minutes."""
     stations: tuple[int, ...]
-    """Of a snapshot, as the network grows."""
+    """Stations of a snapshot, for growing networks."""
     cost_seconds: int
     scales: tuple[tuple[int, int], ...] = ()
     """Cores and partitions of the runs in which `growth_snapshots` wait."""
     growth_snapshots: int = 0
     left_out: tuple[Contender, ...] = ()
-    """Those that are not measured, to save time."""
+    """Contenders that are not measured, to save time."""
 
 
 FULL = Size(
@@ -66,7 +66,7 @@ class Task:
 
     title: str
     name: str
-    """Under which its figures are kept; those of several runs come together."""
+    """Under which its figures are kept, together with those of other runs of this name."""
     seconds: float
     """About how long it takes."""
     run: Callable[[], Figures]
@@ -79,29 +79,29 @@ class Bench:
     broker: Process
     size: Size
     no_peers: str
-    """Why the peers with their own packages cannot be had, else ""."""
+    """Why the peers with their own packages are not available, else ""."""
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
-    places: int = 0
+    run_count: int = 0
     filled: dict[tuple[int, int], tuple[str, Totals]] = field(default_factory=dict)
 
-    def place(self, raw_topic: str = "") -> Place:
-        """A place for one run, with this raw topic or a new one."""
-        self.places += 1
-        folder = self.folder / f"run-{self.places}"
-        return Place(self.kafka, raw_topic or f"{folder.name}-raw", folder)
+    def new_environment(self, raw_topic: str = "") -> RunEnvironment:
+        """The environment of one run, with this raw topic or a new one."""
+        self.run_count += 1
+        folder = self.folder / f"run-{self.run_count}"
+        return RunEnvironment(self.kafka, raw_topic or f"{folder.name}-raw", folder)
 
     def raw_topic(self, snapshots: int, partitions: int = 1) -> tuple[str, Totals]:
-        """A raw topic with so many snapshots, filled once, and the totals that it must give."""
+        """A raw topic with this number of snapshots, filled once, and its expected totals."""
         key = (snapshots, partitions)
         if key not in self.filled:
-            place = self.place()
+            environment = self.new_environment()
             self.filled[key] = (
-                place.raw_topic,
-                fill(place.settings, snapshots, partitions),
+                environment.raw_topic,
+                fill(environment.settings, snapshots, partitions),
             )
         return self.filled[key]
 
-    def note(self, section: str, name: str, figures: Figures) -> None:
+    def add_figures(self, section: str, name: str, figures: Figures) -> None:
         """Keep the figures of a run."""
         if figures:
             made = self.results.setdefault(

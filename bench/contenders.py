@@ -26,11 +26,11 @@ class Contender:
 
     name: str
     arguments: tuple[str, ...]
-    """What Python is called with."""
+    """The arguments of Python."""
     start: float
     """About how many seconds it takes until it reads: for the estimate of the time that is left."""
     speed: float = 0
-    """About how many records it catches up with in a second, for the same."""
+    """About how many records a second it catches up with, for the same estimate."""
     packages: Path | None = None
     """The Python that has its packages, None if it is this one."""
     environment: dict[str, str] = field(default_factory=dict)
@@ -66,16 +66,16 @@ CATCH_UP = [JOB, COUNT, CLASSROOM, KAFKA_PYTHON, CONFLUENT, QUIX, FLINK]
 
 
 def prepare_peers() -> str:
-    """Make the environment of the peers that need their own packages, unless it is there.
+    """Create the environment of the peers that need their own packages, unless it exists.
 
-    Returns why there is none, else "".
+    Returns why that failed, else "".
     """
     installed = PEERS_VENV / "installed"
     if installed.exists() and installed.read_text() == REQUIREMENTS.read_text():
         return ""
     python = _python()
     if python is None:
-        return "they want Python 3.11 or 3.12, and there is none on the PATH"
+        return "they need Python 3.11 or 3.12, and there is none on the PATH"
     log.info("Installing Quix Streams and PyFlink into %s, 700 MB, once", PEERS_VENV)
     FOLDER.mkdir(parents=True, exist_ok=True)
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]

@@ -1,4 +1,4 @@
-"""The simulated snapshots that all contenders read: written to Kafka, with their totals apart."""
+"""The simulated snapshots that all contenders read: written to Kafka, and their totals."""
 
 import itertools
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ from velib.kafka import clients, topics
 FIRST, MINUTE = 1_732_000_020, 60  # epoch seconds
 STATIONS = 1_500
 RECORDS = STATIONS + 1
-"""Of a snapshot that waits for those that catch up: a station is there twice, and counts once."""
+"""Of a snapshot of a backlog: one station is in it twice, and counts once."""
 
 Totals = dict[tuple[str, int], Total]
 """The total of each postal code and snapshot."""
 
 
 def snapshots(stations: int) -> Iterator[dict[str, Any]]:
-    """The answers of a simulated feed of so many stations, one a minute."""
+    """The answers of a simulated feed with this number of stations, one a minute."""
     day = Day(stations)
     for last_updated in itertools.count(FIRST, MINUTE):
         yield day.status(last_updated)
@@ -66,10 +66,8 @@ class Publisher:
 
 
 def fill(settings: Settings, count: int, partitions: int) -> Totals:
-    """Write so many snapshots into a new raw topic, RECORDS each; returns the totals that they must
-    give.
-    """
-    make_raw_topic(settings, partitions)
+    """Write `count` snapshots of RECORDS records to a new raw topic; returns their totals."""
+    create_raw_topic(settings, partitions)
     publisher = Publisher(settings)
     expected: Totals = {}
     for feed in itertools.islice(snapshots(STATIONS), count):
@@ -79,8 +77,8 @@ def fill(settings: Settings, count: int, partitions: int) -> Totals:
     return expected
 
 
-def make_raw_topic(settings: Settings, partitions: int) -> None:
-    """Make the raw topic with so many partitions, and the other topics as the scripts do."""
+def create_raw_topic(settings: Settings, partitions: int) -> None:
+    """Create the raw topic with these partitions, and the other topics as the scripts do."""
     new = {settings.raw_topic: {"num_partitions": partitions, "replication_factor": 1}}
     clients.when_reachable(settings, lambda admin: admin.create_topics(new), Event())
     topics.ensure(settings)

@@ -1,4 +1,4 @@
-"""What the figures were measured on, and with what."""
+"""The machine and the versions with which the figures were measured."""
 
 import os
 import platform

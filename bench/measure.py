@@ -1,4 +1,4 @@
-"""Runs a contender on topics of its own, and measures it from outside: its totals come first."""
+"""Runs a contender on its own topics, checks its totals, and measures it from outside."""
 
 import re
 import statistics
@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, TopicPartition
 import config
 from bench.arrivals import Arrivals, WrongTotals
 from bench.contenders import COPY, Contender
-from bench.fill import Publisher, Totals, make_raw_topic, snapshots
+from bench.fill import Publisher, Totals, create_raw_topic, snapshots
 from bench.processes import running
 from config import KafkaSettings, Settings
 from tests.expected import totals
@@ -24,11 +24,11 @@ MAX_WARM_UP = 60.0  # seconds
 TIMEOUT = 1_200.0  # seconds that a contender has to catch up
 
 Figures = dict[str, Any]
-"""What was measured in a run; `problem` alone if it has no valid figures."""
+"""What was measured in a run; only `problem` if it has no valid figures."""
 
 
 @dataclass(frozen=True)
-class Place:
+class RunEnvironment:
     """Where a run takes place: a Kafka, the raw topic, a folder and a final topic of its own."""
 
     kafka: str
@@ -53,28 +53,33 @@ class Place:
         return Settings(kafka=KafkaSettings(bootstrap_servers=self.kafka), **self.values)
 
     @property
-    def environment(self) -> dict[str, str]:
-        """The same for a process."""
+    def variables(self) -> dict[str, str]:
+        """The settings of the run as environment variables of a process."""
         velib = {f"VELIB_{name.upper()}": value for name, value in self.values.items()}
         return velib | {"KAFKA_BOOTSTRAP_SERVERS": self.kafka}
 
 
 def live(
-    contender: Contender, place: Place, stations: int, warm_up: int, measured: int, period: float
+    contender: Contender,
+    environment: RunEnvironment,
+    stations: int,
+    warm_up: int,
+    measured: int,
+    period: float,
 ) -> Figures:
     """Seconds from the commit of a snapshot until the last of its totals can be read."""
-    settings = place.settings
-    make_raw_topic(settings, partitions=1)
+    settings = environment.settings
+    create_raw_topic(settings, partitions=1)
     publisher, feeds = Publisher(settings), snapshots(stations)
     is_copy = COPY.arguments[1] in contender.arguments
-    environment = place.environment | contender.environment
+    variables = environment.variables | contender.environment
     with (
         Arrivals(settings) as arrivals,
-        running(contender.command(), place.folder, environment) as process,
+        running(contender.command(), environment.folder, variables) as process,
     ):
 
         def latency() -> float:
-            """That of the next snapshot; raises WrongTotals."""
+            """The latency of the next snapshot; raises WrongTotals."""
             feed = next(feeds)
             arrivals.expect(copies(feed) if is_copy else totals(feed))
             publisher.send(feed)
@@ -86,10 +91,10 @@ def live(
             latency()
             first_total = time.monotonic() - process.started
             _warm_up(latency, warm_up)
-            process.look()
+            process.measure()
             cpu_before = process.cpu_seconds
             latencies = [_in_period(latency, period) for _ in range(measured)]
-            process.look()
+            process.measure()
             arrivals.check()
         except WrongTotals as wrong:
             return {"problem": f"wrong ({wrong}): {process.problem()}"}
@@ -103,7 +108,7 @@ def live(
 
 
 def _warm_up(latency: Callable[[], float], count: int) -> None:
-    """So many snapshots as fast as they go, fewer for those that are slow."""
+    """Process `count` snapshots as fast as possible, or fewer within MAX_WARM_UP seconds."""
     deadline = time.monotonic() + MAX_WARM_UP
     for _ in range(count):
         if time.monotonic() < deadline:
@@ -123,7 +128,7 @@ def percentile(values: list[float], share: int) -> float:
 
 
 def copies(feed: dict[str, Any]) -> Totals:
-    """What a copy of a snapshot's records has to be, by station code and snapshot."""
+    """The expected copy of a snapshot's records, by station code and snapshot."""
     last_updated = feed["lastUpdatedOther"]
     return {
         (station["stationCode"], last_updated): station | {"last_updated": last_updated}
@@ -132,13 +137,13 @@ def copies(feed: dict[str, Any]) -> Totals:
 
 
 def catch_up(
-    contender: Contender, place: Place, expected: Totals, records: int, **environment: str
+    contender: Contender, environment: RunEnvironment, expected: Totals, records: int, **more: str
 ) -> Figures:
-    """Records a second of a contender that finds all records waiting."""
-    topics.ensure(place.settings)
-    environment = place.environment | contender.environment | environment
+    """Records a second of a contender over a backlog."""
+    topics.ensure(environment.settings)
+    variables = environment.variables | contender.environment | more
     command = contender.command("--available-now")
-    with running(command, place.folder, environment) as process:
+    with running(command, environment.folder, variables) as process:
         status = process.wait(TIMEOUT)
         wall = time.monotonic() - process.started
         if status != 0:
@@ -147,7 +152,7 @@ def catch_up(
     batches = re.findall(r": \d+ records in, .*?, ([0-9.]+) s,", logged)
     seconds = sum(map(float, batches or re.findall(r"([0-9.]+) s$", printed)))
     counted = re.search(r"(\d+) records", printed)
-    is_right = int(counted[1]) == records if counted else written(place.settings) == expected
+    is_right = int(counted[1]) == records if counted else written(environment.settings) == expected
     if not is_right:
         return {"problem": "wrong"}
     return {

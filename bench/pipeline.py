@@ -19,18 +19,19 @@ POSTAL_CODES = 87
 
 
 def cost(bench: Bench, seconds: int) -> Figures:
-    """Memory (MB) and CPU seconds a snapshot of each process, over so many seconds with a snapshot
-    each, after half of that as a warm-up. KB a snapshot in the topics, MB of the checkpoint.
+    """Memory (MB) and CPU seconds a snapshot of each process, over `seconds` seconds with a
+    snapshot each, after half of that as a warm-up. KB a snapshot in the topics, MB of the
+    checkpoint.
     """
-    place, port = bench.place(), free_port()
+    run, port = bench.new_environment(), free_port()
     feed = {"VELIB_API_URL": f"http://localhost:{port}", "VELIB_POLL_SECONDS": "1"}
     simulator = [sys.executable, "-m", "local.simulator", "--port", str(port), "--period", "1"]
 
     def start(*script: str) -> AbstractContextManager[Process]:
-        return running([sys.executable, *script], place.folder, place.environment | feed)
+        return running([sys.executable, *script], run.folder, run.variables | feed)
 
     with (
-        running(simulator, place.folder),
+        running(simulator, run.folder),
         start("kafka_project.py") as producer,
         start("spark.py") as job,
         start("consumer.py", "--json") as consumer,
@@ -52,7 +53,7 @@ def cost(bench: Bench, seconds: int) -> Figures:
     totals = sum(map(int, re.findall(TOTALS, job.err.read_text())))
     written = totals / POSTAL_CODES
     kept = bench.folder / "kafka" / "data"
-    settings = place.settings
+    settings = run.settings
     return figures | {
         "raw_kb": _size(kept / f"{settings.raw_topic}-0", "*.log") / _published(producer) / 1e3,
         "final_kb": _size(kept / f"{settings.final_topic}-0", "*.log") / written / 1e3,
@@ -74,7 +75,7 @@ def _published(producer: Process) -> int:
 
 def _cpu_seconds(parts: dict[str, Process]) -> dict[str, float]:
     for part in parts.values():
-        part.look()
+        part.measure()
     return {name: part.cpu_seconds for name, part in parts.items()}
 
 

@@ -11,7 +11,7 @@ DOCS = PROJECT / "docs"
 
 
 def draw(results: dict[str, Runs]) -> None:
-    """Draw those whose section has been measured into docs/bench-*.svg."""
+    """Draw the plots of the measured sections into docs/bench-*.svg."""
     if latency := results.get("latency"):
         names = by_median(latency, "p50")
         title = "Live latency, p50 in ms: less is better"

@@ -16,7 +16,7 @@ from bench.contenders import PROJECT
 from local.broker import free_port
 from velib.errors import Failure
 
-SAMPLE = 0.5  # seconds between two looks at the memory of a process
+SAMPLE = 0.5  # seconds between two measurements of a process's memory
 STOP_TIMEOUT = 45.0  # seconds that a process has to end
 
 
@@ -40,10 +40,10 @@ class Process:
 
     def _sample(self) -> None:
         while not self.ended.wait(SAMPLE):
-            self.look()
+            self.measure()
 
-    def look(self) -> None:
-        """Bring the memory and the CPU seconds up to date."""
+    def measure(self) -> None:
+        """Update the memory and the CPU seconds."""
         memory, cpu = 0, 0.0
         for process in self.tree():
             with suppress(psutil.Error):
@@ -72,7 +72,7 @@ class Process:
             if self.process.poll() is None:
                 self.process.send_signal(signal.SIGTERM)
             self.wait(STOP_TIMEOUT)
-        finally:  # also if Ctrl-C interrupts the wait
+        finally:  # even if Ctrl-C interrupts the wait
             for process in processes:
                 with suppress(psutil.Error):
                     process.kill()

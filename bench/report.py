@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def save(results: Results) -> None:
-    """Keep the results of the sections that were measured; those of the others stay."""
+    """Save the results of the sections that were measured, and keep those of the others."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     RESULTS.write_text(json.dumps(known | results, indent=1))

@@ -8,7 +8,7 @@
 
 Each run has topics of its own on one Kafka, and its totals are compared with plain sums before its
 figures count. The results go to .velib/bench/results.json, a section at a time, and from there to
-docs/benchmarks.md; a quick run prints its tables alone.
+docs/benchmarks.md; a quick run only prints its tables.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def run(chosen: dict[str, list[Task]], bench: Bench) -> Iterator[str]:
-    """Do the tasks of the sections in their order, each with a line that tells how far it is.
+    """Do the tasks of the sections in their order, each with a line that shows the progress.
 
     Yields the name of each section that is done.
     """
@@ -73,13 +73,13 @@ def run(chosen: dict[str, list[Task]], bench: Bench) -> Iterator[str]:
             figures = _figures(task)
             expected += task.seconds
             log.info("    %s", report.line(figures))
-            bench.note(section, task.name, figures)
+            bench.add_figures(section, task.name, figures)
         yield section
     log.info("%.0f min", (time.monotonic() - started) / 60)
 
 
 def _figures(task: Task) -> Figures:
-    """What a task has measured. One that fails leaves the others their time."""
+    """What a task has measured. A failed one does not stop the others."""
     try:
         return task.run()
     except (Failure, KafkaException, KafkaError) as error:
@@ -97,7 +97,7 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     for section in arguments.sections:
         if section not in sections.ALL:
-            parser.error(f"{section} is no section: use some of {', '.join(sections.ALL)}")
+            parser.error(f"{section} is not a section: use some of {', '.join(sections.ALL)}")
     return arguments
 
 

@@ -1,4 +1,4 @@
-"""What is measured: each section is a list of runs, in turns, so that no contender has the best
+"""What is measured: each section is a list of interleaved runs, so that no contender has the best
 moment of the machine.
 """
 
@@ -11,16 +11,16 @@ from bench import pipeline
 from bench.bench import PERIOD, Bench, Task
 from bench.contenders import CATCH_UP, CLASSROOM, JOB, LIVE, QUIX, Contender
 from bench.fill import RECORDS, STATIONS, snapshots
-from bench.measure import Figures, Place, catch_up, live
+from bench.measure import Figures, RunEnvironment, catch_up, live
 from velib.feed.snapshot import Snapshot
 from velib.producer.publisher import Publisher
 
 FEW = (CLASSROOM, QUIX)
-"""These would take many minutes for five million records: they have half a million, which is no
-disadvantage, as they are no faster over more.
+"""These would take many minutes for five million records, so they get half a million. They are not
+faster over more.
 """
 
-FEW_SNAPSHOTS = 5, 12  # of larger networks: before the measured ones, and measured
+FEW_SNAPSHOTS = 5, 12  # of larger networks: warm-up, and measured
 
 
 def latency(bench: Bench) -> list[Task]:
@@ -33,14 +33,16 @@ def latency(bench: Bench) -> list[Task]:
             f"{contender.name}, run {turn + 1} of {size.turns}",
             contender.name,
             contender.start + seconds,
-            lambda: live(contender, bench.place(), STATIONS, size.warm_up, size.measured, PERIOD),
+            lambda: live(
+                contender, bench.new_environment(), STATIONS, size.warm_up, size.measured, PERIOD
+            ),
         )
 
     return [task(c, turn) for turn in range(size.turns) for c in present(LIVE, bench)]
 
 
 def catching_up(bench: Bench) -> list[Task]:
-    """The records that wait in the topic."""
+    """A backlog in the topic."""
     size = bench.size
 
     def snapshots_for(contender: Contender) -> int:
@@ -75,7 +77,9 @@ def catch_up_with(
     bench: Bench, contender: Contender, count: int, partitions: int = 1, **environment: str
 ) -> Figures:
     topic, expected = bench.raw_topic(count, partitions)
-    return catch_up(contender, bench.place(topic), expected, count * RECORDS, **environment)
+    return catch_up(
+        contender, bench.new_environment(topic), expected, count * RECORDS, **environment
+    )
 
 
 def cost(bench: Bench) -> list[Task]:
@@ -93,7 +97,7 @@ def cost(bench: Bench) -> list[Task]:
 
 
 def growth(bench: Bench) -> list[Task]:
-    """The job alone: with larger networks, with more cores, with more partitions."""
+    """The job by itself: with larger networks, with more cores, with more partitions."""
     size = bench.size
     count = size.growth_snapshots
 
@@ -107,7 +111,7 @@ def growth(bench: Bench) -> list[Task]:
             name,
             name,
             seconds,
-            lambda: live(JOB, bench.place(), stations, warm_up, measured, PERIOD),
+            lambda: live(JOB, bench.new_environment(), stations, warm_up, measured, PERIOD),
         )
 
     def scaled(cores: int, partitions: int) -> Task:
@@ -134,15 +138,15 @@ def publishing(bench: Bench) -> list[Task]:
         name = f"{stations:,} stations"
         count = 20 if stations == STATIONS else 5
         seconds = 3 + count * stations / 7_500
-        return Task(name, name, seconds, lambda: publish(bench.place(), stations, count))
+        return Task(name, name, seconds, lambda: publish(bench.new_environment(), stations, count))
 
     return [task(s) for _ in range(bench.size.turns) for s in (STATIONS, 10 * STATIONS)]
 
 
-def publish(place: Place, stations: int, count: int) -> Figures:
-    """Of `count` snapshots, after three that are not measured."""
+def publish(environment: RunEnvironment, stations: int, count: int) -> Figures:
+    """Publish `count` snapshots, after three that are not measured."""
     seconds = []
-    publisher = Publisher(place.settings, Event())
+    publisher = Publisher(environment.settings, Event())
     for feed in islice(snapshots(stations), count + 3):
         snapshot = Snapshot(feed["lastUpdatedOther"], feed["data"]["stations"])
         started = time.monotonic()
@@ -153,7 +157,7 @@ def publish(place: Place, stations: int, count: int) -> Figures:
 
 
 def present(contenders: list[Contender], bench: Bench) -> list[Contender]:
-    """Those that a run of this size has, and whose packages can be had here."""
+    """The contenders of this size whose packages are available."""
     return [
         c
         for c in contenders

@@ -73,10 +73,10 @@ def by_median(runs: Runs, name: str, reverse: bool = False) -> list[str]:
     """The contenders in the order of a figure; those without it come last."""
     ranked = sorted(
         (name for name in runs if valid(runs[name])),
-        key=lambda one: median(runs[one], name),
+        key=lambda contender: median(runs[contender], name),
         reverse=reverse,
     )
-    return [*ranked, *[one for one in runs if one not in ranked]]
+    return [*ranked, *[contender for contender in runs if contender not in ranked]]
 
 
 def latency(runs: Runs) -> str:

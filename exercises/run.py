@@ -17,7 +17,7 @@ from pathlib import Path
 import config
 from exercises.lab import Lab, Wrong, folder_of, test
 from local.broker import free_port
-from local.stopping import stop
+from local.processes import stop
 from velib import java, runtime
 from velib.errors import Failure
 from velib.job.session import spark_session

@@ -3,7 +3,7 @@
     python -m local.broker [--port 9092] [--data-dir .velib/kafka]    one node
     python -m local.broker --nodes 3      a cluster of three, on ports 9092, 9093 and 9094
     python -m local.broker --secure       with TLS, passwords and ACLs; prints the settings to use
-    python -m local.broker --override transaction.max.timeout.ms=30000    with a property of Kafka's
+    python -m local.broker --override transaction.max.timeout.ms=30000    with a Kafka property
 
 Prints `ready` when it serves. The data directory keeps its records for the next start; each node
 writes its log to `kafka.log` there. When a node of the cluster ends, it is restarted: until then
@@ -28,8 +28,8 @@ from kafka.errors import KafkaError
 
 import config
 from local import jars
+from local.processes import stop, watch
 from local.security import ADMIN, Security, grant
-from local.stopping import stop
 from velib import java, runtime
 from velib.errors import Failure, cause
 from velib.kafka import clients
@@ -37,8 +37,6 @@ from velib.locks import locked
 from velib.runtime import log
 
 START_TIMEOUT = 60  # seconds
-WATCH_INTERVAL = 1.0  # seconds between two looks at the nodes
-MIN_LIFE = 10.0  # seconds: a node that ends sooner would end again
 PORTS = range(20_000, 32_768)  # below those that systems give to outgoing connections
 MIN_FREE = 16 * 1024 * 1024  # bytes; with less on its disk Kafka cannot write, and ends
 
@@ -66,10 +64,10 @@ share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
 """
-"""Kafka's defaults want three replicas, which a single node cannot have.
+"""Kafka's defaults require three replicas, which a single node cannot have.
 
 Paths are relative to the node's folder, in which Kafka runs: Java reads this file as Latin-1, and
-Kafka takes a comma for the end of a path.
+Kafka would end a path at a comma.
 """
 
 LOGGING = """\
@@ -90,7 +88,7 @@ rootLogger.appenderRef.file.ref=file
 """
 
 
-@dataclass
+@dataclass(frozen=True)
 class Node:
     """A Kafka process of the cluster: its ports on localhost, and the folder of its data."""
 
@@ -99,6 +97,9 @@ class Node:
     controller_port: int
     broker_port: int  # where the other nodes of a secure cluster reach it
     directory: Path
+
+    def __str__(self) -> str:
+        return f"node {self.number}"
 
 
 def main() -> None:
@@ -122,7 +123,7 @@ def main() -> None:
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m local.broker", description="Apache Kafka on this machine alone."
+        prog="python -m local.broker", description="Apache Kafka for this machine only."
     )
     parser.add_argument(
         "--port", type=int, default=9092, help="port on localhost (default: %(default)s)"
@@ -148,8 +149,8 @@ def _parse_arguments() -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a property of Kafka's (may be repeated); {number}, {port} and {controller_port} in it"
-        " are the node's",
+        help="a Kafka property (may be repeated); {number}, {port} and {controller_port} in it"
+        " stand for the node's",
     )
     arguments = parser.parse_args()
     max_port = 65536 - arguments.nodes
@@ -184,7 +185,7 @@ def _is_free(port: int) -> bool:
 
 def _check_free(port: int) -> None:
     with socket.socket() as probe:
-        # As Kafka does: a port is free when the connections of its last user only time out.
+        # As Kafka does: a port is free even while old connections to it time out.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((runtime.loopback(), port))
@@ -197,14 +198,14 @@ def _check_free(port: int) -> None:
 
 
 def _security(java_command: str, directory: Path) -> Security:
-    """The passwords and certificates, made if missing; raises Failure.
+    """The passwords and certificates, created if missing; raises Failure.
 
-    Kafka takes its first user when the data directory is formatted: an old one cannot get any.
+    Kafka's first user is created when the data directory is formatted: an old one has none.
     """
     security = Security(directory / "security")
     if not security.directory.exists() and any(directory.rglob("meta.properties")):
         raise Failure(
-            f"The data directory {directory} was made without --secure:"
+            f"The data directory {directory} was created without --secure:"
             " name another --data-dir for --secure"
         )
     security.make(java_command)
@@ -214,7 +215,7 @@ def _security(java_command: str, directory: Path) -> Security:
 def _write_configuration(
     node: Node, nodes: list[Node], security: Security | None, overrides: list[str]
 ) -> None:
-    """Write Kafka's two configuration files for a node; Kafka goes by the last of two lines."""
+    """Write a node's two configuration files; of two lines for a property the last counts."""
     node.directory.mkdir(exist_ok=True)
     text = PROPERTIES.format(
         number=node.number,
@@ -244,8 +245,8 @@ def kafka_command(cache_dir: Path) -> list[str]:
 
 
 def _format(command: list[str], nodes: list[Node], security: Security | None) -> None:
-    """Prepare new data directories as KRaft asks for: with the cluster's id, and the user who makes
-    the others.
+    """Format new data directories, as KRaft requires: with the cluster's id, and the user who
+    creates the others.
     """
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     for node in nodes:
@@ -255,7 +256,7 @@ def _format(command: list[str], nodes: list[Node], security: Security | None) ->
         tool += [f"--cluster-id={cluster_id}", "-c", "server.properties"]
         if security:
             tool += ["--add-scram", security.administrator()]
-        # In a file the passwords are in no list of processes.
+        # Passwords in a file are not in the list of processes.
         argument_file = node.directory / "format.arguments"
         argument_file.touch(mode=0o600)
         argument_file.write_text("\n".join(map(java.quoted, tool)))
@@ -277,17 +278,18 @@ def _serve(
     command: list[str], nodes: list[Node], directory: Path, lock: int, security: Security | None
 ) -> None:
     """Run Kafka until a signal stops this process; prints `ready` once it serves."""
-    running = {node.number: _start(command, node, lock) for node in nodes}
+    running = {node: _start(command, node, lock) for node in nodes}
     try:
-        for node in nodes:
-            _wait_until_ready(running[node.number], node)
+        for node, kafka in running.items():
+            _wait_until_ready(kafka, node)
         servers = ",".join(f"localhost:{node.port}" for node in nodes)
         if security:
             _grant(security, servers)
             print(security.exports(servers))
         print("ready", flush=True)
         log.info("Kafka listens on %s; data in %s", servers, directory)
-        _watch(command, nodes, running, lock)
+        essential = nodes if len(nodes) == 1 else []
+        watch(running, lambda node: _start(command, node, lock), _end, essential)
     finally:
         stop("Kafka", running.values())  # it closes its log: the next start needs no recovery
 
@@ -312,13 +314,13 @@ def _wait_until_ready(kafka: subprocess.Popen[bytes], node: Node) -> None:
             raise Failure(_end(node, kafka.returncode))
         if time.monotonic() > deadline:
             raise Failure(
-                f"Kafka did not serve within {START_TIMEOUT} s: see {node.directory / 'kafka.log'}"
+                f"Kafka did not start within {START_TIMEOUT} s: see {node.directory / 'kafka.log'}"
             )
         time.sleep(0.05)
 
 
 def _grant(security: Security, servers: str) -> None:
-    """Make the scripts' users and give them their rights; raises Failure after START_TIMEOUT."""
+    """Create the scripts' users and grant their rights; raises Failure after START_TIMEOUT."""
     admin = security.settings(servers, ADMIN)
     deadline = time.monotonic() + START_TIMEOUT
     while True:
@@ -327,32 +329,12 @@ def _grant(security: Security, servers: str) -> None:
             return grant(admin, config.load())
         except KafkaError as error:  # the nodes may still be electing their controller
             if time.monotonic() > deadline:
-                raise Failure(f"Kafka did not take the users and their rights: {error}") from None
+                raise Failure(f"Kafka did not accept the users and their rights: {error}") from None
             time.sleep(0.5)
 
 
-def _watch(
-    command: list[str], nodes: list[Node], running: dict[int, subprocess.Popen[bytes]], lock: int
-) -> None:
-    """Start nodes of a cluster again when they end; raises Failure when a single node does, or one
-    that has hardly begun.
-    """
-    started = dict.fromkeys(running, time.monotonic())
-    while True:
-        for node in nodes:
-            status = running[node.number].poll()
-            if status is None:
-                continue
-            if len(nodes) == 1 or time.monotonic() - started[node.number] < MIN_LIFE:
-                raise Failure(_end(node, status))
-            log.warning("Restarting node %d. %s", node.number, _end(node, status))
-            running[node.number] = _start(command, node, lock)
-            started[node.number] = time.monotonic()
-        time.sleep(WATCH_INTERVAL)
-
-
 def _end(node: Node, status: int) -> str:
-    """That Kafka has ended, and why: the disk is full, or the last error in its log."""
+    """The message that Kafka has ended, and why: the disk is full, or the last error in its log."""
     ended, kafka_log = f"Kafka ended by itself (status {status})", node.directory / "kafka.log"
     if shutil.disk_usage(node.directory).free < MIN_FREE:
         return f"{ended}. The disk of {kafka_log} is full: make room. No published record is lost"

@@ -13,13 +13,13 @@ from velib.totals.areas import DATA
 DATE, OFFSET = "2024-11-07", "+01:00"  # of Paris in winter
 STATIONS, MAX_STATIONS = 1485, 1_000_000
 FIRST_CODES = ("16107", "32017")
-"""The stations that the scripts count by default: every network has them, however small."""
+"""The stations that the scripts count by default: simulated however few stations there are."""
 
 
 class Snapshot(NamedTuple):
     moment: datetime
     states: dict[str, dict[str, Any]]
-    """What changes of each station, by its code: fields of `station_status.json`."""
+    """The fields of `station_status.json` that change, by station code."""
 
 
 @cache
@@ -53,11 +53,11 @@ def _state(row: dict[str, str]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Day:
-    """The day at another pace: from `start` (epoch seconds) on a snapshot each `period` seconds,
-    and after the last one the first again.
+    """The day at another pace: from `start` (epoch seconds) a snapshot every `period` seconds, and
+    after the last one the first again.
 
-    More than STATIONS stations are the same ones again under other codes, such as 16107_2.
-    Raises ValueError unless there are from 1 to MAX_STATIONS.
+    Beyond STATIONS the same stations follow again under other codes, such as 16107_2. Raises
+    ValueError unless there are from 1 to MAX_STATIONS.
     """
 
     stations: int = STATIONS
@@ -79,7 +79,7 @@ class Day:
     def status(self, last_updated: int) -> dict[str, Any]:
         """The answer of `station_status.json` at a time (epoch seconds).
 
-        Its stations have one field more than the API's, `recorded_at`: when their state was true.
+        Each station has one more field, `recorded_at`: when its state was recorded.
         """
         moment, states = self.snapshot(last_updated)
         recorded_at = moment.isoformat()

@@ -1,11 +1,12 @@
 """The whole pipeline in one terminal: the real scripts, and stand-ins for the outside world.
 
     python -m local.demo           a Kafka of its own, the feed of a real day, every station
-    python -m local.demo --live    the live feed and the settings of the environment; a Kafka of its
-                                   own unless KAFKA_BOOTSTRAP_SERVERS is set
+    python -m local.demo --live    the live feed and the settings of the environment; every station
+                                   unless VELIB_STATIONS is set, and a Kafka of its own unless
+                                   KAFKA_BOOTSTRAP_SERVERS is set
 
 In a terminal it shows the live table of the totals, and below it what needs attention. Elsewhere
-the totals go to stdout and the log of each part to stderr. The logs are kept in `.velib/logs`, too.
+the totals go to stdout and the log of each part to stderr. The logs are also kept in `.velib/logs`.
 """
 
 import argparse
@@ -28,8 +29,8 @@ import config
 import consumer
 from local.broker import free_port
 from local.day import Day
+from local.processes import stop
 from local.simulator import newest
-from local.stopping import stop
 from velib import runtime
 from velib.errors import Failure
 from velib.locks import locked
@@ -58,6 +59,8 @@ def main() -> None:
     # Two demos in one folder would mix their logs and records.
     with locked(LOGS, "A demo runs in this folder already: stop that one first"):
         if arguments.live:
+            if "stations" not in settings.model_fields_set:
+                os.environ["VELIB_STATIONS"] = config.ALL  # else most of the map would be empty
             run(live_commands(settings))
         else:
             shutil.rmtree(DEMO, ignore_errors=True)  # the topics of each demo begin empty
@@ -68,7 +71,7 @@ def main() -> None:
 
 
 def live_commands(settings: config.Settings) -> dict[str, list[str]]:
-    """The arguments with which Python runs each part before the consumer, by its name."""
+    """Python's arguments for each part that starts before the consumer, by its name."""
     uses_own_kafka = "bootstrap_servers" not in settings.kafka.model_fields_set
     return ({"broker": ["-m", "local.broker"]} if uses_own_kafka else {}) | SCRIPTS
 
@@ -84,7 +87,7 @@ def demo_commands(day: Day, broker_port: int, feed_port: int) -> dict[str, list[
 
 
 def demo_environment(settings: config.Settings, broker_port: int, feed_port: int) -> dict[str, str]:
-    """The settings of the demo: the defaults, whatever the user's own are, but the user's cache."""
+    """The settings of the demo: the defaults in place of the user's, except for the cache."""
     defaults = {
         variable: "" if field.default is None else str(field.default)
         for variable, field in config.variables().items()
@@ -96,7 +99,7 @@ def demo_environment(settings: config.Settings, broker_port: int, feed_port: int
         "VELIB_STATIONS": config.ALL,
         "VELIB_CACHE_DIR": str(settings.cache_dir),
         "VELIB_CHECKPOINT_DIR": str(DEMO / "checkpoint"),
-        # Java's thorough compiler takes longer than it saves in the first minutes: half of a start.
+        # Java's optimizing compiler costs more than it saves in the first minutes: half of a start.
         "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1",
     }
 
@@ -104,7 +107,7 @@ def demo_environment(settings: config.Settings, broker_port: int, feed_port: int
 def run(commands: dict[str, list[str]], describe: Callable[[int], str] | None = None) -> None:
     """Run these parts, the consumer and the dashboard until Ctrl-C; raises Failure when one ends.
 
-    They may start in any order, as they wait for each other. `describe` is that of the live table.
+    They may start in any order, because they wait for each other. `describe`: see LiveTable.
     """
     port = free_port(DASHBOARD_PORT)
     where = f"The map is at http://localhost:{port}, the logs are in {LOGS}"
@@ -204,8 +207,8 @@ class Parts:
                 os.killpg(process.pid, number)
 
     def stop(self) -> None:
-        """Stop the consumer, which gives the terminal back, then the processes: Kafka last, as the
-        others end their work with it.
+        """Stop the consumer, which gives the terminal back, then the processes: Kafka last, because
+        the others need it to finish.
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C would leave processes behind

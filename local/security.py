@@ -1,7 +1,7 @@
 """What a secure Kafka on this machine needs: certificates, a user for each script, and ACLs.
 
-Everything is made once, in a folder that only its owner can read. No password is ever on a command
-line: Java's tools read them from files, and the scripts from the environment.
+Everything is created once, in a folder that only its owner can read. No password is ever on a
+command line: Java's tools read them from files, and the scripts from the environment.
 """
 
 import os
@@ -58,7 +58,7 @@ ssl.truststore.location={folder}/ca.pem
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:CN={broker};User:{admin}
 """
-"""Appended to the properties of a Kafka without security: Kafka goes by the last of two lines."""
+"""Appended to the properties without security: of two lines for a property the last counts."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Security:
         return self.password_file(user).read_text()
 
     def make(self, java: str) -> None:
-        """Make the missing passwords and certificates, with Java's keytool; raises Failure."""
+        """Create the missing passwords and certificates, with Java's keytool; raises Failure."""
         self.directory.mkdir(mode=0o700, exist_ok=True)
         for user in (ADMIN, BROKER, *SCRIPTS.values()):
             file = self.password_file(user)
@@ -92,7 +92,7 @@ class Security:
             self._make_certificates(str(Path(java).with_name("keytool")))
 
     def _make_certificates(self, keytool: str) -> None:
-        """Make a CA, and a certificate for localhost that it has signed.
+        """Create a CA, and a certificate for localhost that it has signed.
 
         The CA's key is not kept: it signs nothing else.
         """
@@ -122,11 +122,11 @@ class Security:
             )
             if done.returncode != 0:
                 cause = (done.stdout or done.stderr).strip()
-                raise Failure(f"{keytool} made no certificate: {cause}")
+                raise Failure(f"{keytool} created no certificate: {cause}")
         keys.unlink()
 
     def properties(self, folder: str, port: int, broker_port: int, controller_port: int) -> str:
-        """The properties of a node that make it secure; `folder` is this one, seen from its own."""
+        """The properties that secure a node; `folder` is this directory, relative to the node's."""
         return PROPERTIES.format(
             folder=folder,
             port=port,
@@ -141,13 +141,13 @@ class Security:
         )
 
     def administrator(self) -> str:
-        """The user who makes the others, in the form in which Kafka's StorageTool takes it."""
+        """The user who creates the others, in the form that Kafka's StorageTool expects."""
         return f"{MECHANISM}=[name={ADMIN},password={self.password(ADMIN)}]"
 
     def make_users(self, admin: Settings) -> None:
-        """Give Kafka a user for each script, as the administrator; raises KafkaError.
+        """Create a user for each script, as the administrator; raises KafkaError.
 
-        An older data directory has none for a script that is new.
+        An older data directory may lack the user of a new script.
         """
         users = [
             UserScramCredentialUpsertion(
@@ -202,7 +202,7 @@ def rights(settings: Settings) -> list[tuple[str, ResourceType, str, ACLOperatio
         (PRODUCER, topic, stations, read),  # what has changed since
         (PRODUCER, ResourceType.TRANSACTIONAL_ID, topics.transactional_id(settings), write),
         (PRODUCER, ResourceType.TRANSACTIONAL_ID, topics.positions_id(settings), write),
-        (PRODUCER, group, producers, read),  # Kafka's word for being a member
+        (PRODUCER, group, producers, read),  # which Kafka requires of a member
         (JOB, topic, raw, read),
         (JOB, topic, raw, ACLOperation.DESCRIBE_CONFIGS),
         (JOB, topic, final, write),

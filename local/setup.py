@@ -2,8 +2,8 @@
 
     python -m local.setup [--dev]
 
-Imports only the standard library, because it runs before anything is installed. What is installed
-already stays as it is.
+Imports only the standard library, because it runs before anything is installed. Anything that is
+installed already is left alone.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ def install_java() -> None:
 
 
 def make_venv() -> None:
-    """Make `.venv` if it is missing, or if its folder was moved: its commands contain the path."""
+    """Create `.venv` if it is missing or its folder was moved: its commands contain the path."""
     pip = VENV / "bin" / "pip"
     if PYTHON.exists() and pip.exists():
         if str(VENV.absolute()) in pip.read_text(errors="surrogateescape"):
@@ -55,9 +55,9 @@ def make_venv() -> None:
         log(f"This folder was moved, and {VENV} contains its old path")
     if importlib.util.find_spec("ensurepip") is None:  # Debian and Ubuntu have a package for it
         apt_install("Python's venv is missing", f"python3.{sys.version_info.minor}-venv")
-    log(f"Making {VENV} with Python {sys.version.split()[0]}")
+    log(f"Creating {VENV} with Python {sys.version.split()[0]}")
     if not succeeds(sys.executable, "-m", "venv", "--clear", str(VENV)):
-        sys.exit(f"{VENV} could not be made in {Path.cwd()}: see the lines above")
+        sys.exit(f"{VENV} could not be created in {Path.cwd()}: see the lines above")
 
 
 def install_packages(requirements: str) -> None:
@@ -70,7 +70,7 @@ def install_packages(requirements: str) -> None:
     log(f"Installing the packages of {requirements} into {VENV}; Spark is the large one, 450 MB")
     pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check"]
     if not succeeds(*pip, "-r", requirements):
-        sys.exit("pip could not install the packages: see its last lines, then type the same again")
+        sys.exit("pip could not install the packages: see its last lines, then run this again")
     installed.write_text(digest)
 
 

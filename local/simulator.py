@@ -1,4 +1,4 @@
-"""The Vélib' API on this machine, for trying the pipeline out without the network.
+"""The Vélib' API on this machine, for trying the pipeline out without the internet.
 
     python -m local.simulator [--port 8000] [--stations 1485] [--period 60] [--start EPOCH]
 
@@ -29,7 +29,7 @@ REFUSED_AGENTS = (
     "go-http-client",
     "okhttp",
 )
-"""How the User-Agents begin that the API refuses."""
+"""The prefixes of the User-Agents that the API refuses."""
 
 
 def main() -> None:
@@ -40,21 +40,25 @@ def main() -> None:
         "--port", type=runtime.port, default=8000, help="port on localhost (default: %(default)s)"
     )
     parser.add_argument(
-        "--stations", type=int, default=STATIONS, metavar="N", help="number (default: %(default)s)"
+        "--stations",
+        type=int,
+        default=STATIONS,
+        metavar="N",
+        help="how many (default: %(default)s)",
     )
     parser.add_argument(
         "--period",
         type=int,
         default=60,
         metavar="SECONDS",
-        help="between snapshots (default: %(default)s)",
+        help="seconds between snapshots (default: %(default)s)",
     )
     parser.add_argument(
-        "--start", type=int, metavar="EPOCH", help="when the day begins, in seconds (default: now)"
+        "--start", type=int, metavar="EPOCH", help="start of the day, in seconds (default: now)"
     )
     arguments = parser.parse_args()
     if arguments.period < 1:
-        parser.error("argument --period: 1 second is the shortest")
+        parser.error("argument --period: it must be at least 1 second")
     start = newest(arguments.period) if arguments.start is None else arguments.start
     try:
         day = Day(arguments.stations, arguments.period, start)
@@ -73,7 +77,7 @@ def serve(day: Day, port: int) -> None:
     served = 0
 
     def announce(last_updated: int) -> None:
-        """Log of when a snapshot is, once."""
+        """Log the time in the day of a snapshot, once."""
         nonlocal served
         if last_updated != served:
             if served and day.snapshot(last_updated).moment < day.snapshot(served).moment:
@@ -112,7 +116,7 @@ def serve(day: Day, port: int) -> None:
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, request: object, client_address: object) -> None:
-            if not isinstance(sys.exc_info()[1], ConnectionError):  # the client has gone
+            if not isinstance(sys.exc_info()[1], ConnectionError):  # the client has disconnected
                 log.exception("Cannot answer %s", client_address)
 
     try:

@@ -19,7 +19,7 @@ import findspark
 import requests
 
 from local.broker import free_port
-from local.stopping import stop
+from local.processes import stop, watch
 from velib import java, runtime
 from velib.errors import Failure
 from velib.kafka import clients
@@ -27,8 +27,6 @@ from velib.runtime import log
 
 HOST = "127.0.0.1"
 START_TIMEOUT = 60  # seconds
-WATCH_INTERVAL = 1.0  # seconds between two looks at the processes
-MIN_LIFE = 10.0  # seconds: a worker that ends sooner would end again
 
 
 def main() -> None:
@@ -42,14 +40,14 @@ def main() -> None:
         cluster.wait_for_workers()
         print("ready", flush=True)
         log.info("Spark's master is %s, UI at %s", cluster.master, cluster.page)
-        cluster.watch()
+        watch(cluster.processes, cluster.run, cluster.describe_end, ["master"])
     finally:
         stop("Spark", cluster.processes.values())  # the workers end what they run for the job
 
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m local.spark_cluster", description="A Spark cluster on this machine alone."
+        prog="python -m local.spark_cluster", description="A Spark cluster for this machine only."
     )
     add = parser.add_argument
     add("--port", type=runtime.port, default=7077, help="of the master (default: %(default)s)")
@@ -78,7 +76,6 @@ class Cluster:
         self.page = f"http://{HOST}:{self.page_port}"
         self.commands: dict[str, list[str]] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.started: dict[str, float] = {}
 
     def start_master(self) -> None:
         """Start the master, and wait until it serves; raises Failure."""
@@ -98,20 +95,8 @@ class Cluster:
         """Return when all workers have joined the master; raises Failure."""
         self._wait_until(lambda: self._alive_workers() >= len(self.processes) - 1)
 
-    def watch(self) -> None:
-        """Start workers again when they end; raises Failure when the master ends, or a worker
-        that has hardly begun.
-        """
-        while True:
-            for name, process in self.processes.items():
-                if process.poll() is None:
-                    continue
-                where = f"see {self.directory / name}.log"
-                if name == "master" or time.monotonic() - self.started[name] < MIN_LIFE:
-                    raise Failure(f"The {name} ended (status {process.returncode}): {where}")
-                log.warning("The %s ended and is restarted: %s", name, where)
-                self._run(name)
-            time.sleep(WATCH_INTERVAL)
+    def describe_end(self, name: str, status: int) -> str:
+        return f"The {name} ended (status {status}): see {self.directory / name}.log"
 
     def _start(self, name: str, class_name: str, arguments: list[str]) -> None:
         spark_class = Path(findspark.find(), "bin", "spark-class")
@@ -121,15 +106,15 @@ class Cluster:
             *("--host", HOST),
             *arguments,
         ]
-        self._run(name)
+        self.processes[name] = self.run(name)
 
-    def _run(self, name: str) -> None:
+    def run(self, name: str) -> subprocess.Popen[bytes]:
+        """Start the process of this name, whose log is appended to."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        # A master whose port is taken must not choose the next one: nobody would find it there.
+        # A master whose port is taken must not choose the next one: no worker would find it there.
         options = {"SPARK_LOCAL_IP": HOST, "SPARK_DAEMON_JAVA_OPTS": "-Dspark.port.maxRetries=0"}
-        self.started[name] = time.monotonic()
         with (self.directory / f"{name}.log").open("ab") as output:
-            self.processes[name] = subprocess.Popen(
+            return subprocess.Popen(
                 self.commands[name],
                 env=os.environ | java.LOCALE | options,
                 stdout=output,
@@ -137,7 +122,7 @@ class Cluster:
             )
 
     def _alive_workers(self) -> int:
-        """How many workers the master knows, 0 while it cannot say."""
+        """How many workers the master knows, 0 while it does not answer."""
         try:
             state = requests.get(f"{self.page}/json/", timeout=5).json()
         except requests.RequestException:
@@ -145,7 +130,7 @@ class Cluster:
         return int(state["aliveworkers"])
 
     def _wait_until(self, condition: Callable[[], bool]) -> None:
-        """Return when the condition is true; raises Failure if a process has ended meanwhile."""
+        """Return when the condition is true; raises Failure if a process ends before."""
         deadline = time.monotonic() + START_TIMEOUT
         while not condition():
             ended = [name for name, process in self.processes.items() if process.poll() is not None]

@@ -1,4 +1,4 @@
-"""What all tests share: a Spark, and that no setting comes from whoever runs them."""
+"""What all tests share: a Spark session, and an environment without settings."""
 
 import time
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 
 @contextmanager
 def _clock_of(zone: str) -> Iterator[None]:
-    """While the block runs, this machine's clock is that of a time zone."""
+    """While the block runs, local time is the time of this zone."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("TZ", zone)
         time.tzset()

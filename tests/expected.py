@@ -1,4 +1,4 @@
-"""The totals as they must be: plain sums over the feed, computed apart from the pipeline."""
+"""The totals as they must be: plain sums over the feed, computed independently of the pipeline."""
 
 import csv
 from collections.abc import Iterable

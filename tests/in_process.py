@@ -1,4 +1,4 @@
-"""Scripts within the process of a test, since starting one takes longer than what is tested."""
+"""Scripts within the process of a test: to start one would take longer than the test."""
 
 import json
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from velib.runtime import in_thread
 
 
 def own_messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What the project has logged; kafka-python warns of a slow machine."""
+    """What the project has logged, without the warnings of kafka-python about a slow machine."""
     return [record.getMessage() for record in caplog.records if record.name == "velib"]
 
 

@@ -14,7 +14,7 @@ TIMEOUT = 60  # seconds; the machine may be slow
 
 
 class OpenPages:
-    """Pages that are open as long as the context lasts.
+    """Pages that are open while the block runs.
 
     Each loads the page, opens its web socket as NiceGUI's script does in a browser, and counts and
     confirms the messages that the server sends. It draws nothing.

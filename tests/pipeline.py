@@ -182,9 +182,7 @@ class Pipeline:
         }
 
     def settings_of(self, script: str, **environment: str) -> Settings:
-        """The settings that a script would have that is started with this pipeline's settings, and
-        those given here.
-        """
+        """The settings of a script that is started with this pipeline's settings and these."""
         with pytest.MonkeyPatch.context() as monkeypatch:
             for name, value in (self.environment | self.user(script) | environment).items():
                 monkeypatch.setenv(name, value)
@@ -203,7 +201,7 @@ class Pipeline:
         return script
 
     def serve_api(self, name: str = "api") -> Api:
-        """An API without an answer yet: it gives 404 until a test has put one there.
+        """An API without an answer yet: it returns 404 until a test has put one there.
 
         Its folder has this name, and scripts that are started from now on read it.
         """
@@ -243,7 +241,7 @@ class Pipeline:
     def write_totals(self, *totals: Total) -> None:
         """Put totals into the final topic, as the job does: the key is the postal code."""
         topics.ensure(self.settings)
-        records = [(one["postal_code"].encode(), json.dumps(one).encode()) for one in totals]
+        records = [(t["postal_code"].encode(), json.dumps(t).encode()) for t in totals]
         self.write(self.settings.final_topic, *records)
 
     def read(self, topic: str, committed: bool = True) -> Iterator[Any]:

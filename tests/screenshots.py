@@ -91,7 +91,7 @@ def open_page(
 
 
 def picture(page: Page) -> Image.Image:
-    """What a page looks like, which is closed then."""
+    """A screenshot of a page, which is then closed."""
     image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     page.context.close()
     return image
@@ -99,12 +99,12 @@ def picture(page: Page) -> Image.Image:
 
 def joined(*pictures: Image.Image, is_vertical: bool = False) -> Image.Image:
     """Pictures beside each other, or below each other."""
-    widths, heights = zip(*(one.size for one in pictures), strict=True)
+    widths, heights = zip(*(image.size for image in pictures), strict=True)
     size = (max(widths), sum(heights)) if is_vertical else (sum(widths), max(heights))
     whole, at = Image.new("RGB", size), 0
-    for one in pictures:
-        whole.paste(one, (0, at) if is_vertical else (at, 0))
-        at += one.height if is_vertical else one.width
+    for image in pictures:
+        whole.paste(image, (0, at) if is_vertical else (at, 0))
+        at += image.height if is_vertical else image.width
     return whole
 
 

@@ -43,7 +43,7 @@ class Shown:
         return script
 
     def wait_for_snapshots(self, number: int) -> None:
-        """Wait until so many snapshots have totals."""
+        """Wait until `number` snapshots have totals."""
         wait_until(lambda: "ready" in self.broker.printed(), "Kafka is ready")
         wait_until(
             lambda: len({s for _, s in self.pipeline.totals()}) >= number, f"{number} snapshots"

@@ -22,7 +22,7 @@ ALTERNATE_SCREEN, CURSOR = 1049, 25
 
 
 class Screen(pyte.Screen):
-    """What a terminal shows. pyte knows no alternate screen: this one has it."""
+    """What a terminal shows. pyte has no alternate screen; this class adds it."""
 
     def set_mode(self, *modes: int, **kwargs: Any) -> None:
         if ALTERNATE_SCREEN in modes and not self.is_alternate():
@@ -84,7 +84,7 @@ class Terminal:
         return "\n".join(self.lines()).rstrip()
 
     def row(self, start: str) -> str:
-        """The first line that starts so, with single spaces; "" if there is none."""
+        """The first line with this start, with single spaces; "" if there is none."""
         lines = (line for line in self.lines() if line.startswith(start))
         return " ".join(next(lines, "").split())
 
@@ -96,7 +96,7 @@ class Terminal:
             raise AssertionError(f"{error}\n{self.text()}") from None
 
     def resize(self, columns: int, lines: int) -> None:
-        """Make the window so large."""
+        """Set the size of the window."""
         with self.lock:
             self.screen.resize(lines, columns)
         size = struct.pack("HHHH", lines, columns, 0, 0)

@@ -1,1 +1,1 @@
-"""What the scripts are made of: one module for each subject."""
+"""The parts of the scripts: one module for each subject."""

@@ -21,7 +21,7 @@ class Failure(Exception):
 
 
 class JavaMissing(Failure):
-    """There is no Java that Spark and Kafka run on. The text says how to install one."""
+    """No Java was found on which Spark and Kafka run. The text says how to install one."""
 
 
 class Known(NamedTuple):
@@ -55,7 +55,7 @@ KNOWN = (
     ),
     Known(
         r"CERTIFICATE_VERIFY_FAILED|PKIX path",
-        "{kafka} has a certificate that is not signed by those of KAFKA_SSL_CAFILE",
+        "{kafka} has a certificate that is not signed by a CA in KAFKA_SSL_CAFILE",
     ),
     Known(r"WRONG_VERSION_NUMBER", "{kafka} does not speak TLS: correct KAFKA_SECURITY_PROTOCOL"),
     Known(
@@ -118,7 +118,7 @@ KNOWN = (
         r"^(Py4JNetworkError|Connection\w*Error|BrokenPipeError)",
         f"Spark's Java process has ended: see {SPARK_LOG}",
     ),
-    # What passes.
+    # Errors that a retry may fix.
     Known(
         r"No space left on device",
         "The disk of {checkpoint} or of Spark's temporary files (/tmp or SPARK_LOCAL_DIRS) is full:"
@@ -139,7 +139,7 @@ KNOWN = (
         is_retriable=True,
     ),
 )
-"""Kafka calls many other errors final that pass after a reconnect or a restart of the query."""
+"""Kafka marks many other errors as final that a reconnect or a restart of the query fixes."""
 
 CAUSES = (
     r"(?s:.*)^Caused by: (.+)",  # Java's own, the last one
@@ -150,11 +150,11 @@ CAUSES = (
     r"^:::: WARNINGS\s+(.+?)\.?(?: url=.*)?$",
     r"^(?!Picked up|WARNING|NOTE)(.*\S.*)",
 )
-"""Where a text says why; the first pattern that occurs counts."""
+"""The patterns of a cause in a text; the first one that matches counts."""
 
 
 def is_retriable(error: Exception | str) -> bool:
-    """Whether the same may succeed later. An error without an entry in KNOWN may."""
+    """Whether a retry may succeed. True for an error without an entry in KNOWN."""
     known = _find(error)
     return known is None or known[0].is_retriable
 
@@ -195,11 +195,11 @@ def mismatch(settings: "Settings", reason: str) -> str:
 
 
 def cause(error: Exception | str) -> str:
-    """The line of an error, or of a log, that says most: for Java the last `Caused by`."""
+    """The most informative line of an error or of a log: for Java the last `Caused by`."""
     found = (re.search(pattern, _text(error), re.MULTILINE) for pattern in CAUSES)
     nothing = "no reason is given" if isinstance(error, str) else type(error).__name__
     line = next((match[1] for match in found if match), nothing)
-    # Neither the packages of Java's exceptions nor Kafka's numbers of errors tell a user anything.
+    # The packages of Java's exceptions and Kafka's error numbers tell a user nothing.
     line = re.sub(r"\b([a-z]\w*\.)+(?=[A-Z]\w*(Error|Exception)\b)|^\[Error -?\d+\] ", "", line)
     line = re.sub(r" SQLSTATE: .*", "", line).strip()
     half = MAX_CAUSE // 2
@@ -209,7 +209,7 @@ def cause(error: Exception | str) -> str:
 def _find(error: Exception | str) -> tuple[Known, tuple[str, ...]] | None:
     """The first entry of KNOWN that fits, with the groups of its pattern."""
     text = f"{type(error).__name__}: {_text(error)}"
-    text = re.sub(r"\n\s+at .*", "", text)  # the names of methods are not what went wrong
+    text = re.sub(r"\n\s+at .*", "", text)  # method names do not say what went wrong
     for known in KNOWN:
         if match := re.search(known.pattern, text):
             return known, match.groups("")
@@ -217,6 +217,6 @@ def _find(error: Exception | str) -> tuple[Known, tuple[str, ...]] | None:
 
 
 def _text(error: Exception | str) -> str:
-    """What an error says. An exception of Spark leaves out its causes, which are Java's."""
+    """The text of an error, with the Java causes that an exception of Spark leaves out."""
     spark_cause = getattr(error, "_cause", None)
     return f"{error}\nCaused by: {spark_cause._stackTrace}" if spark_cause else str(error)

@@ -81,11 +81,11 @@ def _ivy_file(artifacts: Sequence[str], excluded: Sequence[str]) -> str:
 def _run_ivy(folder: Path, name: str, ivy_file: str) -> None:
     """Download into `jars` in a folder, with a progress bar; raises Failure.
 
-    Ivy keeps in the same folder what it has downloaded, so that an interrupted download continues.
+    Ivy keeps its downloads in the same folder, so that an interrupted download resumes.
     """
     (folder / "ivy.xml").write_text(ivy_file)
     proxy = java.proxy()
-    options = folder / "java.options"  # on the command line everybody could read a password
+    options = folder / "java.options"  # every user could read a password on the command line
     options.touch(mode=0o600)
     options.write_text("\n".join(map(java.quoted, proxy.options() if proxy else [])))
     pyspark = Path(str(metadata.distribution("pyspark").locate_file("pyspark")))
@@ -93,7 +93,7 @@ def _run_ivy(folder: Path, name: str, ivy_file: str) -> None:
     command = [java.find(), f"@{options.name}", f"-Divy.home={folder}", "-jar", str(ivy_jar)]
     command += ["-ivy", "ivy.xml", "-confs", "default"]
     command += ["-types", "jar", "bundle"]  # scala-logging, among others, is a bundle
-    # A relative path, because Ivy takes brackets in it for a part of the pattern.
+    # A relative path: Ivy would treat brackets in an absolute one as part of the pattern.
     command += ["-retrieve", "jars/[artifact]-[revision](-[classifier]).[ext]"]
     console = Console(stderr=True)
     console.print(f"Downloading {name} from Maven Central, once …", highlight=False)

@@ -32,8 +32,8 @@ OPTION_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
 LOCALE = {"LC_ALL": "C.UTF-8"} if sys.getfilesystemencoding() == "utf-8" else {}
 """Environment variables for every Java process.
 
-Java cannot open a file whose name has letters that its locale does not know. The locale C, and one
-that is not installed, know only ASCII, while Python reads file names as UTF-8 even there. In a
+Java cannot open a file whose name contains letters that its locale cannot encode. The locale C, or
+one that is not installed, has only ASCII, while Python reads file names as UTF-8 even there. In a
 Turkish locale the lower case of I is not i.
 """
 
@@ -41,7 +41,7 @@ _PROXY = re.compile(
     r"(?:\w+://)?(?:(?P<user>[^:@]*)(?::(?P<password>.*))?@)?"
     r"(?P<host>[^@:/\[\]]+|\[[^@]+\])(?::(?P<port>\d+))?(?:/[^@]*)?"
 )
-"""The address of a proxy. `urlsplit` takes a `/` or `#` in a password for the end of the host."""
+"""The address of a proxy. `urlsplit` would end the host at a `/` or `#` in a password."""
 
 
 def find() -> str:
@@ -72,7 +72,7 @@ def find() -> str:
 
 
 def _not_started(where: str, output: str) -> str:
-    """The error message for a Java that ends at once, from what it has printed."""
+    """The error message for a Java that does not start, from its output."""
     lines = [line for line in output.splitlines() if not re.match("(NOTE: )?Picked up", line)]
     cause = lines[0] if lines else "it prints nothing"
     options = [name for name in OPTION_VARIABLES if name in os.environ]

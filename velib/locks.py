@@ -25,7 +25,7 @@ def locked(folder: Path, refusal: str | None = None) -> Iterator[int]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if refusal else 0))
         except BlockingIOError:
             raise Failure(refusal) from None
-        except OSError:  # some network shares have no locks
+        except OSError:  # some network shares do not support locks
             pass
         yield descriptor
     finally:

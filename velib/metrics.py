@@ -1,6 +1,6 @@
 """How each script serves its metrics to Prometheus: the option `--metrics-port` and the listener.
 
-The metrics stand beside what they measure, in the one registry of Prometheus's client.
+Each module defines its own metrics, in the default registry of Prometheus's client.
 """
 
 import argparse

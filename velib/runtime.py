@@ -27,14 +27,14 @@ from velib.errors import Failure
 T = TypeVar("T")
 
 PATIENCE = 5.0  # seconds that a script has to end after a signal
-SIGNAL_DELAY = 0.5  # seconds until a signal is noticed at the latest
-INTERRUPTED = 130  # the exit status after Ctrl-C, as shells have it
+SIGNAL_DELAY = 0.5  # seconds after which a signal is noticed at the latest
+INTERRUPTED = 130  # the exit status after Ctrl-C, as in shells
 
 log = logging.getLogger("velib")
 
 
 class _OneLine(logging.Formatter):
-    """A log line is one line, whatever it quotes."""
+    """Keeps each log record on one line, whatever text it quotes."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
@@ -54,8 +54,8 @@ def printable(text: str) -> str:
 
 
 def local_time(epoch_seconds: float, zone: tzinfo | None = None) -> str:
-    """The time on the clock of a zone, or else of this machine, to the second, and its UTC offset
-    if it occurs twice there because the clock is put back.
+    """The local time in a zone (default: this machine's), to the second. A time that occurs twice
+    because the clock is put back includes its UTC offset.
     """
     time = datetime.fromtimestamp(epoch_seconds, zone)
     is_twice = time.timestamp() != time.replace(fold=1 - time.fold).timestamp()
@@ -64,8 +64,8 @@ def local_time(epoch_seconds: float, zone: tzinfo | None = None) -> str:
 
 
 def moment(text: str) -> int:
-    """The time (epoch seconds) that an option gives, by this machine's clock unless it has an
-    offset; raises ArgumentTypeError.
+    """The time given by an option, as epoch seconds: local time unless it has an offset. Raises
+    ArgumentTypeError.
     """
     try:
         time = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text))
@@ -80,15 +80,15 @@ def moment(text: str) -> int:
 
 
 def port(text: str) -> int:
-    """The port that an option gives; raises ArgumentTypeError."""
+    """The port given by an option; raises ArgumentTypeError."""
     if text.isdecimal() and 0 < int(text) < 65536:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text} is not a port: use 1 to 65535")
 
 
 def loopback() -> str:
-    """127.0.0.1, at which the parts of this machine listen, and call it `localhost`; raises Failure
-    if nobody would find them there.
+    """127.0.0.1, where local servers listen. Clients reach them as `localhost`; raises Failure if
+    that is not the same address.
     """
     found = socket.getaddrinfo("localhost", None, type=socket.SOCK_STREAM)
     if "127.0.0.1" not in {address[0] for *_, address in found}:
@@ -99,7 +99,7 @@ def loopback() -> str:
 
 
 def run(main: Callable[[Event], None], patience: float = PATIENCE) -> NoReturn:
-    """Run a script's `main`, then exit with status 0, that of a Failure, or 130 (Ctrl-C).
+    """Run a script's `main`, then exit with status 0, the status of its Failure, or 130 (Ctrl-C).
 
     `main` runs in a thread of its own, so that no signal interrupts it in the middle of a line or
     of a call to Java: Ctrl-C, SIGTERM and SIGHUP set the event that it is given. If it has not
@@ -119,7 +119,7 @@ def run(main: Callable[[Event], None], patience: float = PATIENCE) -> NoReturn:
             signal.signal(number, request_stop)
     outcome = in_thread(lambda: main(stop))
     while not (stop.is_set() or outcome.done()):
-        # Python handles a signal that comes just before a wait only after it: so it is short.
+        # Python handles a signal that comes just before a wait only after the wait: keep it short.
         futures.wait([outcome], SIGNAL_DELAY)
     if futures.wait([outcome], patience).done:
         sys.exit(_status_of(outcome.result) or status)
@@ -127,8 +127,8 @@ def run(main: Callable[[Event], None], patience: float = PATIENCE) -> NoReturn:
 
 
 def run_tool(main: Callable[[], None]) -> NoReturn:
-    """Run a program of this machine's stand-ins or of developers: a signal interrupts its `main`,
-    whose `finally` clauses stop what it has started.
+    """Run a program of `local/` or of developers: a signal interrupts its `main`, whose `finally`
+    clauses stop what it has started.
     """
     _start_log()
 
@@ -142,9 +142,9 @@ def run_tool(main: Callable[[], None]) -> NoReturn:
 
 
 def suspend_within(context: Callable[[], AbstractContextManager[None]]) -> None:
-    """From now on Ctrl-Z (SIGTSTP) stops this process, until `fg`, within a new context.
+    """From now on Ctrl-Z (SIGTSTP) suspends this process until `fg`, within a new context.
 
-    A process that no shell could continue leaves the context at once.
+    If no shell could resume the process, it is not suspended, and leaves the context immediately.
     """
 
     def suspend(number: int, frame: FrameType | None) -> None:
@@ -168,7 +168,7 @@ def backoff(first: float, longest: float) -> Iterator[float]:
 
 
 def in_thread(call: Callable[[], T]) -> "Future[T]":
-    """The result of a call that runs in a daemon thread: the process can end before it does."""
+    """Run a call in a daemon thread, which does not keep the process from ending."""
     result: Future[T] = Future()
 
     def run_call() -> None:
@@ -211,7 +211,7 @@ def _status_of(main: Callable[[], None]) -> int:
     except Failure as error:
         log.error("%s", error)
         return error.status
-    except BrokenPipeError:  # the reader of stdout has gone, as in `consumer.py | head`
+    except BrokenPipeError:  # the reader of stdout has exited, as in `consumer.py | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:

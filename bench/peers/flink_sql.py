@@ -4,9 +4,9 @@
     python -m bench.peers.flink_sql --available-now   what is in the topic now; then prints the
                                                       seconds that Flink's job has run
 
-Rows are gathered for 20 ms (mini-batches), as Flink's guide to faster aggregations has it: else
-each station would write its total anew. The key of a record is JSON: postal code and snapshot. The
-connector's jar is the one that FLINK_CONNECTOR names.
+Rows are gathered for 20 ms (mini-batches), as Flink's guide to faster aggregations recommends:
+otherwise each station would write its total again. The key of a record is JSON: postal code and
+snapshot. The connector's jar is the one that FLINK_CONNECTOR names.
 """
 
 import os

@@ -5,7 +5,7 @@
                                                               the seconds since the first poll
 
 After each poll it writes the totals that have changed, and commits its offsets when Kafka has them.
-The sums are in memory alone: a loop that is killed within a snapshot forgets a part of it.
+The sums are only in memory: a loop that is killed within a snapshot forgets a part of it.
 """
 
 import json

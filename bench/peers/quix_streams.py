@@ -4,7 +4,7 @@
     python -m bench.peers.quix_streams --available-now   what is in the topic now; then prints the
                                                          seconds since the start of the application
 
-It writes a total anew for each station (`current`). The other choice, `final`, would write a total
+It writes a total again for each station (`current`). The other choice, `final`, would write a total
 once, but only when the next snapshot has come, a minute later.
 """
 
@@ -29,7 +29,7 @@ class Clock:
     def __init__(self) -> None:
         self.started = self.last = time.monotonic()
 
-    def note(self, topic: str, partition: int, offset: int) -> None:
+    def tick(self, topic: str, partition: int, offset: int) -> None:
         self.last = time.monotonic()
 
 
@@ -42,7 +42,7 @@ def main() -> None:
         auto_offset_reset="earliest",
         state_dir=settings.checkpoint_dir,
         consumer_extra_config={"isolation.level": "read_committed"},
-        on_message_processed=clock.note,
+        on_message_processed=clock.tick,
         loglevel="WARNING",
     )
     raw = app.topic(

@@ -5,7 +5,7 @@
                                                             the seconds of its batches
 
 The usual job forgets its sums after each batch, and is wrong if a snapshot comes in two, or a
-station twice: this one keeps them in memory. Else it has Spark's defaults.
+station twice: this one keeps them in memory. Otherwise it has Spark's defaults.
 """
 
 import json

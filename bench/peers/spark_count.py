@@ -1,4 +1,4 @@
-"""Counts the records of the raw topic with Spark, whose options are those of spark.py.
+"""Counts the records of the raw topic with Spark and the options of spark.py.
 
 python -m bench.peers.spark_count   what is in the topic now; then prints the seconds of its
                                     batches: reading alone takes Spark as long

@@ -73,8 +73,8 @@ class Sums:
         self.changed.add(last_updated)
         sums = self.sums.setdefault(last_updated, {})
         area = postal_code(code)
-        one, (a, b, c, d, e) = sums.get(area, CLOSED), counts(station)
-        sums[area] = (one[0] + a, one[1] + b, one[2] + c, one[3] + d, one[4] + e)
+        old, (a, b, c, d, e) = sums.get(area, CLOSED), counts(station)
+        sums[area] = (old[0] + a, old[1] + b, old[2] + c, old[3] + d, old[4] + e)
 
     def changes(self) -> Iterator[dict[str, Any]]:
         """The totals of the snapshots that have changed since the last call."""

@@ -34,12 +34,13 @@ from tests.pipeline import Pipeline, Script, wait_until
 from velib import jars, runtime
 from velib.errors import Failure
 from velib.kafka import topics
+from velib.kafka.raw_topic import snapshot_of
 from velib.runtime import log
 
 STATIONS = 150_000
 PARTITIONS = 6  # of the raw topic
 MIN_PERIOD = 5  # seconds between two snapshots
-PACE = 5_000  # stations a second: two cores can feed and publish as many, and sum them besides
+PACE = 5_000  # stations a second: two cores can serve, publish and sum as many
 SNAPSHOTS = 8  # whose totals there are before something is killed
 TIMEOUT = 600.0  # seconds for each step
 
@@ -99,7 +100,7 @@ class ClusterDemo:
             "VELIB_STATIONS": "all",
             "VELIB_POLL_SECONDS": str(self.period),
             "SPARK_LOCAL_IP": "127.0.0.1",
-            "JAVA_TOOL_OPTIONS": "",  # those of the tests are for processes that live for a minute
+            "JAVA_TOOL_OPTIONS": "",  # QUICK_START is for processes that live for a minute
         }
         self.running: list[Script] = []
         self.recoveries: dict[str, float] = {}
@@ -147,7 +148,7 @@ class ClusterDemo:
         self.producer.stop()
 
     def _kill(self, name: str, kill: Callable[[], None]) -> None:
-        """Kill a part; notes the seconds until the totals of a later snapshot are there."""
+        """Kill a part; records the seconds until the totals of a later snapshot are there."""
         log.info("kill -9: %s", name)
         killed = time.time()
         kill()
@@ -160,9 +161,9 @@ class ClusterDemo:
         self.job = self._start(*self.submit)
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
-        """Wait until the condition holds, though Kafka may be away; raises Failure."""
+        """Wait until the condition is true, even while Kafka is away; raises Failure."""
 
-        def holds() -> bool:
+        def is_true() -> bool:
             for script in self.running:
                 if script.has_ended():
                     raise Failure(f"A script ended by itself: {script.log()}")
@@ -171,7 +172,7 @@ class ClusterDemo:
             except KafkaError:
                 return False
 
-        wait_until(holds, what, TIMEOUT)
+        wait_until(is_true, what, TIMEOUT)
 
     def _snapshots(self) -> set[int]:
         return {snapshot for _, snapshot in self.pipeline.totals()}
@@ -196,8 +197,7 @@ class ClusterDemo:
     def show(self) -> int:
         """Print what happened; returns the number of differences from plain sums."""
         published = collections.Counter(
-            topics.snapshot_of(record)
-            for record in self.pipeline.read(self.pipeline.settings.raw_topic)
+            snapshot_of(record) for record in self.pipeline.read(self.pipeline.settings.raw_topic)
         )
         wanted: dict[tuple[str, int], expected.Total] = {}
         incomplete = 0

@@ -133,7 +133,7 @@ class Chaos:
         self.started[name] = time.monotonic()
 
     def restart_ended(self) -> None:
-        """Note the scripts that ended by themselves, and start them again."""
+        """Record the scripts that ended by themselves, and start them again."""
         for name, script in self.scripts.items():
             if script.has_ended():
                 status = script.process.returncode

@@ -1,4 +1,4 @@
-"""The simulated feed over HTTP, which can misbehave in every way that is known of feeds."""
+"""The simulated feed over HTTP, which can misbehave in every known way."""
 
 import json
 import random
@@ -35,7 +35,7 @@ class Feed:
     """Serves the files of the API on a port of localhost and remembers every snapshot served."""
 
     def __init__(self, day: Day, seed: int, port: int) -> None:
-        """The seed is that of the bad stations."""
+        """The seed chooses the bad stations."""
         self.day, self.seed, self.port = day, seed, port
         self.served: set[int] = set()
         self.fault: str | None = None

@@ -101,7 +101,7 @@ def inject_faults(chaos: Chaos, seconds: float) -> None:
 
 
 def wait(chaos: Chaos, condition: Callable[[], bool], what: str) -> None:
-    """Wait until the condition holds, though Kafka may be away meanwhile.
+    """Wait until the condition is true, even while Kafka is away.
 
     Raises Failure after RECOVERY_TIMEOUT.
     """

@@ -3,7 +3,7 @@
     make soak    prints the table and draws docs/soak.svg
 
 The real scripts on a real Kafka. The feed has a snapshot for each minute of the last two days, and
-goes on to the next with each request. Memory is the resident set of each process, Java's and
+serves the next one at each request. Memory is the resident set of each process, Java's and
 Python's. The exit status is 1 if something grows after the warm-up.
 """
 
@@ -63,7 +63,7 @@ def main() -> None:
             "VELIB_STATIONS": "all",
             "VELIB_SPARK_MASTER": "local[*]",
             "VELIB_POLL_SECONDS": "0.1",
-            "JAVA_TOOL_OPTIONS": "",  # those of the tests are for processes that live for a minute
+            "JAVA_TOOL_OPTIONS": "",  # QUICK_START is for processes that live for a minute
         }
         try:
             samples = run(pipeline, feed, port)
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def run(pipeline: Pipeline, feed: FastFeed, port: int) -> Samples:
-    """Let the two days pass; returns what was measured."""
+    """Replay the two days; returns what was measured."""
     scripts = {
         "broker": pipeline.start("-m", "local.broker", "--port", str(port)),
         "producer": pipeline.start("kafka_project.py"),

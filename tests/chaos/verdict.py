@@ -189,7 +189,7 @@ class Verdict:
 
 
 def _is_published(record: Any) -> bool:
-    """Whether the producer wrote a raw record: those of the tests have a header."""
+    """Whether the producer wrote a raw record: the records of tests have a header."""
     return not record.headers
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bench.contenders import CONFLUENT, KAFKA_PYTHON
 from bench.fill import RECORDS, fill
-from bench.measure import Place, catch_up
+from bench.measure import RunEnvironment, catch_up
 from bench.processes import kafka
 
 SNAPSHOTS = 20
@@ -12,9 +12,11 @@ SNAPSHOTS = 20
 
 def test_the_totals_of_the_peers_are_the_plain_sums(tmp_path: Path) -> None:
     with kafka(tmp_path) as (address, _):
-        expected = fill(Place(address, "raw", tmp_path / "fill").settings, SNAPSHOTS, partitions=1)
+        expected = fill(
+            RunEnvironment(address, "raw", tmp_path / "fill").settings, SNAPSHOTS, partitions=1
+        )
         assert len(expected) == SNAPSHOTS * 87
         for number, peer in enumerate((KAFKA_PYTHON, CONFLUENT)):
-            place = Place(address, "raw", tmp_path / f"peer-{number}")
-            figures = catch_up(peer, place, expected, SNAPSHOTS * RECORDS)
+            environment = RunEnvironment(address, "raw", tmp_path / f"peer-{number}")
+            figures = catch_up(peer, environment, expected, SNAPSHOTS * RECORDS)
             assert "problem" not in figures, f"{peer.name}: {figures}"

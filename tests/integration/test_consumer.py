@@ -1,6 +1,6 @@
 """What the consumer prints and when it ends, on a real Kafka.
 
-Most tests run it in a thread, as starting a process takes longer than what they look at.
+Most tests run it in a thread, because to start a process takes longer than the test.
 """
 
 import json
@@ -59,8 +59,8 @@ def test_all_partitions_of_a_topic_are_read(pipeline: Pipeline, start: Start) ->
         admin.wait_for_topics([topic])
     totals = [total(f"7501{partition}", NOW + partition) for partition in range(3)]
     with KafkaProducer(**pipeline.client) as producer:
-        for partition, one in enumerate(totals):
-            producer.send(topic, partition=partition, value=json.dumps(one).encode())
+        for partition, value in enumerate(totals):
+            producer.send(topic, partition=partition, value=json.dumps(value).encode())
     assert start("--json", "--max-messages", "3").end().printed_totals() == totals
 
 
@@ -79,7 +79,7 @@ def test_the_options_choose_what_is_printed(pipeline: Pipeline, start: Start) ->
     by_code = printed("--timeout-ms", "1000", "--postal-code", "93200", "--postal-code", "75011")
     assert [line[:16] for line in by_code] == ["75011  Paris 11e", "93200  Saint-Den"]
     as_stored = printed("--from-beginning", "--json", "--max-messages", "4")
-    assert as_stored == [json.dumps(one) for one in stored]
+    assert as_stored == [json.dumps(value) for value in stored]
     assert printed("--csv", "--max-messages", "1") == [CSV_HEADER, f"75011,{NOW},1,4,4,0,9"]
 
 
@@ -98,7 +98,10 @@ def test_a_dead_letter_is_printed_once(pipeline: Pipeline, start: Start) -> None
         "velib-projet 0:8  not JSON  key 16107  value {}",
     ]
     as_json = start("--dead-letters", "--max-messages", "2", "--json").end().printed_totals()
-    assert [(one["offset"], one["value"]) for one in as_json] == [("7", "\x1b[2J"), ("8", "{}")]
+    assert [(letter["offset"], letter["value"]) for letter in as_json] == [
+        ("7", "\x1b[2J"),
+        ("8", "{}"),
+    ]
 
 
 def test_the_consumer_waits_for_kafka_and_for_the_topic_and_its_timeout_counts(
@@ -178,7 +181,7 @@ def test_no_line_is_cut_off_when_the_consumer_is_stopped(pipeline: Pipeline, is_
         assert script.wait(20) == 0
     lines += script.stdout.readlines()
     assert script.wait(20) == 0
-    as_csv = [",".join(str(one[column]) for column in CSV_HEADER.split(",")) for one in totals]
+    as_csv = [",".join(str(value[column]) for column in CSV_HEADER.split(",")) for value in totals]
     whole = "\n".join([CSV_HEADER, *as_csv, ""])
     assert 1_000 < len(lines) < 4_000
     assert whole.startswith("".join(lines))

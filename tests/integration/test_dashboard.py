@@ -92,7 +92,7 @@ def newest_snapshot(shown: Shown) -> int:
 
 
 def simulated(*snapshots: int) -> list[Total]:
-    """The totals of these snapshots of the simulated feed, apart from the pipeline."""
+    """The totals of these snapshots of the simulated feed, independently of the pipeline."""
     return list(simulated_totals(DAY, snapshots).values())
 
 
@@ -423,9 +423,7 @@ def test_a_hundred_pages_cost_one_reader_and_little_memory(shown: Shown, page: P
     assert not shown.dashboard.has_ended()
 
 
-def test_what_a_hostile_browser_sends_stops_no_other_page(
-    shown: Shown, browser: Browser, page: Page
-) -> None:
+def test_a_hostile_browser_stops_no_other_page(shown: Shown, browser: Browser, page: Page) -> None:
     hostile = browser.new_context().new_page()
     hostile.goto(f"{shown.url}?place=x&measure=x&hours=1e999&map=48,x,1e999&at=-1&x=%00")
     expect(hostile.locator("path[data-code='75016']")).to_be_visible()

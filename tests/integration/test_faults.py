@@ -12,7 +12,7 @@ from tests.expected import feed, simulated_totals, station
 from tests.in_process import RunJob
 from tests.pipeline import Api, Pipeline, wait_until
 from velib.errors import Failure
-from velib.kafka import topics
+from velib.kafka import raw_topic
 
 
 def _publish(pipeline: Pipeline, api: Api, *snapshots: tuple[int, int]) -> None:
@@ -51,7 +51,9 @@ def test_every_script_outlives_a_broker_that_is_killed_and_comes_back(pipeline: 
     assert pipeline.totals() == expected_totals
     wait_until(lambda: len(consumer.printed()) >= len(expected_totals), "everything is printed")
     printed = consumer.printed_totals()
-    assert {(one["postal_code"], one["last_updated"]) for one in printed} == expected_totals.keys()
+    assert {
+        (total["postal_code"], total["last_updated"]) for total in printed
+    } == expected_totals.keys()
     assert len(printed) == len(expected_totals), "a total was printed again"
     assert job.stop() == 0
 
@@ -123,7 +125,7 @@ def test_a_job_without_a_checkpoint_starts_after_the_snapshot_that_may_have_lost
                     value = json.dumps({"last_updated": snapshot}).encode()
                     producer.send(topic, value, partition=partition).get(timeout=30)
         admin.delete_records({TopicPartition(topic, n): offset for n, offset in enumerate(cuts)})
-    assert topics.first_whole_snapshot(pipeline.settings) == dict(enumerate(first_whole))
+    assert raw_topic.first_whole_snapshot(pipeline.settings) == dict(enumerate(first_whole))
 
 
 def test_the_consumer_prints_dead_letters_and_they_cannot_move_the_terminal(

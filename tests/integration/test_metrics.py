@@ -146,7 +146,7 @@ def _check_consumer(pipeline: Pipeline, url: str) -> None:
 
 
 def _check_own(url: str, part: str) -> None:
-    """The project's metrics of a script are those of the documentation, and promtool takes them."""
+    """The project's metrics of a script are the documented ones, and promtool accepts them."""
     text = _scrape(url)
     assert set(re.findall(r"^# TYPE (velib_\w+)", text, re.MULTILINE)) == _documented(part)
     if PROMTOOL:
@@ -187,7 +187,7 @@ def _check_passwords(pipeline: Pipeline, spark_page: str) -> None:
 
 
 def _check_dashboard(pipeline: Pipeline, url: str) -> None:
-    """What the dashboard serves is what the topics hold."""
+    """What the dashboard serves is what the topics contain."""
     newest = max(snapshot for _, snapshot in pipeline.totals())
     wait_until(
         lambda: _samples(_scrape(url)).get(("velib_snapshot_timestamp_seconds",)) == newest,

@@ -25,7 +25,9 @@ def test_the_totals_of_every_snapshot_equal_the_plain_sums(
     assert len({postal_code for postal_code, _ in expected_totals}) == 87
     consumer = start("--json", "--from-beginning", "--max-messages", str(len(expected_totals)))
     printed = consumer.end().printed_totals()
-    assert {(one["postal_code"], one["last_updated"]): one for one in printed} == expected_totals
+    assert {
+        (total["postal_code"], total["last_updated"]): total for total in printed
+    } == expected_totals
 
 
 def test_two_snapshots_do_not_add_up_and_an_unchanged_or_older_feed_publishes_nothing(
@@ -142,7 +144,7 @@ def test_totals_and_dead_letters_that_a_killed_job_has_not_written_are_written_b
     for snapshot in (now - 120, now - 60):
         api.put(feed(snapshot, station("16107", 3), station("99999", 5)))
         wait_until(
-            partial(lambda one: one in _snapshots_of_dead_letters(pipeline), snapshot),
+            partial(lambda snapshot: snapshot in _snapshots_of_dead_letters(pipeline), snapshot),
             "the dead letter of a snapshot",
         )
     api.put(feed(now, station("16107", 4), station("99999", 6), {"stationCode": None}))

@@ -13,7 +13,7 @@ from local.day import Day
 from local.security import PRODUCER
 from tests.expected import feed, station
 from tests.pipeline import Pipeline, wait_until
-from velib.kafka import topics
+from velib.kafka import raw_topic
 from velib.runtime import local_time
 
 
@@ -23,7 +23,7 @@ def _counts(pipeline: Pipeline) -> Counter[tuple[str, int]]:
     return Counter((each["stationCode"], each["last_updated"]) for each in stations)
 
 
-def test_three_producers_publish_each_snapshot_once_also_when_one_is_killed(
+def test_three_producers_publish_each_snapshot_once_even_when_one_is_killed(
     pipeline: Pipeline,
 ) -> None:
     pipeline.simulate(Day(200, period=1))
@@ -56,7 +56,7 @@ def test_a_snapshot_of_a_killed_producer_is_published_whole_by_another(pipeline:
     assert (len(counts), set(counts.values())) == (15_000, {1})
 
 
-def test_a_suspended_producer_neither_publishes_an_old_snapshot_nor_one_again(
+def test_a_suspended_producer_neither_publishes_an_old_snapshot_nor_repeats_one(
     pipeline: Pipeline,
 ) -> None:
     now = int(time.time())
@@ -104,4 +104,4 @@ def test_a_topic_that_kafka_recompresses_is_read(codec: str, pipeline: Pipeline)
     stations = [station(str(code)) | {"last_updated": 1732004538} for code in range(3_000)]
     pipeline.write(raw, *[(b"key", json.dumps(each).encode()) for each in stations])
     assert [json.loads(record.value) for record in pipeline.raw()] == stations
-    assert topics.newest_snapshot(pipeline.settings) == 1732004538
+    assert raw_topic.newest_snapshot(pipeline.settings) == 1732004538

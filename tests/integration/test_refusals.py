@@ -1,4 +1,4 @@
-"""A Kafka that is set up wrongly, or asks for what it does not get: one true line, and soon."""
+"""A Kafka that is set up wrongly, or asks for what it does not get: one accurate error line."""
 
 import random
 import re
@@ -19,15 +19,16 @@ from tests.pipeline import Pipeline, Script, wait_until
 from velib.errors import Failure
 
 LISTENERS = ("CLIENTS", "TLS", "EXPIRED", "MUTUAL", "ELSEWHERE", "CONTROLLER")
-"""Those of one Kafka: TLS with a good certificate, with an expired one, with one asked of clients,
-and a listener that is advertised as a host that nobody can reach."""
+"""The listeners of one Kafka: TLS with a good certificate, with an expired one, with one required
+of clients, and a listener that advertises an unreachable host.
+"""
 
 SPARK_PAGES = ("environment", "SQL", "StreamingQuery", "jobs")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The certificates, each NAME.pem with NAME.key: those of Kafka, and those of its clients."""
+    """The certificates of Kafka and of its clients, each NAME.pem with NAME.key."""
     folder = tmp_path_factory.mktemp("listeners")
     for name, days in (("broker", 10), ("expired", -1), ("client", 10), ("stranger", 10)):
         certificate, key = make_certificate(folder, name, days)
@@ -94,7 +95,7 @@ def _refusal(script: Script) -> str:
     return error.split(" ERROR ")[1].strip()
 
 
-def test_a_broker_that_names_itself_wrongly_is_told_from_one_that_is_away(
+def test_a_broker_that_advertises_a_wrong_address_differs_from_one_that_is_away(
     pipeline: Pipeline, ports: dict[str, int], run_job: RunJob
 ) -> None:
     servers = f"127.0.0.1:{ports['ELSEWHERE']}"
@@ -183,7 +184,7 @@ def test_a_snapshot_is_split_for_a_topic_of_small_messages_and_a_record_too_larg
     now, codes = int(time.time()), [str(16100 + number) for number in range(50)]
     api.put(feed(now - 60, *map(station, codes)))
     pipeline.publish_once()
-    assert [one["stationCode"] for one in pipeline.published()[now - 60]] == codes
+    assert [station["stationCode"] for station in pipeline.published()[now - 60]] == codes
     api.put(feed(now, station(name=random.Random(1).randbytes(2000).hex())))
     assert _refusal(pipeline.start("kafka_project.py", "--once")) == (
         f"Kafka at {pipeline.settings.kafka.bootstrap_servers} refused:"
@@ -205,9 +206,7 @@ def test_a_kafka_whose_transactions_are_too_short_is_refused_with_its_setting(
     )
 
 
-def test_a_feed_that_has_changed_format_is_told_by_the_job(
-    pipeline: Pipeline, run_job: RunJob
-) -> None:
+def test_the_job_says_that_the_feed_has_changed_format(pipeline: Pipeline, run_job: RunJob) -> None:
     pipeline.serve_api().put(feed(int(time.time()), station("A1"), station("A2")))
     pipeline.publish_once()
     job_log = run_job()

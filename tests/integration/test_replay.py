@@ -43,8 +43,8 @@ def replayed(pipeline: Pipeline) -> dict[int, list[object]]:
     """The stations of each snapshot in the raw topic, as the feed had them."""
     return {
         last_updated: [
-            {name: value for name, value in one.items() if name != "last_updated"}
-            for one in stations
+            {name: value for name, value in station.items() if name != "last_updated"}
+            for station in stations
         ]
         for last_updated, stations in pipeline.published().items()
     }

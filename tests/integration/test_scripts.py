@@ -36,7 +36,7 @@ def test_a_wrong_setting_ends_a_script_at_once_with_one_line(pipeline: Pipeline,
     )
 
 
-def test_the_producer_logs_once_that_the_api_fails_and_goes_on(pipeline: Pipeline) -> None:
+def test_the_producer_logs_once_that_the_api_fails_and_continues(pipeline: Pipeline) -> None:
     api = pipeline.serve_api()
     producer = pipeline.start("kafka_project.py", VELIB_POLL_SECONDS="0.5")
     wait_until(lambda: api.requests() >= 5, "several polls")

@@ -25,7 +25,7 @@ from tests.in_process import RunJob
 from tests.pipeline import Pipeline, Script
 from velib import java
 from velib.errors import Failure
-from velib.kafka import topics
+from velib.kafka import raw_topic
 
 ALL = list(SCRIPTS)
 
@@ -40,7 +40,7 @@ def _is_refused(script: Script, line: str) -> None:
     started = time.monotonic()
     assert script.end() == 1
     assert time.monotonic() - started < 45
-    (error,) = [one for one in script.log().splitlines() if " ERROR " in one]
+    (error,) = [line for line in script.log().splitlines() if " ERROR " in line]
     assert line in error
 
 
@@ -58,7 +58,7 @@ def test_a_certificate_of_another_authority_is_one_line(
     other = Security(tmp_path / "other")
     other.make(java.find())
     script = pipeline.start(name, *_options(name), KAFKA_SSL_CAFILE=str(other.ca))
-    _is_refused(script, "is not signed by those of KAFKA_SSL_CAFILE")
+    _is_refused(script, "is not signed by a CA in KAFKA_SSL_CAFILE")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_missing_right_is_one_line_that_names_it(pipeline: Pipeline, run_job: 
     _is_refused(consumer, final)
 
 
-def test_who_may_read_the_configuration_of_a_compacted_raw_topic_is_refused_and_others_go_on(
+def test_a_compacted_raw_topic_is_refused_by_users_who_may_read_its_configuration(
     pipeline: Pipeline,
 ) -> None:
     topic = pipeline.settings.raw_topic
@@ -105,8 +105,8 @@ def test_who_may_read_the_configuration_of_a_compacted_raw_topic_is_refused_and_
         for user in (PRODUCER, CONSUMER)
     )
     with pytest.raises(Failure, match=f"{topic} has cleanup.policy=compact,delete"):
-        topics.refuse_compaction(producer)
-    topics.refuse_compaction(consumer)
+        raw_topic.refuse_compaction(producer)
+    raw_topic.refuse_compaction(consumer)
 
 
 def test_a_password_with_quotes_and_accents_reaches_kafka_through_every_script(

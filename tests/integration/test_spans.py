@@ -27,11 +27,11 @@ def write_at(pipeline: Pipeline, written_at: int, *totals: Total) -> None:
     """Put totals into the final topic as if it were written then (epoch seconds)."""
     topics.ensure(pipeline.settings)
     with KafkaProducer(**pipeline.client) as producer:
-        for one in totals:
+        for each in totals:
             producer.send(
                 pipeline.settings.final_topic,
-                key=one["postal_code"].encode(),
-                value=json.dumps(one).encode(),
+                key=each["postal_code"].encode(),
+                value=json.dumps(each).encode(),
                 timestamp_ms=written_at * 1000,
             )
 

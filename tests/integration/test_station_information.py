@@ -82,7 +82,7 @@ def test_only_what_has_changed_is_published_and_bad_entries_are_counted(
         ({"data": {"stations": "none"}}, "The feed has no stations: data.stations is 'none'"),
     ],
 )
-def test_without_them_snapshots_are_published_and_one_line_gives_the_reason(
+def test_without_positions_snapshots_are_published_and_one_line_says_why(
     pipeline: Pipeline, answer: dict[str, Any] | None, reason: str
 ) -> None:
     api = pipeline.serve_api()
@@ -124,7 +124,7 @@ def silent_information() -> Iterator[str]:
         http.shutdown()
 
 
-def test_an_information_that_never_comes_delays_no_snapshot(
+def test_positions_that_never_arrive_delay_no_snapshot(
     pipeline: Pipeline, silent_information: str
 ) -> None:
     producer = pipeline.start("kafka_project.py", VELIB_API_URL=silent_information)

@@ -36,7 +36,7 @@ def start(pipeline: Pipeline) -> Iterator[Start]:
 
 
 def postal_codes(terminal: Terminal) -> list[str]:
-    """Those of the rows that the terminal shows."""
+    """The postal codes of the rows that the terminal shows."""
     return [line[:5] for line in terminal.lines() if re.match(r"\d{5}  \S", line)]
 
 

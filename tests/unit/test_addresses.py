@@ -15,7 +15,7 @@ IPV6 = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0))
 
 
 def resolve_to(found: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every name have these addresses, as with another /etc/hosts."""
+    """Resolve every name to these addresses, as another /etc/hosts would."""
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: found)
 
 
@@ -37,7 +37,7 @@ def test_a_host_that_is_not_this_machine_is_one_clear_line(host: str) -> None:
         address_of(host, 8080)
 
 
-def test_a_port_in_use_is_told() -> None:
+def test_a_port_in_use_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(Failure, match=f"{port} .Address already in use"):

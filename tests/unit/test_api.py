@@ -1,4 +1,4 @@
-"""Addresses, keys, proxies and redirects: where the API is asked, and what nobody else gets."""
+"""Addresses, keys, proxies and redirects: where requests go, and which secrets go nowhere else."""
 
 import base64
 import threading
@@ -13,7 +13,7 @@ from velib.feed.api import Api, FeedError, address
 
 
 class Server:
-    """Notes the requests that it gets; answers them with its name, or with a redirect."""
+    """Records the requests that it gets; answers them with its name, or with a redirect."""
 
     def __init__(self, name: str) -> None:
         self.requests: list[tuple[str, dict[str, str]]] = []

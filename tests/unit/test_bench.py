@@ -16,7 +16,7 @@ def test_a_contender_with_a_wrong_total_has_no_figure() -> None:
     assert spread([*SPEEDS, WRONG], "records_per_second", "{:,.0f}") == "wrong in 1 of 4 runs"
 
 
-def test_a_latency_over_twice_that_of_the_engine_misses_its_target() -> None:
+def test_a_latency_over_twice_the_latency_of_copying_misses_its_target() -> None:
     def targets(p50: float) -> str:
         run = {"p99": 1.0, "first_total": 9.0, "memory_mb": 500.0, "cpu_per_snapshot": 0.1}
         runs = {

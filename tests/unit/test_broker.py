@@ -1,11 +1,12 @@
-"""What the embedded broker says and does when a Kafka process ends; other programs stand for it."""
+"""What the embedded broker does when a Kafka process ends, with other programs in its place."""
 
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from local.broker import Node, _serve, _watch, free_port
+from local.broker import Node, _end, _serve, _start, free_port
+from local.processes import watch
 from velib.errors import Failure
 from velib.locks import locked
 
@@ -25,7 +26,7 @@ def node(number: int, folder: Path) -> Node:
     return Node(number, free_port(), free_port(), free_port(), folder)
 
 
-def test_a_kafka_that_ends_at_its_start_is_told_by_its_own_cause_and_is_never_ready(
+def test_a_kafka_that_ends_at_its_start_is_an_error_with_its_own_cause_and_never_ready(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "kafka.log").write_text(KAFKA_LOG)
@@ -36,9 +37,9 @@ def test_a_kafka_that_ends_at_its_start_is_told_by_its_own_cause_and_is_never_re
 
 
 def test_a_node_of_a_cluster_that_ends_at_once_is_not_restarted_forever(tmp_path: Path) -> None:
-    nodes = [node(1, tmp_path), node(2, tmp_path)]
     with locked(tmp_path) as lock, subprocess.Popen(["sleep", "60"]) as lasting:
-        running = {1: lasting, 2: subprocess.Popen(["false"])}
+        short = subprocess.Popen(["false"])
+        running = {node(1, tmp_path): lasting, node(2, tmp_path): short}
         with pytest.raises(Failure, match=r"^Kafka ended by itself \(status 1\): see .*kafka.out"):
-            _watch(["false"], nodes, running, lock)
+            watch(running, lambda node: _start(["false"], node, lock), _end, [])
         lasting.kill()

@@ -86,14 +86,9 @@ def test_user_names_and_passwords_of_any_characters_reach_spark(
     assert jaas.endswith(f" username={as_java_reads_it} password={as_java_reads_it};")
 
 
-def test_without_security_no_user_and_no_certificate_is_given(sasl: pytest.MonkeyPatch) -> None:
+def test_without_security_neither_user_nor_certificate_is_used(sasl: pytest.MonkeyPatch) -> None:
     sasl.setenv("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT")
     sasl.delenv("KAFKA_SSL_CAFILE")
     settings = config.load()
     options = clients.kafka_python_options(settings) | clients.spark_options(settings)
     assert not [name for name in options if "sasl" in name or "ssl" in name]
-
-
-def test_a_kafka_that_does_not_answer_is_named() -> None:
-    message = clients.no_answer_message(config.load())
-    assert message == "Kafka at localhost:9092 does not answer: waiting for it"

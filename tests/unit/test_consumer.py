@@ -25,7 +25,7 @@ VALUE = json.dumps(TOTAL).encode()
 
 
 def record(value: bytes | None, offset: int = 0, **fields: object) -> ConsumerRecord:
-    """A record as kafka-python gives it, with other fields as they are given."""
+    """A record as kafka-python returns it, with these other fields."""
     empty = dict.fromkeys(ConsumerRecord._fields) | {"headers": []}
     return ConsumerRecord(**(empty | {"value": value, "offset": offset} | fields))
 
@@ -73,7 +73,7 @@ def test_every_postal_code_of_the_network_has_a_name() -> None:
         VALUE.replace(b"}", b', "extra": 1e999}'),
     ],
 )
-def test_a_value_that_is_no_total_is_one_log_line_that_cannot_move_the_terminal(
+def test_a_value_that_is_not_a_total_is_one_log_line_that_cannot_move_the_terminal(
     value: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert records.parse_total(value) is None
@@ -86,7 +86,7 @@ def test_a_record_without_a_value_is_not_logged(caplog: pytest.LogCaptureFixture
     assert caplog.messages == []
 
 
-def test_an_exact_repeat_is_recognised_and_a_changed_total_is_none() -> None:
+def test_an_exact_repeat_is_recognised_and_a_changed_total_is_new() -> None:
     changed = VALUE.replace(b"412", b"413")
     repeats = spans.Repeats()
     assert [repeats.has(value) for value in (VALUE, VALUE, changed, VALUE)] == [
@@ -136,14 +136,14 @@ def test_the_latest_total_has_the_greatest_time_then_the_greatest_offset() -> No
         record(b"not a total", 104),
     ]
     later = spans.later_totals(end_of_topic, latest)
-    assert [one.offset for one in later] == [101, 103]  # 75016 comes before 93200
+    assert [record.offset for record in later] == [101, 103]  # 75016 comes before 93200
     older_records = [
         total("75016", 240, 1),  # later than the one at the end of the topic
         total("93200", 60, 2),  # as late as the one at the end of the topic, which replaced it
         total("94120", 0, 3),
     ]
     later = spans.later_totals(older_records, latest)
-    assert [one.offset for one in later] == [1, 3]
+    assert [record.offset for record in later] == [1, 3]
     assert spans.later_totals(end_of_topic + older_records, latest) == []
 
 
@@ -169,7 +169,7 @@ def test_a_dead_letter_is_text_whatever_its_bytes_are() -> None:
     )
 
 
-def test_a_record_that_is_no_dead_letter_is_shown_all_the_same() -> None:
+def test_a_record_that_is_not_a_dead_letter_is_shown_anyway() -> None:
     written_by_hand = records.parse_dead_letter(record(None, key=b"k"))
     assert written_by_hand == dict.fromkeys(("reason", "topic", "partition", "offset"), "") | {
         "key": "k",

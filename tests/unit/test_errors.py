@@ -1,4 +1,4 @@
-"""What the errors of Kafka, Spark and Java are called for a user, and which of them are retried."""
+"""How the errors of Kafka, Spark and Java are described to a user, and which are retried."""
 
 import pytest
 from kafka.errors import (
@@ -55,7 +55,7 @@ def _failed_query(cause: str) -> str:
         ),
         (
             f"{UNVERIFIED}self-signed certificate in certificate chain",
-            "{kafka} has a certificate that is not signed by those of KAFKA_SSL_CAFILE",
+            "{kafka} has a certificate that is not signed by a CA in KAFKA_SSL_CAFILE",
         ),
         (
             f"{UNVERIFIED}certificate has expired (_ssl.c:1016)",
@@ -166,7 +166,9 @@ def test_an_error_that_a_retry_does_not_fix_says_what_is_wrong(
         ),
     ],
 )
-def test_an_error_that_passes_says_what_it_waits_for(error: Exception | str, line: str) -> None:
+def test_an_error_that_a_retry_may_fix_says_what_is_awaited(
+    error: Exception | str, line: str
+) -> None:
     assert describe(error, config.load()) == line
     assert is_retriable(error)
     assert is_known(error)

@@ -239,7 +239,7 @@ def test_an_answer_of_another_shape_is_refused_with_its_reason(body: bytes, reas
     assert error.value.kind == "malformed"
 
 
-def test_a_snapshot_of_next_year_is_refused_and_one_of_a_fast_clock_is_not() -> None:
+def test_a_snapshot_of_next_year_is_refused_but_not_one_from_a_fast_clock() -> None:
     now = int(time.time())
     with pytest.raises(FeedError, match="in the future"):
         parse(json.dumps(feed(now + 365 * 86400, station())).encode())
@@ -249,12 +249,12 @@ def test_a_snapshot_of_next_year_is_refused_and_one_of_a_fast_clock_is_not() -> 
 @pytest.mark.parametrize(
     ("api_clock", "verdict"),
     [
-        (None, "This machine's clock may be wrong: the API does not give its own"),
+        (None, "This machine's clock may be wrong: the API does not send its own time"),
         (3 * 3600, "This machine's clock is wrong: the API's says {}"),
         (0, "The time stamp is wrong: the API's own clock says {}"),
     ],
 )
-def test_a_snapshot_of_the_future_is_refused_with_both_times_and_the_clock_that_is_wrong(
+def test_a_snapshot_from_the_future_is_refused_with_both_times_and_the_clock_that_is_wrong(
     api_clock: int | None, verdict: str
 ) -> None:
     """`api_clock`: the seconds by which the API's clock is ahead of this machine's."""
@@ -268,12 +268,12 @@ def test_a_snapshot_of_the_future_is_refused_with_both_times_and_the_clock_that_
     assert text.endswith(verdict.format(local_time(now + (api_clock or 0))))
 
 
-def test_a_time_stamp_in_milliseconds_is_refused_as_it_stands() -> None:
+def test_a_time_stamp_in_milliseconds_is_refused_and_quoted() -> None:
     with pytest.raises(FeedError, match="in the future: 1732004538000, while"):
         parse(json.dumps(feed(1732004538000, station())).encode())
 
 
-def test_the_clock_of_the_api_is_that_of_its_answer(server: str) -> None:
+def test_the_time_of_the_api_comes_from_its_answer(server: str) -> None:
     in_three_hours = int(time.time()) + 3 * 3600
     with pytest.raises(FeedError, match="The time stamp is wrong: the API's own clock says"):
         _feed(f"{server}/at-{in_three_hours}").snapshot()
@@ -285,7 +285,7 @@ def test_one_bad_station_among_good_ones_does_not_stop_the_snapshot() -> None:
     assert parse(body.encode()) == Snapshot(1732004538, stations)
 
 
-def test_a_feed_that_stands_still_is_warned_of_once_and_that_it_moves_again(
+def test_a_stalled_feed_and_its_recovery_are_each_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO", logger="velib")
@@ -305,7 +305,7 @@ def test_a_feed_that_stands_still_is_warned_of_once_and_that_it_moves_again(
     assert moves == "The feed is updating again after 0 s"
 
 
-def test_a_feed_that_has_stalled_can_do_so_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_feed_may_stall_again(caplog: pytest.LogCaptureFixture) -> None:
     watch = FeedWatch(Settings(stations="all"), stalled_after=0)
     for last_updated in (60, 60, 60, 120, 120, 120):
         watch.check(Snapshot(last_updated, [station()]))
@@ -317,7 +317,7 @@ def test_a_feed_that_has_stalled_can_do_so_again(caplog: pytest.LogCaptureFixtur
 @pytest.mark.parametrize(
     ("before", "after", "is_warned_of"), [(1485, 1, True), (10, 4, True), (10, 5, False)]
 )
-def test_a_feed_that_has_lost_most_of_its_stations_is_warned_of_once(
+def test_a_feed_that_has_lost_most_of_its_stations_is_logged_once(
     caplog: pytest.LogCaptureFixture, before: int, after: int, is_warned_of: bool
 ) -> None:
     watch = FeedWatch(Settings(stations="all"))

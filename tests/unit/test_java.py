@@ -28,7 +28,7 @@ def _install(folder: Path, banner: str) -> Path:
 
 
 @pytest.mark.parametrize("banner", [JAVA_17, JAVA_21, JAVA_25])
-def test_java_17_and_newer_will_do(
+def test_java_17_and_newer_are_accepted(
     banner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JAVA_HOME", str(_install(tmp_path, banner)))
@@ -43,7 +43,7 @@ def test_java_17_and_newer_will_do(
         ("what?", "Java of an unknown version in JAVA_HOME="),
     ],
 )
-def test_an_older_java_is_refused_with_the_command_that_installs_one(
+def test_an_older_java_is_refused_with_the_command_that_installs_a_newer_one(
     banner: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JAVA_HOME", str(_install(tmp_path, banner)))
@@ -54,7 +54,7 @@ def test_an_older_java_is_refused_with_the_command_that_installs_one(
     assert "\n" not in str(error.value)
 
 
-def test_the_java_of_java_home_comes_before_that_of_the_path(
+def test_the_java_of_java_home_precedes_the_one_on_the_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_path, home = _install(tmp_path / "path", JAVA_8), _install(tmp_path / "home", JAVA_21)
@@ -78,7 +78,7 @@ def test_without_java_the_line_says_where_it_was_looked_for(
         java.find()
 
 
-def test_a_java_that_does_not_start_gives_its_reason_and_the_variable_with_the_options(
+def test_for_a_java_that_does_not_start_the_reason_and_the_variable_with_options_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "bin").mkdir()

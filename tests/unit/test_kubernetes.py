@@ -17,10 +17,10 @@ VERSION = "1.37"
 OBJECTS: list[dict[str, Any]] = list(
     yaml.safe_load_all((PROJECT / "docs" / "kubernetes.yaml").read_text(encoding="utf-8"))
 )
-NAMED = {(one["kind"], one["metadata"]["name"]): one for one in OBJECTS}
+NAMED = {(item["kind"], item["metadata"]["name"]): item for item in OBJECTS}
 PODS = {
-    name: one["spec"]["template"]["spec"]
-    for (kind, name), one in NAMED.items()
+    name: item["spec"]["template"]["spec"]
+    for (kind, name), item in NAMED.items()
     if kind == "Deployment"
 }
 

@@ -1,4 +1,4 @@
-"""A folder that one process holds, until the process and its heirs have ended."""
+"""A folder that one process locks, until it and those that inherited the lock have ended."""
 
 import os
 import subprocess
@@ -59,7 +59,9 @@ def test_a_second_job_on_a_checkpoint_ends_at_once(scheme: str, tmp_path: Path) 
     assert f"The checkpoint {scheme}{folder} is in use by another job" in line
 
 
-def test_a_checkpoint_that_cannot_be_made_is_told_before_anything_starts(tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_created_is_an_error_before_anything_starts(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "file").touch()
     (line,) = run_job("file/checkpoint", tmp_path).splitlines()
     assert line.endswith("The checkpoint file/checkpoint cannot be written: Not a directory")

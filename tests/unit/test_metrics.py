@@ -10,7 +10,7 @@ from velib.errors import Failure
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "http", "9101.0"])
-def test_a_port_that_is_none_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_port_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     parser = argparse.ArgumentParser()
     metrics.add_option(parser)
     with pytest.raises(SystemExit):

@@ -40,7 +40,7 @@ def test_a_moment_has_the_totals_of_its_snapshot(state: PipelineState) -> None:
     ("chosen", "snapshot"),
     [(TIMES[1] + 599, 1), (TIMES[2], 2), (TIMES[0] - 9, 0), (TIMES[3] + 9, 3), (10**12, 3)],
 )
-def test_a_time_without_a_snapshot_shows_the_last_one_before(
+def test_a_time_without_a_snapshot_shows_the_previous_one(
     state: PipelineState, chosen: int, snapshot: int
 ) -> None:
     assert Moment(state, chosen).snapshot == TIMES[snapshot]
@@ -66,7 +66,7 @@ def test_playing_shows_one_snapshot_after_the_other_until_it_is_live(state: Pipe
     assert (moment.is_live, moment.speed, moment.snapshot) == (True, 0, TIMES[3])
 
 
-def test_the_snapshot_of_an_hour_before_is_one_of_the_feeds_own_clock(
+def test_the_snapshot_of_an_hour_before_goes_by_the_clock_of_the_feed(
     state: PipelineState,
 ) -> None:
     assert Moment(state).hour_before() == TIMES[1], "exactly an hour"
@@ -89,7 +89,7 @@ def test_the_snapshot_of_an_hour_before_is_one_of_the_feeds_own_clock(
     "value",
     [{}, [], {"recorded_at": 5}, {"recorded_at": "x"}, {"recorded_at": "2024-11-07T09:10:00"}],
 )
-def test_a_record_that_does_not_tell_when_it_was_recorded(value: Any) -> None:
+def test_a_record_may_not_say_when_it_was_recorded(value: Any) -> None:
     assert parse_recorded_at(record(RAW, value).value) is None
 
 

@@ -29,7 +29,7 @@ Answer = tuple[int, int]
 
 
 class Server:
-    """An API whose answers a test chooses; it notes when it was asked for each."""
+    """An API whose answers a test chooses; it records the time of each request."""
 
     def __init__(self) -> None:
         self.answers: Iterator[Answer] = iter([])
@@ -91,7 +91,7 @@ def test_an_older_snapshot_does_not_start_the_poll_period(server: Server) -> Non
     assert max(server.pauses()) < POLL_SECONDS / 2
 
 
-def test_polling_goes_on_after_failures_as_late_as_the_server_asks(
+def test_polling_continues_after_failures_as_late_as_the_server_asks(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="velib")
@@ -129,7 +129,7 @@ def _warnings(
     return caplog.messages
 
 
-def test_each_station_that_the_feed_lacks_is_warned_of_once(
+def test_each_station_that_the_feed_lacks_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     both, one = [station("16107"), station("32017")], [station("16107")]

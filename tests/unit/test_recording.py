@@ -54,7 +54,7 @@ def test_a_folder_that_cannot_be_written_is_one_line_at_the_start(tmp_path: Path
         Recording(tmp_path / "file")
 
 
-def test_a_failure_is_warned_of_once_and_a_line_says_when_it_is_over(
+def test_a_failure_and_its_end_are_each_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="velib")

@@ -29,7 +29,7 @@ MORNING = 1732004538  # 2024-11-19 08:22:18 UTC
 
 
 def answer(minute: int, **fields: Any) -> bytes:
-    """What the feed sends so many minutes after the first snapshot."""
+    """What the feed sends some minutes after the first snapshot."""
     return json.dumps(feed(MORNING + 60 * minute, station(**fields))).encode()
 
 
@@ -317,7 +317,7 @@ def test_a_transaction_has_at_most_20_snapshots_and_about_50000_records(tmp_path
     assert [len(snapshots) for snapshots in transactions] == [20, 20, 6, 1]
 
 
-def test_the_pace_is_that_of_the_recording_and_a_delay_is_made_up_for(tmp_path: Path) -> None:
+def test_a_replay_keeps_the_original_pace_and_makes_up_for_delays(tmp_path: Path) -> None:
     for second in (0, 1, 4, 5, 6):
         (tmp_path / f"{second}").write_text(json.dumps(feed(MORNING + second, station())))
     started = time.monotonic()

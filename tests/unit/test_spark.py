@@ -29,7 +29,7 @@ KAFKA = """
 
 
 def kafka_records(spark: SparkSession, values: list[bytes | None]) -> DataFrame:
-    """Values as Kafka's source gives them, at offsets 0, 1, 2 …"""
+    """Values as Kafka's source returns them, at offsets 0, 1, 2 …"""
     arrived = datetime.fromtimestamp(NOW + 5, timezone.utc)
     rows = [
         (b"key", value, "velib-projet", 0, offset, arrived, 0)
@@ -39,11 +39,11 @@ def kafka_records(spark: SparkSession, values: list[bytes | None]) -> DataFrame:
 
 
 def as_values(*stations: Any, last_updated: int = NOW) -> list[bytes | None]:
-    return [json.dumps(one | {"last_updated": last_updated}).encode() for one in stations]
+    return [json.dumps(station | {"last_updated": last_updated}).encode() for station in stations]
 
 
 def totals_of(spark: SparkSession, values: list[bytes | None]) -> list[dict[str, Any]]:
-    """The totals that the job would write for these, by postal code and snapshot."""
+    """The totals that the job would write for these values, by postal code and snapshot."""
     selected = job.keep_stations(job.parse(kafka_records(spark, values)), config.ALL)
     written = job.to_total_records(
         job.sum_by_postal_code(selected, "10 minutes"), "totals"
@@ -55,7 +55,7 @@ def totals_of(spark: SparkSession, values: list[bytes | None]) -> list[dict[str,
 
 
 def dead_letters_of(spark: SparkSession, values: list[bytes | None]) -> list[Row]:
-    """The dead letters that it would write."""
+    """The dead letters that the job would write for these values."""
     return job.to_dead_letters(job.parse(kafka_records(spark, values)), "dead-letters").collect()
 
 
@@ -198,7 +198,7 @@ def test_a_relay_station_is_selected_by_its_own_code(spark: SparkSession) -> Non
     assert {row.stationCode for row in selected.collect()} == {"7101_Relais", "31024"}
 
 
-def test_of_a_station_twice_with_other_counts_the_same_one_counts_in_any_order(
+def test_which_of_two_different_records_of_a_station_counts_does_not_depend_on_their_order(
     spark: SparkSession,
 ) -> None:
     values = as_values(station("16107", 3, 0), station("16107", 5, 0))
@@ -238,18 +238,18 @@ def test_stations_of_odd_codes_large_counts_and_repeats_are_summed_each_once(
             for _ in range(dice.choice([1, 2, 10, 30]))
         ]
         values += as_values(*stations, last_updated=last_updated)
-        last = {one["stationCode"]: one for one in sorted(stations, key=_counted)}
+        last = {each["stationCode"]: each for each in sorted(stations, key=_counted)}
         plain |= expected.totals(expected.feed(last_updated, *last.values()))
     dice.shuffle(values)
     assert {(t["postal_code"], t["last_updated"]): t for t in totals_of(spark, values)} == plain
 
 
-def _counted(one: dict[str, Any]) -> list[int]:
+def _counted(fields: dict[str, Any]) -> list[int]:
     """What a station counts: of its repeats the greatest is counted."""
-    kinds = [count for kind in one["num_bikes_available_types"] for count in kind.values()]
+    kinds = [count for kind in fields["num_bikes_available_types"] for count in kind.values()]
     return (
-        [one["num_bikes_available"], *kinds, one["num_docks_available"]]
-        if one["is_renting"]
+        [fields["num_bikes_available"], *kinds, fields["num_docks_available"]]
+        if fields["is_renting"]
         else []
     )
 
@@ -319,7 +319,7 @@ def test_a_whole_network_equals_the_plain_sum(spark: SparkSession) -> None:
     assert {(t["postal_code"], t["last_updated"]): t for t in written} == expected.totals(answer)
 
 
-def test_fields_that_were_added_or_are_null_do_no_harm(spark: SparkSession) -> None:
+def test_fields_that_were_added_or_are_null_are_ignored(spark: SparkSession) -> None:
     assert reasons(
         spark, as_values(station(station_opening_hours=None, new={"a": [1]}, station_id=None))
     ) == [None]
@@ -404,7 +404,7 @@ def test_a_record_is_one_object_with_whitespace_around_it_and_nothing_else(
         ),
     ],
 )
-def test_what_cannot_be_counted_has_a_reason(
+def test_a_record_that_cannot_be_counted_has_a_reason(
     spark: SparkSession, value: str | None, reason: str
 ) -> None:
     assert reasons(spark, [None if value is None else value.encode()]) == [reason]
@@ -477,7 +477,7 @@ def test_records_that_are_made_to_choke_a_parser_are_dead_letters(
     assert reasons(spark, [value, GOOD.encode()])[0]
 
 
-def test_bytes_that_are_no_text_have_a_reason(spark: SparkSession) -> None:
+def test_bytes_that_are_not_text_have_a_reason(spark: SparkSession) -> None:
     assert reasons(spark, [b"\xff\xfe\x00", b"\x00" * 1000]) == ["not a JSON object"] * 2
 
 

@@ -31,7 +31,7 @@ RAW, FINAL, DEAD, POSITIONS = (
 
 
 def record(topic: str, value: Any, offset: int = 0, at: float = SNAPSHOT, **fields: Any) -> Any:
-    """A record as kafka-python gives it, written at a time (epoch seconds)."""
+    """A record as kafka-python returns it, written at a time (epoch seconds)."""
     as_stored = value if isinstance(value, bytes) else json.dumps(value).encode()
     empty = dict.fromkeys(ConsumerRecord._fields) | {"headers": []}
     own = {"topic": topic, "value": as_stored, "offset": offset, "timestamp": int(at * 1000)}
@@ -100,7 +100,7 @@ def test_an_older_total_changes_neither_the_newest_nor_the_latest(state: Pipelin
     ]
 
 
-def test_a_day_is_remembered_and_no_more(state: PipelineState) -> None:
+def test_one_day_is_remembered(state: PipelineState) -> None:
     times = range(SNAPSHOT - 3 * DAY, SNAPSHOT + 1, 120)
     for snapshot in times:
         state.add(record(FINAL, total("75001", snapshot, 1)))
@@ -143,12 +143,12 @@ def test_a_station_whose_numbers_make_no_sense_is_not_shown(change: dict[str, An
 
 
 @pytest.mark.parametrize("value", [None, b"", b"[]", b"\xff", b"[" * 100_000, b'{"lat": "x"}'])
-def test_what_is_no_station_and_no_position_is_ignored(value: bytes | None) -> None:
+def test_a_value_that_is_not_a_station_or_a_position_is_ignored(value: bytes | None) -> None:
     assert parse_station(value) is None
     assert parse_position(value) is None
 
 
-def test_a_position_can_be_taken_back(state: PipelineState) -> None:
+def test_a_position_can_be_removed(state: PipelineState) -> None:
     entry = {"stationCode": "16107", "name": "<b>", "lat": 48.8, "lon": 2.3, "capacity": 35}
     state.add(record(POSITIONS, entry, key=b"16107"))
     assert state.positions["16107"] == Position("<b>", 48.8, 2.3, 35)
@@ -169,7 +169,7 @@ def test_dead_letters_are_counted_once_each_by_their_reason(state: PipelineState
     assert commonest_reason(letters) == "bad"
 
 
-def test_what_waits_for_the_job_is_counted(state: PipelineState) -> None:
+def test_the_records_that_wait_for_the_job_are_counted(state: PipelineState) -> None:
     for snapshot in (SNAPSHOT, SNAPSHOT + 60, SNAPSHOT + 120):
         for code in ("16107", "32017"):
             state.add(record(RAW, raw(code, snapshot)))
@@ -241,7 +241,7 @@ def test_a_feed_without_news_differs_from_a_producer_that_does_not_run(
     assert found(running, now)["job"].level is Level.GOOD
 
 
-def test_the_number_of_producers_is_told(running: PipelineState) -> None:
+def test_the_number_of_producers_is_shown(running: PipelineState) -> None:
     now = SNAPSHOT + 70
     texts = {}
     for producers in (0, 1, 3, None):

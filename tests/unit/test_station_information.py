@@ -77,11 +77,11 @@ def test_an_entry_without_code_or_position_is_left_out(field: str, value: Any) -
 
 
 @pytest.mark.parametrize("entry", [None, 3, [], "16107", {}])
-def test_what_is_no_entry_is_left_out(entry: Any) -> None:
+def test_a_value_that_is_not_an_entry_is_left_out(entry: Any) -> None:
     assert to_record(entry) is None
 
 
-def test_a_code_that_is_no_text_for_kafka_is_published_all_the_same() -> None:
+def test_a_code_that_cannot_be_encoded_is_published_anyway() -> None:
     record = to_record(ENTRY | {"stationCode": "\ud800"})
     assert record is not None
     assert record[0] == b"?"

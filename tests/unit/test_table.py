@@ -22,37 +22,37 @@ NOW = int(time.time())
 
 
 def live_table(*totals: dict[str, Any], sort: str = "postal_code") -> table.LiveTable:
-    one = table.LiveTable(sort)
+    live = table.LiveTable(sort)
     for each in totals:
-        one.add(each)
-    return one
+        live.add(each)
+    return live
 
 
-def shown(one: table.LiveTable, width: int = 100, height: int = 30) -> list[str]:
+def shown(live: table.LiveTable, width: int = 100, height: int = 30) -> list[str]:
     """The lines in a window of this size."""
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True)
     console.set_alt_screen()
-    lines = console.render_lines(one, pad=False)
+    lines = console.render_lines(live, pad=False)
     return ["".join(segment.text for segment in line).rstrip() for line in lines]
 
 
 def rows(lines: list[str]) -> dict[str, list[str]]:
-    """The words of each row, by postal code; that of the sum is `all`."""
+    """The words of each row, by postal code; `all` is the sum."""
     found = (line.split() for line in lines if re.match(r"(\d{5}|all  ) ", line))
     return {words[0]: words for words in found}
 
 
-def log_line(one: table.LiveTable, text: str, level: int = logging.WARNING) -> None:
+def log_line(live: table.LiveTable, text: str, level: int = logging.WARNING) -> None:
     name = logging.getLevelName(level)
-    one.log.emit(logging.makeLogRecord({"levelno": level, "levelname": name, "msg": text}))
+    live.log.emit(logging.makeLogRecord({"levelno": level, "levelname": name, "msg": text}))
 
 
 @pytest.mark.parametrize("width", [40, 80, 300])
 @pytest.mark.parametrize("height", [10, 24, 200])
 def test_the_table_is_never_larger_than_the_window(width: int, height: int) -> None:
-    one = live_table(*[total(code, NOW - age, 10**30) for age in (60, 0) for code in areas()])
-    log_line(one, "x" * 500)
-    lines = shown(one, width, height)
+    live = live_table(*[total(code, NOW - age, 10**30) for age in (60, 0) for code in areas()])
+    log_line(live, "x" * 500)
+    lines = shown(live, width, height)
     assert max(map(len, lines)) <= width
     assert len(lines) <= height
 
@@ -81,20 +81,20 @@ def test_rows_that_do_not_fit_are_counted() -> None:
 
 
 def test_the_change_is_since_the_previous_snapshot() -> None:
-    one = live_table(total("75016", NOW - 60, 10), total("75011", NOW - 60, 10))
-    assert rows(shown(one))["75016"][3:5] == ["10", "10"]  # bikes, mechanical ones
-    one.add(total("75016", NOW, 7))
-    one.add(total("75016", NOW, 12))  # replaces the previous total
-    one.add(total("75016", NOW - 60, 99))  # the job counted an older snapshot again
-    one.add(total("75011", NOW, 10))
-    assert rows(shown(one))["75016"][3:5] == ["12", "+2"]
-    assert rows(shown(one))["75011"][3:5] == ["10", "0"]
-    assert rows(shown(one))["all"][1:3] == ["22", "+2"]
+    live = live_table(total("75016", NOW - 60, 10), total("75011", NOW - 60, 10))
+    assert rows(shown(live))["75016"][3:5] == ["10", "10"]  # bikes, mechanical ones
+    live.add(total("75016", NOW, 7))
+    live.add(total("75016", NOW, 12))  # replaces the previous total
+    live.add(total("75016", NOW - 60, 99))  # the job counted an older snapshot again
+    live.add(total("75011", NOW, 10))
+    assert rows(shown(live))["75016"][3:5] == ["12", "+2"]
+    assert rows(shown(live))["75011"][3:5] == ["10", "0"]
+    assert rows(shown(live))["all"][1:3] == ["22", "+2"]
 
 
 def test_a_total_of_an_older_snapshot_is_dimmed_and_not_in_the_sum() -> None:
-    one = live_table(total("75016", NOW, 7, 2), total("75011", NOW - 60, 10))
-    lines = shown(one)
+    live = live_table(total("75016", NOW, 7, 2), total("75011", NOW - 60, 10))
+    lines = shown(live)
     assert re.sub(r"0:\d\d:\d\d old", "0:00:00 old", lines[0]) == (
         f"Snapshot of {local_time(NOW)}, 0:00:00 old: 1 stations in 1 postal codes; 1 older, dimmed"
     )
@@ -103,7 +103,7 @@ def test_a_total_of_an_older_snapshot_is_dimmed_and_not_in_the_sum() -> None:
     console.set_alt_screen()
     dim = {
         segment.text.strip()
-        for line in console.render_lines(one)
+        for line in console.render_lines(live)
         for segment in line
         if segment.style and segment.style.dim
     }
@@ -115,8 +115,8 @@ def test_a_total_of_an_older_snapshot_is_dimmed_and_not_in_the_sum() -> None:
     ("bikes", "docks", "fill"), [(0, 0, "0%"), (0, 5, "0%"), (5, 0, "100%"), (1, 2, "33%")]
 )
 def test_the_fill_is_a_percentage(bikes: int, docks: int, fill: str) -> None:
-    one = live_table(total("75016", NOW, bikes, docks=docks))
-    assert rows(shown(one))["75016"][7] == fill
+    live = live_table(total("75016", NOW, bikes, docks=docks))
+    assert rows(shown(live))["75016"][7] == fill
 
 
 def test_the_orders() -> None:
@@ -137,18 +137,18 @@ def test_the_orders() -> None:
 
 
 def test_before_the_first_total_the_whole_log_is_shown_then_the_last_warnings() -> None:
-    one = live_table()
+    live = live_table()
     for number in range(5):
-        log_line(one, f"warning {number}")
-        log_line(one, f"note {number}", logging.INFO)
-    assert shown(one)[0] == "No totals yet"
-    assert [line.split(maxsplit=1)[1] for line in shown(one, height=4)[1:]] == [
+        log_line(live, f"warning {number}")
+        log_line(live, f"note {number}", logging.INFO)
+    assert shown(live)[0] == "No totals yet"
+    assert [line.split(maxsplit=1)[1] for line in shown(live, height=4)[1:]] == [
         "INFO    note 3",
         "WARNING warning 4",
         "INFO    note 4",
     ]
-    one.add(total("75016", NOW))
-    assert [line.split(maxsplit=1)[1] for line in shown(one)[-3:]] == [
+    live.add(total("75016", NOW))
+    assert [line.split(maxsplit=1)[1] for line in shown(live)[-3:]] == [
         "WARNING warning 2",
         "WARNING warning 3",
         "WARNING warning 4",
@@ -156,17 +156,17 @@ def test_before_the_first_total_the_whole_log_is_shown_then_the_last_warnings() 
 
 
 def test_a_log_line_is_shown_as_it_is_and_cannot_move_the_terminal() -> None:
-    one = live_table(total("75016", NOW))
-    log_line(one, "[red]x[/red] :smile: \x1b[2J\n")
-    assert shown(one)[-1].endswith("WARNING [red]x[/red] :smile: \\u001b[2J\\n")
+    live = live_table(total("75016", NOW))
+    log_line(live, "[red]x[/red] :smile: \x1b[2J\n")
+    assert shown(live)[-1].endswith("WARNING [red]x[/red] :smile: \\u001b[2J\\n")
 
 
 def test_the_table_says_that_kafka_does_not_answer() -> None:
-    one = live_table()
-    one.reader = Reader(Settings(), "velib-projet-final-data", Event())
-    assert shown(one) == ["No totals yet"]
-    one.reader.is_away = True
-    assert shown(one) == ["No totals yet  Kafka does not answer"]
+    live = live_table()
+    live.reader = Reader(Settings(), "velib-projet-final-data", Event())
+    assert shown(live) == ["No totals yet"]
+    live.reader.is_away = True
+    assert shown(live) == ["No totals yet  Kafka does not answer"]
 
 
 @pytest.mark.parametrize("name", ["README.md", "README.fr.md"])
@@ -174,12 +174,12 @@ def test_the_readme_shows_the_table_as_it_is(name: str) -> None:
     readme = (PROJECT / name).read_text(encoding="utf-8")
     (block,) = re.findall(r"^```text\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
     row = r"^(\d{5})  .*? +([\d,]+) +([+-]?\d+) +[\d,]+ +([\d,]+) +([\d,]+) +\d+%"
-    one = live_table()
+    live = live_table()
     for postal_code, *numbers in re.findall(row, block, re.MULTILINE):
         bikes, change, ebikes, docks = (int(number.replace(",", "")) for number in numbers)
-        one.add(total(postal_code, NOW - 10, bikes - change))
-        one.add(total(postal_code, NOW, bikes, ebikes, docks))
+        live.add(total(postal_code, NOW - 10, bikes - change))
+        live.add(total(postal_code, NOW, bikes, ebikes, docks))
     lines = block.splitlines()
-    assert lines[3] == shown(one)[1]  # the headings, below the day and the snapshot
+    assert lines[3] == shown(live)[1]  # the headings, below the day and the snapshot
     assert len(lines[5:-1]) == 2
-    assert lines[5:-1] == shown(one)[3:]
+    assert lines[5:-1] == shown(live)[3:]

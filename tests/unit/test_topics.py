@@ -8,6 +8,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 import config
 from velib.kafka import topics
+from velib.kafka.raw_topic import snapshot_of
 
 DAY_MS = 86_400_000
 
@@ -18,14 +19,14 @@ def test_raw_records_are_kept_for_a_week_and_dead_letters_for_a_month() -> None:
     assert int(configurations["velib-projet-dead-letters"]["retention.ms"]) == 30 * DAY_MS
 
 
-def test_the_newest_total_of_a_postal_code_is_kept_for_good_and_all_for_a_week() -> None:
+def test_the_newest_total_of_a_postal_code_is_kept_permanently_and_all_for_a_week() -> None:
     final = topics.configurations(config.load())["velib-projet-final-data"]
     assert final["cleanup.policy"] == "compact"
     assert int(final["min.compaction.lag.ms"]) == 7 * DAY_MS
     assert "retention.ms" not in final
 
 
-def test_the_newest_position_of_a_station_is_kept_for_good() -> None:
+def test_the_newest_position_of_a_station_is_kept_permanently() -> None:
     stations = topics.configurations(config.load())["velib-projet-stations"]
     assert stations == {"cleanup.policy": "compact"}
 
@@ -61,15 +62,17 @@ def test_the_topics_are_those_of_the_settings(monkeypatch: pytest.MonkeyPatch) -
         (None, 0),
     ],
 )
-def test_a_raw_record_names_its_snapshot_or_none(value: bytes | None, snapshot: int) -> None:
-    assert topics.snapshot_of(_record(value)) == snapshot
+def test_the_snapshot_of_a_raw_record_is_0_if_it_has_none(
+    value: bytes | None, snapshot: int
+) -> None:
+    assert snapshot_of(_record(value)) == snapshot
 
 
-def test_a_snapshot_of_the_future_is_none_and_one_of_a_fast_clock_is_one() -> None:
+def test_a_snapshot_from_the_future_is_ignored_but_not_one_from_a_fast_clock() -> None:
     now = int(time.time())
     for last_updated, snapshot in ((now + 60, now + 60), (now + 86_400, 0)):
         value = json.dumps({"last_updated": last_updated}).encode()
-        assert topics.snapshot_of(_record(value)) == snapshot
+        assert snapshot_of(_record(value)) == snapshot
 
 
 def _record(value: bytes | None) -> ConsumerRecord:

@@ -19,13 +19,13 @@ from config import masked
 from velib.runtime import in_thread
 
 USER_AGENT = "velib-projet/1.0"  # the API answers 403 to the default User-Agent of a script
-API_KEY = "apikey"  # the header in which the region's mobility portal wants its key
+API_KEY = "apikey"  # the header in which the region's mobility portal expects its key
 TIMEOUT = 15  # seconds for a poll as a whole: DNS, connection, redirects, headers and body
 MAX_ANSWER_BYTES = 64 * 1024 * 1024  # a feed of 200,000 stations
 MAX_RETRY_AFTER = 3600.0  # seconds that a server may ask its clients to wait
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
-"""What is on this machine is never behind a proxy, whatever NO_PROXY says."""
+"""Hosts that are never reached through a proxy, whatever NO_PROXY says."""
 
 CAUSES = {
     "407 Proxy Authentication Required": "proxy authentication required",
@@ -47,7 +47,7 @@ ErrorKind = Literal["http_status", "unreachable", "timeout", "malformed"]
 
 
 class FeedError(Exception):
-    """The feed has no answer that can be used now. The text says why."""
+    """The feed cannot be read now. The text says why."""
 
     def __init__(
         self, reason: str, kind: ErrorKind, retry_after: float = 0, details: str = ""
@@ -83,10 +83,10 @@ class Api:
             self.session.proxies.update({f"{scheme}://{host}": "" for host in LOCAL_HOSTS})
 
     def get(self, name: str) -> Answer:
-        """A file of the API, within TIMEOUT seconds; raises FeedError."""
+        """Download a file of the API within TIMEOUT seconds; raises FeedError."""
         url = address(self.api_url, name)
         try:
-            # Each timeout of a socket is for one of its calls; a thread can be left as a whole.
+            # A timeout of a socket applies to each call; that of a thread to the whole download.
             return in_thread(lambda: self._get(url)).result(TIMEOUT)
         except (requests.RequestException, HTTPError, futures.TimeoutError) as error:
             is_late = isinstance(error, futures.TimeoutError) or "timed out" in str(error)
@@ -108,7 +108,7 @@ class Api:
             return Answer(_body(url, response.raw), _time(response.headers.get("Date")))
 
     def _shown(self, url: str) -> str:
-        """The address without secrets, and the proxy through which it is asked for."""
+        """The address without secrets, and the proxy through which it is requested."""
         environment = self.session.merge_environment_settings(url, {}, None, None, None)
         proxy = select_proxy(url, environment["proxies"])
         return masked(url) + (f" (through the proxy {masked(proxy)})" if proxy else "")
@@ -135,8 +135,8 @@ class _Session(requests.Session):
 def address(api_url: str, name: str) -> str:
     """The address of a file of the API, with the query string of `api_url`.
 
-    `api_url` is the address of the folder of the files or of any of them, such as `gbfs.json`,
-    under which directories list a feed.
+    `api_url` is the address of the folder of the files or of any file in it, such as `gbfs.json`,
+    by which directories list a feed.
     """
     url = urlsplit(api_url)
     folder = re.sub(r"/[^/]+\.json$", "", url.path.rstrip("/")).rstrip("/")
@@ -153,13 +153,13 @@ def _body(url: str, response: HTTPResponse) -> bytes:
             raise FeedError(
                 f"The API {masked(url)} sends more than {MAX_ANSWER_BYTES >> 20} MB", "malformed"
             )
-        if time.monotonic() > deadline:  # nobody waits for it any more
+        if time.monotonic() > deadline:  # the caller no longer waits for it
             raise futures.TimeoutError
     return bytes(body)
 
 
 def _time(date: str | None) -> float | None:
-    """The time of a header `Date` (epoch seconds), None if it has none."""
+    """The time in a header `Date` (epoch seconds), None if there is none."""
     try:
         return parsedate_to_datetime(date or "").timestamp()
     except (ValueError, OverflowError):
@@ -167,7 +167,7 @@ def _time(date: str | None) -> float | None:
 
 
 def _seconds(retry_after: str | None) -> float:
-    """The seconds to wait: Retry-After gives seconds or a date; 0 if the header has neither."""
+    """The seconds to wait by a header `Retry-After`: seconds or a date; 0 if it is neither."""
     try:
         seconds = Retry().parse_retry_after(retry_after or "0")
     except (InvalidHeader, ValueError, OverflowError):

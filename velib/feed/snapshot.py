@@ -1,4 +1,4 @@
-"""The Vélib' feed: a `Feed` gives the state of all stations now, and where they are."""
+"""The Vélib' feed: a `Feed` reads the current state of all stations, and their positions."""
 
 import json
 import time
@@ -7,7 +7,7 @@ from typing import Any
 
 from config import Settings
 from velib.feed.api import Api, FeedError
-from velib.kafka.topics import CLOCK_TOLERANCE
+from velib.kafka.raw_topic import CLOCK_TOLERANCE
 from velib.runtime import local_time
 
 
@@ -19,10 +19,10 @@ class Snapshot:
     """The feed's own time stamp, `lastUpdatedOther` (epoch seconds)."""
 
     stations: list[Any]
-    """The stations as they came: each should be a JSON object, but the feed does not promise it."""
+    """The stations as received: each should be a JSON object, but the feed may send others."""
 
     body: bytes = field(default=b"", repr=False, compare=False)
-    """The answer of the API that they are from."""
+    """The API's answer that contains them."""
 
 
 class Feed:
@@ -32,19 +32,19 @@ class Feed:
         self.api = Api(settings.api_url, settings.api_key)
 
     def snapshot(self) -> Snapshot:
-        """The snapshot that the API has now; raises FeedError."""
+        """The API's current snapshot; raises FeedError."""
         answer = self.api.get("station_status.json")
         return parse(answer.body, answer.clock)
 
     def station_information(self) -> list[Any]:
-        """The stations of `station_information.json`, as they came; raises FeedError."""
+        """The stations of `station_information.json`, as received; raises FeedError."""
         return _stations(_json_object(self.api.get("station_information.json").body))
 
 
 def parse(body: bytes, api_clock: float | None = None) -> Snapshot:
     """The snapshot in the body of an answer; raises FeedError if it does not have the feed's shape.
 
-    A bad station among good ones is no reason to refuse the snapshot: it ends in the dead letters.
+    A bad station among good ones does not invalidate the snapshot: it becomes a dead letter.
     `api_clock`: the time by the API's own clock (epoch seconds), if it is known.
     """
     answer = _json_object(body)
@@ -66,7 +66,7 @@ def parse(body: bytes, api_clock: float | None = None) -> Snapshot:
 def _wrong_clock(last_updated: int, api_clock: float | None) -> str:
     """Which clock is wrong, when the feed's time stamp is ahead of this machine's clock."""
     if api_clock is None:
-        return "This machine's clock may be wrong: the API does not give its own"
+        return "This machine's clock may be wrong: the API does not send its own time"
     if last_updated < api_clock + CLOCK_TOLERANCE:
         return f"This machine's clock is wrong: the API's says {local_time(api_clock)}"
     return f"The time stamp is wrong: the API's own clock says {local_time(api_clock)}"
@@ -75,7 +75,7 @@ def _wrong_clock(last_updated: int, api_clock: float | None) -> str:
 def _shown_time(last_updated: int) -> str:
     try:
         return local_time(last_updated)
-    except (ValueError, OverflowError):  # no date that Python knows, such as milliseconds
+    except (ValueError, OverflowError):  # out of range, such as milliseconds
         return _short(last_updated)
 
 
@@ -92,7 +92,7 @@ def _json_object(body: bytes) -> dict[str, Any]:
 
 
 def _stations(answer: dict[str, Any]) -> list[Any]:
-    """The stations of an answer, of which one at least is a JSON object."""
+    """The stations of an answer; at least one of them is a JSON object."""
     data = answer.get("data")
     stations = data.get("stations") if isinstance(data, dict) else None
     if not isinstance(stations, list) or not stations:

@@ -1,4 +1,4 @@
-"""Warns of a feed that is wrong as a whole, although each of its snapshots can be published."""
+"""Warns if something is wrong with the feed as a whole, although its snapshots can be published."""
 
 import time
 
@@ -11,9 +11,9 @@ STALLED_AFTER = 600.0  # seconds with the same snapshot; the feed has a new one 
 
 
 class FeedWatch:
-    """Has the feed stalled, has it lost most of its stations, does it lack one that is selected?
+    """Warns if the feed has stalled, has lost most of its stations, or lacks a selected one.
 
-    Each of these is logged once.
+    Each warning is logged once.
     """
 
     def __init__(self, settings: Settings, stalled_after: float = STALLED_AFTER) -> None:

@@ -1,7 +1,7 @@
-"""The job's checkpoint: a folder, or an object store that Hadoop knows, with the progress of Spark.
+"""The job's checkpoint: a folder, or an object store that Hadoop knows, with Spark's progress.
 
-Beside Spark's own files it has one that names the topic: Spark does not notice that a topic was
-deleted and recreated if the new one has more records.
+In addition to Spark's files it contains one with the id of the topic: Spark does not notice that a
+topic was deleted and recreated if the new one has more records.
 """
 
 import json
@@ -19,7 +19,7 @@ import config
 from config import Settings
 from velib.errors import Failure, cause, mismatch
 from velib.job.session import is_local
-from velib.kafka import topics
+from velib.kafka import raw_topic
 from velib.locks import locked
 from velib.runtime import log
 
@@ -29,8 +29,8 @@ TOPIC_ID = "topic-id"
 
 @contextmanager
 def held(settings: Settings) -> Iterator[None]:
-    """Keep a second job from the checkpoint while the block runs, if it is a folder: an object
-    store has no locks. Raises Failure if another job holds it, or if it cannot be created or read.
+    """Lock the checkpoint against a second job while the block runs, if it is a folder: an object
+    store has no locks. Raises Failure if another job uses it, or if it cannot be created or read.
 
     After a `kill -9` of the job, Java may run for a few more seconds without the lock: Spark itself
     lets only one of two queries commit a batch.
@@ -79,15 +79,15 @@ class Checkpoint:
         """
         if self.files.exists(self.path(self.folder, "offsets")):
             return "earliest"
-        return json.dumps({self.settings.raw_topic: topics.first_whole_snapshot(self.settings)})
+        return json.dumps({self.settings.raw_topic: raw_topic.first_whole_snapshot(self.settings)})
 
     def check(self) -> None:
-        """Check that the raw topic is whole, and the one that the checkpoint began with.
+        """Check that the raw topic is not compacted, and is the one that the checkpoint belongs to.
 
         Raises Failure if it is not, or KafkaError.
         """
-        topics.refuse_compaction(self.settings)
-        topic_id, known_id = topics.identity(self.settings), self._topic_id()
+        raw_topic.refuse_compaction(self.settings)
+        topic_id, known_id = raw_topic.identity(self.settings), self._topic_id()
         if known_id is None and topic_id:
             stream: Any = self.files.create(self.path(self.folder, TOPIC_ID), True)
             stream.write(bytearray(topic_id.encode()))
@@ -106,7 +106,7 @@ class Checkpoint:
         return text
 
     def reset(self) -> None:
-        """Delete what Spark and the job keep there, and nothing else: it may be a wrong folder."""
+        """Delete only the files of Spark and of the job: it may be a wrong folder."""
         for name in (*SPARK_FILES, TOPIC_ID):
             self.files.delete(self.path(self.folder, name), True)
         log.info("Checkpoint %s deleted", self.settings.checkpoint_dir)

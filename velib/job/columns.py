@@ -1,6 +1,6 @@
 """What one raw record means: its station, the postal code, the counts, why it cannot be counted.
 
-Each function gives a column, an expression that Spark evaluates itself: there is no Python UDF.
+Each function returns a column, an expression that Spark evaluates itself: there is no Python UDF.
 """
 
 from functools import reduce
@@ -8,7 +8,7 @@ from functools import reduce
 from pyspark.sql import Column
 from pyspark.sql import functions as F  # noqa: N812
 
-from velib.kafka.topics import CLOCK_TOLERANCE
+from velib.kafka.raw_topic import CLOCK_TOLERANCE
 from velib.totals.areas import postal_code_exceptions
 from velib.totals.records import COUNTS, Count
 
@@ -20,7 +20,7 @@ STATION = f"""
     {", ".join(f"{field}: int" for field in FIELDS)},
     num_bikes_available_types: array<struct<{", ".join(f"{kind}: int" for kind in KINDS)}>>
 """
-"""The fields of the feed's station object that are read; the others may come and go.
+"""The fields of the feed's station object that are read; the feed may add or drop others.
 
 `is_installed` and `is_renting` are text: GBFS writes 0 and 1 before its version 2.0, false and true
 since.
@@ -59,7 +59,7 @@ def postal_code(code: Column) -> Column:
 
     The feed has no postal codes. The digits of the station code before any `_`, padded to five, are
     ABCDE: AB from 01 to 20 is 750AB (Paris), A from 2 to 5 is 9ABC0 (the departments around Paris),
-    and AB = 92 is 92000. The stations of data/postal_code_exceptions.csv stand on a boundary.
+    and AB = 92 is 92000. The stations of data/postal_code_exceptions.csv lie on a boundary.
     """
     number = F.regexp_extract(code, "^([0-9]{1,5})(_.*)?$", 1).try_cast("int")
     in_paris = number.between(1_000, 20_999)
@@ -78,8 +78,8 @@ def postal_code(code: Column) -> Column:
 def counts(station: Column) -> Column:
     """What a station adds to its postal code: a struct of COUNTS (long), zeros if it is closed.
 
-    GBFS gives the bikes of a station that does not rent as those that *would* be available. The
-    page decides the same for a single station: `parse_station` in velib/page/state.py.
+    For a station that does not rent, GBFS reports the bikes that *would* be available. The page
+    applies the same rule: `parse_station` in velib/page/state.py.
     """
     is_open = _is_yes(station["is_installed"]) & _is_yes(station["is_renting"])
     if_open = F.struct(
@@ -128,28 +128,24 @@ def reason(
         ("stationCode without a postal code", postal_code.isNull()),
         ("last_updated is not a time", ~_holds(last_updated.between(EARLIEST_SNAPSHOT, newest))),
         *[
-            (f"{name} is not a boolean", ~_holds(_is_flag(station[name])))
+            (f"{name} is not a boolean", ~_holds(station[name].isin("0", "1", "true", "false")))
             for name in ("is_installed", "is_renting")
         ],
         *[(f"{name} is not a count", ~_holds(station[name] >= 0)) for name in FIELDS],
         (
-            # A field above that is malformed is null and has its own reason: these are left.
+            # A malformed field above is null and has its own reason; only the bike types remain.
             "num_bikes_available_types are not counts",
-            reduce(Column.__or__, [_has_negative(kinds[kind]) for kind in KINDS], is_malformed),
+            reduce(
+                Column.__or__,
+                [_holds(F.array_min(kinds[kind]) < 0) for kind in KINDS],
+                is_malformed,
+            ),
         ),
     )
 
 
 def _first_fault(*faults: tuple[str, Column]) -> Column:
     return F.coalesce(*[F.when(is_so, F.lit(name)) for name, is_so in faults])
-
-
-def _is_flag(flag: Column) -> Column:
-    return flag.isin("0", "1", "true", "false")
-
-
-def _has_negative(numbers: Column) -> Column:
-    return _holds(F.array_min(numbers) < 0)
 
 
 def _holds(condition: Column) -> Column:

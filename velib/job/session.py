@@ -20,7 +20,7 @@ import config
 from config import BadSetting, Settings
 from velib import jars, java
 from velib.errors import SPARK_LOG, Failure, describe
-from velib.kafka import topics
+from velib.kafka import raw_topic
 from velib.runtime import log
 
 STOP_TIMEOUT = 30  # seconds
@@ -29,7 +29,7 @@ FOREIGN_VARIABLES = ("PYSPARK_SUBMIT_ARGS", "SPARK_REMOTE")
 """Variables of other tools, with which `python spark.py` would not start."""
 
 OPTIONS = {
-    # The state is on disk, not in the heap: it may be that of a week of snapshots.
+    # The state is on disk, not in the heap: it may contain a week of snapshots.
     "spark.sql.streaming.stateStore.providerClass": (
         "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
     ),
@@ -76,7 +76,7 @@ LOCAL_CHECKPOINT_OPTIONS = {
 """For a checkpoint in a local folder."""
 
 SUBMITTED_OPTIONS = {
-    # At INFO Spark writes forty lines for every batch, and hides those of the job.
+    # At INFO Spark writes forty lines for every batch, which hide the job's own.
     "spark.log.level": "ERROR",
 }
 """For a Spark that `spark-submit` has started, unless its user has chosen otherwise."""
@@ -85,7 +85,7 @@ LOGGERS_OF_ENDING_QUERIES = (
     "org.apache.spark.sql.execution.streaming.runtime.MicroBatchExecution",
     "org.apache.spark.sql.execution.datasources.v2.WriteToDataSourceV2Exec",
 )
-"""They write hundreds of lines about what velib/job/supervisor.py says in one."""
+"""They write hundreds of lines about what velib/job/supervisor.py logs in one."""
 
 
 @contextmanager
@@ -100,14 +100,14 @@ def spark_session(settings: Settings) -> Iterator[SparkSession]:
         yield spark
     finally:
         with suppress(Py4JError, OSError), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that the Java process has ended, by the same signal
+            warnings.simplefilter("ignore")  # the same signal may have ended the Java process
             spark.stop()
         if not config.under_spark_submit():
             _end_java()
 
 
 def _submitted_session(options: dict[str, str]) -> SparkSession:
-    """The session of `spark-submit`, whose log goes to the same stderr as that of the job."""
+    """The session of `spark-submit`, whose log goes to stderr together with the job's."""
     chosen = SparkConf()
     options = options | {k: v for k, v in SUBMITTED_OPTIONS.items() if not chosen.contains(k)}
     spark = SparkSession.builder.appName("velib-projet").config(map={**options}).getOrCreate()
@@ -178,7 +178,7 @@ def _end_java() -> None:
     assert SparkContext._gateway is not None
     SparkContext._gateway.shutdown()  # else Python objects may still talk to it
     process = SparkContext._gateway.proc
-    process.stdin.close()  # the end of its input is the sign to end
+    process.stdin.close()  # Java ends at the end of its input
     try:
         process.wait(STOP_TIMEOUT)
     except subprocess.TimeoutExpired:
@@ -191,15 +191,15 @@ def is_local(spark: SparkSession) -> bool:
 
 
 def set_shuffle_partitions(spark: SparkSession, settings: Settings) -> None:
-    """Set into how many parts Spark divides the state; each is a task in every batch.
+    """Set the number of parts into which Spark divides the state; each is a task in every batch.
 
     Without VELIB_SHUFFLE_PARTITIONS, or the option of `spark-submit`, that is one part in a process
     of this machine. On a cluster it is one for three partitions of the raw topic, as summing takes
-    a third of the time of parsing. Spark's own 200 would take seconds in every batch. Spark itself
-    keeps the number with which a checkpoint began. Raises KafkaError.
+    a third of the time of parsing. Spark's own 200 would take seconds in every batch. Spark keeps
+    the number with which a checkpoint was created. Raises KafkaError.
     """
     name = "spark.sql.shuffle.partitions"
     number = settings.shuffle_partitions or int(spark.sparkContext.getConf().get(name) or 0)
     if not number:
-        number = 1 if is_local(spark) else max(1, topics.partition_count(settings) // 3)
+        number = 1 if is_local(spark) else max(1, raw_topic.partition_count(settings) // 3)
     spark.conf.set(name, str(number))

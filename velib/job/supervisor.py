@@ -30,7 +30,7 @@ PATIENCE = 60.0  # seconds that the job has to end after a signal: its batch, th
 BATCH_TIMEOUT = 30.0  # seconds that the batch in progress has to end
 LOG_TIMEOUT = 10.0  # seconds that Spark has to report the last batch
 MAX_BACKOFF = 30.0  # seconds between two starts of a query that failed
-HEALTHY_AFTER = 300.0  # seconds: a failure after so long resets the count of failures
+HEALTHY_AFTER = 300.0  # seconds that a query must run to reset the count of failures
 MAX_UNKNOWN_FAILURES = 5  # in a row, of errors that velib/errors.py does not know
 BACKLOG = 10_000  # offsets; fewer are the next snapshots of a running producer
 
@@ -61,7 +61,7 @@ def keep_running(
             batches.wait_for_last()
             return
         except (PySparkException, Py4JError, KafkaError, ConnectionError) as error:
-            if stop.is_set():  # the signal went to Java, too, as when a service is stopped
+            if stop.is_set():  # the signal also reached Java, as when a service is stopped
                 return
             if time.monotonic() - started > HEALTHY_AFTER:
                 delays, unknown_failures = backoff(1.0, MAX_BACKOFF), 0

@@ -66,7 +66,7 @@ def spark_options(settings: Settings) -> dict[str, str]:
             "kafka.ssl.truststore.location": str(kafka.ssl_cafile),
         }
     if kafka.ssl_certfile and kafka.ssl_keyfile:
-        # Java takes a file that has both, or the two texts.
+        # Java takes one file that contains both, or their texts.
         options |= {
             "kafka.ssl.keystore.type": "PEM",
             "kafka.ssl.keystore.certificate.chain": kafka.ssl_certfile.read_text(),
@@ -101,7 +101,7 @@ def when_reachable(
 ) -> bool:
     """Wait until Kafka answers, then call `do`.
 
-    False if that took `timeout` seconds or `stop` was set before. Raises Failure if Kafka refuses.
+    Returns False if `timeout` seconds pass or `stop` is set first. Raises Failure if Kafka refuses.
     """
     started = time.monotonic()
     delays, is_waiting = backoff(FIRST_RETRY, MAX_RETRY), False
@@ -119,7 +119,7 @@ def when_reachable(
 
 
 def _try(settings: Settings, do: Callable[[KafkaAdminClient], None]) -> str | None:
-    """Call `do`; returns why it has to be tried again, None if it succeeded."""
+    """Call `do`; returns why it must be retried, None if it succeeded."""
     if not is_reachable(settings):
         return NOTHING_LISTENS
     with BootstrapLog() as bootstrap:
@@ -178,9 +178,11 @@ class BootstrapLog(logging.Handler):
         self.lines.append(record.getMessage())
 
 
-def no_answer_message(settings: Settings) -> str:
-    """The message for a Kafka that no longer answers."""
-    return f"Kafka at {settings.kafka.bootstrap_servers} does not answer: waiting for it"
+def warn_of_retry(error: KafkaError, settings: Settings) -> None:
+    """Log that what failed is retried; raises Failure if a retry will not fix the error."""
+    if not is_retriable(error):
+        raise Failure(describe(error, settings)) from None
+    log.warning("Kafka failed (%s): retrying", error)
 
 
 def is_reachable(settings: Settings) -> bool:

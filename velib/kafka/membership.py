@@ -1,7 +1,7 @@
 """Which producers run: each is a member of a consumer group that reads no topic.
 
-From the topics alone, a stalled feed and a killed producer look the same. Kafka removes a killed
-member from its group, 15 seconds after its last heartbeat.
+In the topics, a stalled feed and a killed producer look the same. Kafka removes a killed member
+from its group, 15 seconds after its last heartbeat.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from velib.runtime import in_thread, log
 SESSION_TIMEOUT_MS = 15_000  # kafka-python sends a heartbeat every 3 s
 POLL_MS = 500
 RETRY_SECONDS = 10.0
-LEAVE_SECONDS = 1.0  # for Kafka to be told that a producer stops
+LEAVE_SECONDS = 1.0  # to tell Kafka that a producer stops
 NO_TOPIC = "^$"  # a pattern that matches no topic
 
 
@@ -49,7 +49,7 @@ def count(admin: KafkaAdminClient, settings: Settings) -> int:
     (description,) = admin.describe_groups([group(settings)]).values()
     error = description["error"]
     if error and "GroupIdNotFound" not in error:
-        # The group is being loaded: kafka-python raises the error of a missing right by itself.
+        # The group is being loaded. For a missing right kafka-python itself raises an error.
         raise CoordinatorNotAvailableError(error)
     return len(description["members"])
 
@@ -58,7 +58,8 @@ def _stay_joined(settings: Settings, ended: Event) -> None:
     has_warned = False
     while not ended.is_set():
         try:
-            if clients.is_reachable(settings):  # a client that cannot connect leaves a thread
+            # A client that cannot connect leaves a thread behind.
+            if clients.is_reachable(settings):
                 _heartbeat(settings, ended)
         except KafkaError as error:
             if not (has_warned or is_retriable(error)):
@@ -76,4 +77,4 @@ def _heartbeat(settings: Settings, ended: Event) -> None:
     ) as consumer:
         consumer.subscribe(pattern=NO_TOPIC)
         while not ended.is_set():
-            consumer.poll(POLL_MS)  # joins the group, again if Kafka has forgotten this member
+            consumer.poll(POLL_MS)  # joins the group, or rejoins it after Kafka removed this member

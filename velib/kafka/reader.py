@@ -10,14 +10,13 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 
 from config import Settings
-from velib.errors import Failure, describe, is_retriable
 from velib.kafka import clients
 from velib.runtime import log
 
 POLL_MS = 500
-OFFSETS_MS = 5_000  # for Kafka to answer where the partitions end, or which offset a time has
+OFFSETS_MS = 5_000  # for Kafka to return the end offsets, or the offsets of a time
 RETRY_SECONDS = 1.0
-CHECK_SECONDS = 5.0  # between two checks whether Kafka is there, while no record comes
+CHECK_SECONDS = 5.0  # between two checks whether Kafka answers, while no record arrives
 
 Offsets = dict[TopicPartition, int]
 
@@ -30,8 +29,8 @@ def partitions(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:
 def offsets_at(
     consumer: KafkaConsumer, ends: Offsets, written_at: float, timeout_ms: int | None = None
 ) -> Offsets:
-    """The offset of each partition's first record that was written at that time (epoch seconds) or
-    later, that of `ends` if there is none. Raises KafkaError.
+    """The offset of each partition's first record written at or after a time (epoch seconds), or
+    its offset in `ends` if there is none. Raises KafkaError.
     """
     times = dict.fromkeys(ends, max(0, int(written_at * 1000)))
     found = consumer.offsets_for_times(times, timeout_ms)
@@ -68,11 +67,20 @@ def batches(consumer: KafkaConsumer, ends: Offsets | None = None) -> Iterator[li
         ]
 
 
+def latest_values(settings: Settings, topic: str) -> dict[bytes, bytes]:
+    """The last value of each key of a whole topic, without deleted ones; raises KafkaError."""
+    with clients.committed_consumer(settings) as consumer:
+        ends = consumer.end_offsets(partitions(consumer, topic))
+        assign(consumer, dict.fromkeys(ends, 0))
+        values = {r.key: r.value for records in batches(consumer, ends) for r in records}
+    return {key: value for key, value in values.items() if value is not None}
+
+
 class Reader:
     """Reads the committed records of a topic, of all its partitions.
 
-    It ends when `stop` is set, or `timeout_ms` after it was made or renewed. While Kafka is away it
-    waits, then resumes where it left off. Raises Failure if Kafka refuses.
+    It ends when `stop` is set, or `timeout_ms` after it was created or renewed. While Kafka is away
+    it waits, then resumes where it left off. Raises Failure if Kafka refuses.
     """
 
     def __init__(
@@ -89,21 +97,21 @@ class Reader:
         self.renew()
 
     def renew(self) -> None:
-        """Let the timeout begin again."""
+        """Restart the timeout."""
         self.deadline = time.monotonic() + self.timeout
 
     def seconds_left(self) -> float:
         return max(0.0, self.deadline - time.monotonic())
 
     def is_over(self) -> bool:
-        """Whether it was stopped, or the timeout has passed."""
+        """Whether the reader has ended: it was stopped, or the timeout has passed."""
         return self.stop.is_set() or self.seconds_left() == 0
 
     def wait_for_topic(self) -> bool:
-        """Wait until Kafka has the topic; False if the reader is over before."""
+        """Wait until the topic exists; returns False if the reader ends first."""
         is_there = False
 
-        def look(admin: KafkaAdminClient) -> None:
+        def check_topic(admin: KafkaAdminClient) -> None:
             nonlocal is_there
             (topic,) = admin.describe_topics([self.topic])
             error = for_code(topic["error_code"])
@@ -113,7 +121,7 @@ class Reader:
 
         is_waiting = False
         while not self.is_over():
-            if clients.when_reachable(self.settings, look, self.stop, self.seconds_left()):
+            if clients.when_reachable(self.settings, check_topic, self.stop, self.seconds_left()):
                 if is_there:
                     return True
                 if not is_waiting:
@@ -137,8 +145,8 @@ class Reader:
             self.consumer.close()
 
     def offsets_at(self, written_at: float) -> Offsets:
-        """The offset of each partition's first record that was written at that time (epoch seconds)
-        or later, its end if there is none; nothing if the reader is over before.
+        """The offset of each partition's first record written at or after a time (epoch seconds),
+        its end if there is none; empty if the reader ends first.
         """
         while not self.is_over():
             with self._waiting_out_failures():
@@ -146,8 +154,8 @@ class Reader:
         return {}
 
     def read(self, starts: Offsets | None = None, ends: Offsets | None = None) -> Iterator[Any]:
-        """The records from the offsets `starts`, by default the oldest, up to `ends`; without
-        `ends`, also each new one. They end early if the reader is over.
+        """Yield the records from the offsets `starts`, by default the oldest, up to `ends`; without
+        `ends`, each new one as well. Stops early if the reader ends.
         """
         if not self.is_over():
             assign(self.consumer, dict.fromkeys(self.ends, 0) if starts is None else starts)
@@ -165,23 +173,22 @@ class Reader:
 
     @contextmanager
     def _waiting_out_failures(self) -> Iterator[None]:
-        """Log a transient failure of Kafka and wait a second; raise Failure for any other."""
+        """Log an error that a retry may fix, and wait a second; raises Failure for any other."""
         try:
             yield
         except KafkaError as error:
-            if not is_retriable(error):
-                raise Failure(describe(error, self.settings)) from None
-            log.warning("Kafka failed (%s): retrying", error)
+            clients.warn_of_retry(error, self.settings)
             self._pause()
 
     def _pause(self) -> None:
         self.stop.wait(min(RETRY_SECONDS, self.seconds_left()))
 
     def _check_kafka(self) -> None:
-        """Log that Kafka has gone away or is back: a poll without records does not tell."""
+        """Log when Kafka stops or resumes answering: a poll without records does not show it."""
         was_away, self.is_away = self.is_away, not clients.is_reachable(self.settings)
         if self.is_away and not was_away:
-            log.warning(clients.no_answer_message(self.settings))
+            servers = self.settings.kafka.bootstrap_servers
+            log.warning("Kafka at %s does not answer: waiting for it", servers)
         if was_away and not self.is_away:
             log.info("Kafka answers again")
         self.next_check = time.monotonic() + CHECK_SECONDS

@@ -1,1 +1,1 @@
-"""The page of dashboard.py: what it knows (state, follower), and a module for each part of it."""
+"""The page of dashboard.py: its data (state, follower), and a module for each part of it."""

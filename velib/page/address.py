@@ -1,7 +1,7 @@
-"""What the reader has chosen is in the query of the page's address.
+"""Keeps the reader's choices in the query of the page's address.
 
-So a page that reloads, as after a lost connection, shows the same, a view can be sent, and Back
-undoes the last choice.
+So a page shows the same after a reload or a lost connection, a view can be shared, and Back undoes
+the last choice.
 """
 
 import json
@@ -22,7 +22,7 @@ window.keepInAddress = (name, value, change = "pushState") => {
 };
 window.addEventListener("popstate", () => location.reload());
 </script>"""
-"""What a page needs in its head."""
+"""The script that a page needs in its head."""
 
 
 def chosen(name: str, choices: Iterable[Choice], default: Choice) -> Choice:
@@ -43,5 +43,5 @@ def keep(name: str, choice: object) -> None:
 
 
 def replace(name: str, choice: object) -> None:
-    """Put a choice into the address of this page, which is no step in the browser's history."""
+    """Put a choice into the address of this page, without a step in the browser's history."""
     ui.run_javascript(f"keepInAddress({json.dumps(name)}, {json.dumps(choice)}, 'replaceState')")

@@ -10,8 +10,8 @@ from velib.page.text import LANGUAGES, PARIS, Words
 from velib.totals.areas import NAMES
 
 SPANS = (1, 6, 24)  # hours
-GREY = "#7a8594"  # reads on light and on dark
-PAST = "#8a63d2"  # as the badge and the slider
+GREY = "#7a8594"  # legible on light and on dark
+PAST = "#8a63d2"  # the colour of the badge and the slider
 LINES = (
     ("num_bikes_available", "#3b6fb6"),
     ("ebike", "#2a9d6f"),
@@ -54,7 +54,7 @@ class Chart:
         return newest - (newest - self.moment.snapshot) // span * span
 
     def show_moment(self) -> None:
-        """Show another moment: the lines stay unless it is in other hours."""
+        """Show another moment; draw new lines only if it is outside the shown hours."""
         if self.end() == self.shown_end:
             self.show_numbers()
         else:

@@ -1,4 +1,4 @@
-"""What the map may be coloured by, and the colour and shape of an area or a station."""
+"""The measures that colour the map, and the colour and shape of an area or a station."""
 
 from collections.abc import Iterable
 
@@ -11,10 +11,10 @@ MEASURES = (FILL, "num_bikes_available", "ebike", "num_docks_available", CHANGE)
 """
 
 COLOURS = [f"var(--few-many-{number})" for number in range(6)]
-"""From few to many, as velib/page/page.css has them on light and on dark."""
+"""From few to many, as velib/page/page.css defines them for light and dark."""
 
 CHANGE_COLOURS = [f"var(--left-came-{number})" for number in range(7)]
-"""From those that left to those that came."""
+"""From bikes that left to bikes that came."""
 
 NO_TOTAL = "var(--no-total)"
 FILL_LIMITS = [0.15, 0.30, 0.45, 0.60, 0.75]
@@ -29,7 +29,7 @@ def share(part: int, whole: int) -> float | None:
 def value(measure: str, counts: Counts | None, before: Counts | None = None) -> float | None:
     """The value of a measure for these counts; None if they are unknown or have no docks.
 
-    `before` are the counts since which CHANGE is asked for.
+    `before` are the earlier counts for CHANGE.
     """
     if counts is None:
         return None
@@ -42,7 +42,7 @@ def value(measure: str, counts: Counts | None, before: Counts | None = None) -> 
 
 
 def limits(measure: str, all_counts: Iterable[Counts]) -> list[float]:
-    """The lower limits of the classes above the first, of which there is one fewer than colours.
+    """The lower limit of each class except the first: one fewer than there are colours.
 
     They are shares, or the greatest of the numbers 1, 2, 5, 10, 20, 50, … that any value reaches.
     """
@@ -59,7 +59,7 @@ def limits(measure: str, all_counts: Iterable[Counts]) -> list[float]:
 
 
 def palette(measure: str) -> list[str]:
-    """The colour of each class, as CSS has it."""
+    """The colour of each class, as a CSS value."""
     return CHANGE_COLOURS if measure == CHANGE else COLOURS
 
 
@@ -71,7 +71,7 @@ def colour(measure: str, amount: float | None, class_limits: list[float]) -> str
 
 
 def shape(is_open: bool, counts: Counts) -> str:
-    """The shape of a station's dot, so that its state shows without colours, too.
+    """The shape of a station's dot, which shows its state even without colours.
 
     A station with neither bikes nor docks is neither empty nor full.
     """

@@ -1,4 +1,4 @@
-"""What the page's server answers to programs: the totals as JSON and GeoJSON, and metrics."""
+"""What the page's server offers to programs: the totals as JSON and GeoJSON, and metrics."""
 
 import json
 import time

@@ -13,17 +13,18 @@ from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.errors import KafkaError
 
 from config import Settings
-from velib.errors import Failure, describe, is_retriable
+from velib.errors import is_retriable
 from velib.kafka import clients, membership, topics
+from velib.kafka.raw_topic import CLOCK_TOLERANCE
 from velib.kafka.reader import Offsets, Reader, assign, batches, offsets_at, partitions
 from velib.page.state import DAY, MAX_DEAD_LETTERS, PipelineState
 from velib.runtime import in_thread, log
 from velib.totals import spans
 
-MAX_TOTALS = 200_000  # offsets of a day at most
+MAX_TOTALS = 200_000  # offsets: the most that are read of a day
 RECENT_STATIONS = 5_000  # offsets of the raw topic: three snapshots of all stations
 TIMEOUT_MS = 3_000  # for Kafka to answer a check
-CHECK_SECONDS = 2.0  # between two checks of what no record tells
+CHECK_SECONDS = 2.0  # between two checks of what no record shows
 RETRY_SECONDS = 1.0
 
 
@@ -41,9 +42,7 @@ class Follower:
             try:
                 self._follow()
             except KafkaError as error:
-                if not is_retriable(error):
-                    raise Failure(describe(error, self.settings)) from None
-                log.warning("Kafka failed (%s): retrying", error)
+                clients.warn_of_retry(error, self.settings)
                 with self.state.lock:
                     self.state.set_status(is_kafka_up=False, producers=None, unread_backlog=0)
                 time.sleep(RETRY_SECONDS)
@@ -77,7 +76,7 @@ class Follower:
         )
 
     def _read_older_totals(self, starts: Offsets) -> None:
-        """Add the totals before these offsets, of which the latest of each postal code counts."""
+        """Add the totals before these offsets; the latest of each postal code counts."""
         ends = {p: end for p, end in starts.items() if p.topic == self.settings.final_topic}
         with Reader(self.settings, self.settings.final_topic, Event()) as reader:
             for record in reader.read(ends=ends):
@@ -101,22 +100,23 @@ class Follower:
         timeouts = dict.fromkeys(("bootstrap_timeout_ms", "request_timeout_ms"), TIMEOUT_MS)
         options = clients.kafka_python_options(self.settings) | timeouts
         try:
-            # A new client each time: an old one may keep asking a broker that has gone.
+            # A new client each time: an old one may keep asking a broker that has died.
             with KafkaAdminClient(**options) as admin:
                 return membership.count(admin, self.settings)
         except KafkaError as error:
             if not (self.has_warned or is_retriable(error)):
-                log.warning("Whether a producer runs is not shown: %s", error)
+                log.warning("The dashboard cannot tell whether a producer runs: %s", error)
                 self.has_warned = True
             return None
 
     def _unread_backlog(self, consumer: KafkaConsumer, starts: Offsets) -> int:
         """How many raw records without a total precede the offsets from which we read.
 
-        It includes those of the newest snapshot with a total. 0 for a replay, whose snapshots were
-        written long after their time: Kafka finds records by when they were written.
+        It includes the records of the newest snapshot with a total. 0 for a replay, whose records
+        were written long after the time of their snapshots: Kafka finds records by the time of
+        writing.
         """
-        if self.state.raw_published_at - self.state.raw_snapshot > topics.CLOCK_TOLERANCE:
+        if self.state.raw_published_at - self.state.raw_snapshot > CLOCK_TOLERANCE:
             return 0
         first = {p: start for p, start in starts.items() if p.topic == self.settings.raw_topic}
         newest_ms = self.state.newest_snapshot * 1000

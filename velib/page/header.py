@@ -36,14 +36,14 @@ class Header:
             ui.link(words("language"), f"/{other}").props(f"lang={other}").on(
                 "click", js_handler="event => event.currentTarget.search = location.search"
             )
-            ui.dark_mode(None)  # as the browser has it, until it is toggled there
+            ui.dark_mode(None)  # the browser's choice, until it is toggled there
             theme = words("theme")
             ui.button(
                 icon="contrast", on_click=lambda: ui.run_javascript("Quasar.Dark.toggle()")
             ).props(f'flat round dense aria-label="{theme}"').tooltip(theme)
 
     def show(self, found: list[Finding]) -> None:
-        """Show that the past is shown, or the age of the newest snapshot, or which part failed."""
+        """Say that the past is shown, how old the newest snapshot is, or which part has failed."""
         state, now, snapshot = self.moment.state, time.time(), self.moment.snapshot
         recorded = state.recorded.get(snapshot)
         self.recorded.set_text(
@@ -103,7 +103,7 @@ class Numbers:
         self.mechanical.show(words.number(sums.mechanical), part_of_bikes(sums.mechanical))
         self.ebike.show(words.number(sums.ebike), part_of_bikes(sums.ebike))
         self.docks.show(words.number(docks), change("num_docks_available"))
-        if not self.moment.is_live:  # the totals do not tell it
+        if not self.moment.is_live:  # the totals do not contain it
             self.stations.show(words.number(sums.stations), "")
             self.empty_full.show("–", words("live_only"))
             return

@@ -1,4 +1,4 @@
-"""The health of the pipeline: what each part does, told from times, offsets and Kafka's groups."""
+"""The health of the pipeline: what each part does, derived from times, offsets and groups."""
 
 import time
 from collections.abc import Mapping
@@ -97,7 +97,7 @@ def _producer(state: PipelineState, now: float) -> Finding:
     level = age_level(state, now - state.raw_snapshot)
     values = {"number": state.producers or 0, "published_at": state.raw_published_at}
     if state.producers == 0:
-        # `kafka_project.py --once`, run again and again, is no member between two runs.
+        # `kafka_project.py --once`, run repeatedly, is not a member between two runs.
         is_overdue = state.raw_snapshot and level is not Level.GOOD
         return Finding("producer", Level.BAD if is_overdue else Level.WARNING, "producer_none")
     if not state.raw_published_at:

@@ -1,4 +1,4 @@
-// What Python cannot tell Leaflet: velib/page/map.py calls these functions.
+// What only JavaScript can do with Leaflet: velib/page/map.py calls these functions.
 
 // Leaflet's shapes have neither a label nor a place in the tab order.
 window.paintArea = (layer, [colour, label, escaped]) => {

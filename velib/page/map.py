@@ -1,6 +1,6 @@
-"""The map: areas, from a closer zoom on stations, the legend, and the card of a station.
+"""The map: areas or, zoomed in, stations, and the legend.
 
-It has a plain background, so it is complete without the internet.
+Its background is plain, so it is complete without the internet.
 """
 
 import html
@@ -18,6 +18,7 @@ from velib.page import address, colours
 from velib.page.colours import CHANGE, FILL, MEASURES, NO_TOTAL
 from velib.page.moment import Moment
 from velib.page.player import Player
+from velib.page.station_card import StationCard
 from velib.page.text import Words, readable
 from velib.totals.areas import NAMES, outlines
 from velib.totals.records import Counts
@@ -25,7 +26,7 @@ from velib.totals.records import Counts
 CENTER = (48.859, 2.347)  # degrees
 STATION_ZOOM = 13.5  # from which the stations are shown
 SCRIPT = f"<script>{Path(__file__).with_name('map.js').read_text(encoding='utf-8')}</script>"
-"""What a page with a map needs in its head."""
+"""The script that a page with a map needs in its head."""
 
 
 class Map:
@@ -35,7 +36,7 @@ class Map:
     """
 
     def __init__(self, moment: Moment, words: Words, on_moment: Callable[[], None]) -> None:
-        """`on_moment` shows the page at another moment."""
+        """`on_moment` is called when the reader chooses another moment."""
         self.moment, self.state, self.words = moment, moment.state, words
         self.measure = address.chosen("measure", MEASURES, FILL)
         self.shown_legend: list[str] = []
@@ -80,7 +81,7 @@ class Map:
             self.leaflet.show_stations()
 
     def hint(self) -> str:
-        """What can be seen on the map, or how."""
+        """What the map shows, or how to see more."""
         words, state = self.words, self.state
         if self.measure == CHANGE:
             before = self.moment.hour_before()
@@ -98,7 +99,7 @@ class Map:
         return " · ".join(filter(None, hints))
 
     def shows_stations(self) -> bool:
-        """Whether the map is near enough for stations, of which only the present is known."""
+        """Whether stations are shown: zoomed in and live, because their past is not known."""
         return self.leaflet.is_near() and self.moment.is_live and self.measure != CHANGE
 
     def choose_measure(self, measure: Any) -> None:
@@ -108,11 +109,15 @@ class Map:
             self.show()
 
     def show_legend(self) -> None:
-        """Name the classes of what is visible: stations if the map is near, else areas."""
+        """Show the limits of the classes: of stations if they are shown, else of areas."""
         with self.state.lock:
             self.hints.set_text(self.hint())
-            seen = self.station_counts() if self.shows_stations() else self.moment.totals()
-            class_limits = colours.limits(self.measure, list(seen.values()))
+            counts = (
+                [station.counts for station in self.state.stations.values()]
+                if self.shows_stations()
+                else list(self.moment.totals().values())
+            )
+            class_limits = colours.limits(self.measure, counts)
         is_share = self.measure in (FILL, CHANGE)
         write = self.words.percent if is_share else self.words.number
         bounds = [write(limit) for limit in class_limits]
@@ -126,11 +131,6 @@ class Map:
                 with ui.element("div").classes("bar"):
                     ui.element("i").style(f"background: {colour}")
                     ui.label(text)
-
-    def station_counts(self) -> dict[str, Counts]:
-        """The counts of each station of the newest snapshot, by station code."""
-        with self.state.lock:
-            return {code: station.counts for code, station in self.state.stations.items()}
 
     def colour(
         self, counts: Counts | None, class_limits: list[float], before: Counts | None = None
@@ -157,7 +157,7 @@ class Map:
         )
 
     def dots(self) -> list["Dot"]:
-        """The stations of the newest snapshot that have a position, if they are to be shown."""
+        """The stations of the newest snapshot with a position; none if stations are not shown."""
         if not self.shows_stations():
             return []
         with self.state.lock:
@@ -197,20 +197,18 @@ class Dot:
 
 
 class LeafletMap(ui.leaflet):
-    """Outlines and dots, drawn by Leaflet: it is told what to show, and knows no pipeline.
+    """Outlines and dots, drawn by Leaflet. It knows nothing of the pipeline.
 
     The page gets the events `area`, `area_hover` (with the id of an outline) and `station` (with
     the code of a dot).
     """
 
     def __init__(self, outlines: dict[str, Any], dots: Callable[[], list[Dot]]) -> None:
-        """`outlines` is a GeoJSON FeatureCollection; `dots` returns the stations when some of them
-        are to be shown.
-        """
+        """`outlines` is a GeoJSON FeatureCollection; `dots` returns all stations to show."""
         super().__init__(
             center=CENTER, zoom=11, options={"zoomSnap": 0.1, "minZoom": 9, "maxZoom": 19}
         )
-        self.clear_layers()  # the tiles of OpenStreetMap, which ui.leaflet begins with
+        self.clear_layers()  # the tiles of OpenStreetMap, which ui.leaflet adds
         self.areas = self.generic_layer(name="geoJSON", args=[outlines])
         self.streets: Any = None
         self.dots = dots
@@ -219,7 +217,7 @@ class LeafletMap(ui.leaflet):
         ui.on("window", lambda event: self.show_window(event.args))
 
     def is_near(self) -> bool:
-        """Whether it is near enough for stations."""
+        """Whether the zoom is close enough for stations."""
         return isinstance(self.zoom, (int, float)) and self.zoom >= STATION_ZOOM
 
     def fit(self) -> None:
@@ -254,7 +252,7 @@ class LeafletMap(ui.leaflet):
             self.show_stations()
 
     def show_stations(self) -> None:
-        """Show the stations that lie in the window if the map is near, else none."""
+        """Show the stations that lie in the window, if stations are shown at all."""
         south, west, north, east = self.window
         visible = [
             asdict(dot)
@@ -266,7 +264,7 @@ class LeafletMap(ui.leaflet):
         )
 
     def show_streets(self, wanted: bool) -> None:
-        """Put the street tiles of OpenStreetMap under the areas, or take them away."""
+        """Show the street tiles of OpenStreetMap under the areas, or remove them."""
         if wanted and self.streets is None:
             self.streets = self.tile_layer(
                 url_template="https://tile.openstreetmap.org/{z}/{x}/{y}.png",
@@ -277,52 +275,3 @@ class LeafletMap(ui.leaflet):
             self.streets = None
         container = f"getElement({self.id}).map.getContainer()"
         self.client.run_javascript(f"{container}.classList.toggle('streets', {json.dumps(wanted)})")
-
-
-class StationCard:
-    """The station that the reader has clicked."""
-
-    def __init__(self, moment: Moment, words: Words, on_choose: Callable[[], None]) -> None:
-        """`on_choose` marks the station on the map."""
-        self.moment, self.state, self.words = moment, moment.state, words
-        self.code, self.on_choose = "", on_choose
-        with ui.element("aside").classes("card station-card") as self.card:
-            with ui.element("div").classes("bar"):
-                self.name = ui.label().classes("name")
-                close = words("close")
-                ui.button(icon="close", on_click=lambda: self.choose("")).props(
-                    f'flat round dense size=sm aria-label="{close}"'
-                )
-            self.lines = [ui.label() for _ in range(6)]
-        self.card.set_visibility(False)
-
-    def choose(self, code: object) -> None:
-        """Show a station, or none for ""."""
-        self.code = str(code)
-        self.show()
-        self.on_choose()
-
-    def show(self) -> None:
-        words = self.words
-        with self.state.lock:
-            station = self.state.stations.get(self.code)
-            position = self.state.positions.get(self.code)
-            snapshot = words.time(self.state.raw_snapshot, time.time())
-        is_known = station is not None and position is not None
-        self.card.set_visibility(is_known and self.moment.is_live)
-        if station is None or position is None:
-            return
-        is_open = words("station_open" if station.is_open else "station_closed")
-        numbers = [
-            words("station_number", name=words(name), n=words.number(getattr(station.counts, name)))
-            for name in ("mechanical", "ebike", "num_docks_available")
-        ]
-        self.name.set_text(readable(position.name) or station.code)
-        texts = [
-            f"{station.code} · {is_open}",
-            *numbers,
-            words("station_capacity", n=words.number(position.capacity)),
-            words("snapshot", time=snapshot),
-        ]
-        for line, text in zip(self.lines, texts, strict=True):
-            line.set_text(text)

@@ -34,12 +34,12 @@ class Moment:
         return self.state.snapshots()[self.index()]
 
     def index(self) -> int:
-        """Which of the snapshots that are kept is shown, the oldest being 0."""
+        """The index of the shown snapshot among those kept; the oldest is 0."""
         snapshots = self.state.snapshots()
         return max(0, bisect_right(snapshots, self.chosen or self.state.newest_snapshot) - 1)
 
     def go_to(self, index: int) -> None:
-        """Show a snapshot; the last one is followed."""
+        """Show a snapshot by its index; the last one means live."""
         snapshots = self.state.snapshots()
         if index < len(snapshots) - 1:
             self.chosen = snapshots[max(0, index)]
@@ -54,7 +54,7 @@ class Moment:
         self.speed, self._moved_at = speed, now
 
     def advance(self, now: float) -> bool:
-        """Play what is due at this time; whether another snapshot is shown."""
+        """Play the snapshots that are due; returns whether another one is shown."""
         steps = int((now - self._moved_at) * self.speed)
         if steps < 1:
             return False
@@ -71,14 +71,14 @@ class Moment:
         return self.state.sum(self.snapshot)
 
     def previous(self) -> int:
-        """The snapshot before; 0 if there is none."""
+        """The previous snapshot; 0 if there is none."""
         return max((s for s in self.state.history if s < self.snapshot), default=0)
 
     def hour_before(self) -> int:
         """The last snapshot that is at least an hour older, or else the oldest; 0 if there is none.
 
-        The hour is one of the feed's own clock. Where that was put back, as where a recorded day
-        begins again, there is nothing older.
+        The hour is by the feed's own clock. Snapshots before that clock was put back, as when a
+        recorded day starts over, do not count.
         """
         found, shown = 0, self.snapshot
         for snapshot in reversed(self.state.snapshots()[: self.index()]):

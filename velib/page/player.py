@@ -17,7 +17,7 @@ class Player:
     """Chooses the moment that the page shows, by mouse, touch or keyboard."""
 
     def __init__(self, moment: Moment, words: Words, on_change: Callable[[], None]) -> None:
-        """`on_change` shows the page at another moment."""
+        """`on_change` is called when the reader chooses another moment."""
         self.moment, self.words, self.on_change = moment, words, on_change
         self.speed = SPEEDS[1]
         with ui.element("div").classes("bar player").props("role=group") as group:
@@ -33,7 +33,7 @@ class Player:
             self.live.props("flat dense no-caps")
         group.props(f'aria-label="{words("player")}"')
         self.slider.props(f"aria-describedby={self.time.html_id}")
-        # Not the event's value, which may already be an older one: it would be sent back.
+        # Not the event's value: it may be outdated, and would be sent back.
         self.slider.on("update:model-value", lambda: self.seek(self.slider.value), throttle=0.1)
         self.slider.on("keydown.space.prevent", self.toggle)
 
@@ -43,14 +43,14 @@ class Player:
         self.slider.props(f"max={max(1, last)}")
         self.slider.set_value(index if last > 0 else 1)
         self.slider.set_enabled(last > 0)
-        # The badge has the date.
+        # The badge shows the date.
         self.time.set_text(words.time(moment.snapshot, moment.snapshot) if last >= 0 else "")
         self.button.props(f"icon={'pause' if moment.speed else 'play_arrow'}")
         self.button.props(f'aria-label="{words("pause" if moment.speed else "play")}"')
         self.live.set_enabled(not moment.is_live)
 
     def seek(self, index: Any) -> None:
-        """Show the snapshot at a place of the slider, paused unless it is the last one."""
+        """Show the snapshot at a position of the slider, paused unless it is the last one."""
         if isinstance(index, int):  # a browser may send anything
             self.moment.play(0, time.time())
             self.moment.go_to(index)
@@ -73,9 +73,9 @@ class Player:
                 self.moment.play(speed, time.time())
 
     def advance(self) -> None:
-        """Show what is due if it is playing. The address stays where that began, until it is live.
+        """If playing, show what is due. The address keeps where that began, until it is live.
 
-        Browsers refuse to change it for each snapshot.
+        Browsers limit how often it may change.
         """
         if self.moment.advance(time.time()):
             self.on_change()

@@ -1,4 +1,4 @@
-"""The state of the pipeline, built from the records of its topics; knows no page.
+"""The state of the pipeline, built from the records of its topics.
 
 `PipelineState` takes each record of the four topics and answers what a reader wants to know: the
 totals of the newest snapshot, the stations, the last day of a place, the backlog, what went wrong.
@@ -17,7 +17,7 @@ from typing import Any
 
 import config
 from config import Settings
-from velib.kafka import topics
+from velib.kafka import raw_topic
 from velib.totals.records import (
     COUNTS,
     DEAD_LETTER,
@@ -30,7 +30,7 @@ from velib.totals.records import (
 DAY = 24 * 3600  # seconds
 MAX_SNAPSHOTS = 2_000  # a day of the feed has 1,440
 MAX_DEAD_LETTERS = 5_000  # the newest ones, whose reasons are counted
-MAX_FIELD = 300  # characters that are kept of a field of a dead letter
+MAX_FIELD = 300  # characters kept of each field of a dead letter
 USUAL_GAPS = 10  # newest gaps between snapshots whose median is the usual one
 
 
@@ -41,7 +41,7 @@ class Station:
     code: str
     is_open: bool
     counts: Counts
-    """What it has, even if it is closed; `stations` is 1."""
+    """Its counts, even if it is closed; `stations` is 1."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class DeadLetter:
 class PipelineState:
     """What the topics contain. One thread adds records, others may read: both take `lock`.
 
-    All times are epoch seconds; 0 stands for never.
+    All times are epoch seconds; 0 means never.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -90,7 +90,7 @@ class PipelineState:
         self.recorded: dict[int, datetime] = {}
         """When a snapshot of a replayed feed was recorded, in its own time zone."""
 
-        self._sums: dict[int, Counts] = {}  # of the snapshots whose sum was asked for
+        self._sums: dict[int, Counts] = {}  # computed when first asked for
         self.newest_snapshot = 0
         """The newest snapshot that has a total."""
 
@@ -130,7 +130,7 @@ class PipelineState:
         if total is None:
             return
         code, snapshot = total["postal_code"], total["last_updated"]
-        if snapshot > time.time() + topics.CLOCK_TOLERANCE:
+        if snapshot > time.time() + raw_topic.CLOCK_TOLERANCE:
             return  # every real snapshot would be older than this one
         if (snapshot, record.offset) >= self.latest.get(code, (0, 0))[:2]:
             self.latest[code] = (snapshot, record.offset, record.value)
@@ -155,7 +155,7 @@ class PipelineState:
             del self.raw_records[snapshot]
 
     def _add_station(self, record: Any) -> None:
-        snapshot = topics.snapshot_of(record)
+        snapshot = raw_topic.snapshot_of(record)
         # A record without a snapshot waits for the job with the records around it.
         self.raw_records[snapshot or self.raw_snapshot] += 1
         if snapshot > self.raw_snapshot:
@@ -170,7 +170,7 @@ class PipelineState:
                 self.stations[station.code] = station
 
     def _add_recorded_at(self, snapshot: int, value: bytes | None) -> None:
-        """Take when a snapshot was recorded, if its first raw record says it."""
+        """Keep when a snapshot was recorded, if its first raw record says so."""
         recorded_at = parse_recorded_at(value)
         if recorded_at:
             self.recorded[snapshot] = recorded_at
@@ -189,13 +189,13 @@ class PipelineState:
         all_fields = parse_dead_letter(record)
         fields = {name: (all_fields[name] or "")[:MAX_FIELD] for name in DEAD_LETTER}
         place = tuple(fields[name] for name in ("topic", "partition", "offset"))
-        # A killed job writes its last ones again.
+        # After a kill the job writes its last ones again.
         self.dead_letters[place] = DeadLetter(record.timestamp / 1000, fields)
         if len(self.dead_letters) > MAX_DEAD_LETTERS:
             self.dead_letters.popitem(last=False)
 
     def set_status(self, is_kafka_up: bool, producers: int | None, unread_backlog: int) -> None:
-        """Set what no record tells: see the attributes of these names."""
+        """Set what no record shows: see the attributes with these names."""
         self.is_kafka_up, self.producers = is_kafka_up, producers
         self.unread_backlog = unread_backlog
 
@@ -214,13 +214,14 @@ class PipelineState:
     def sum(self, snapshot: int) -> Counts | None:
         """The totals of a snapshot summed over all postal codes; None if it has none."""
         if snapshot in self.history and snapshot not in self._sums:
-            self._sums[snapshot] = sum_of(self.history[snapshot])
+            totals = self.history[snapshot].values()
+            self._sums[snapshot] = Counts(*map(sum, zip(*totals, strict=True)))
         return self._sums.get(snapshot)
 
     def series(self, postal_code: str, seconds: int, end: int) -> list[tuple[int, Counts | None]]:
         """The totals of a place over the `seconds` until `end`, by time.
 
-        "" stands for all places. None stands for a snapshot without a total of the place.
+        "" means all places. None marks a snapshot without a total of the place.
         """
         snapshots = [s for s in self.snapshots() if end - seconds <= s <= end]
         if not postal_code:
@@ -228,8 +229,8 @@ class PipelineState:
         return [(s, self.history[s].get(postal_code)) for s in snapshots]
 
     def interval(self) -> int:
-        """The usual seconds between two snapshots, whatever outage there was; 60 until there are
-        two snapshots.
+        """The median seconds between two snapshots, which outages do not change; 60 until there are
+        two.
         """
         newest = self.snapshots()[-USUAL_GAPS - 1 :]
         gaps = [later - earlier for earlier, later in pairwise(newest)]
@@ -253,11 +254,6 @@ class PipelineState:
     def dead_letters_since(self, time: float) -> list[DeadLetter]:
         """The dead letters that were written since then, the newest last."""
         return [letter for letter in self.dead_letters.values() if letter.written_at >= time]
-
-
-def sum_of(totals: dict[str, Counts]) -> Counts:
-    """The sum over postal codes of each number; there is at least one."""
-    return Counts(*map(sum, zip(*totals.values(), strict=True)))
 
 
 def commonest_reason(dead_letters: list[DeadLetter]) -> str:
@@ -292,7 +288,7 @@ def parse_station(value: bytes | None) -> Station | None:
 
 def parse_recorded_at(value: bytes | None) -> datetime | None:
     """When a raw record of a replayed feed was recorded (its field `recorded_at`, ISO 8601 with an
-    offset); None if it does not say it, as the real feed does not.
+    offset); None if it does not say so; the real feed never does.
     """
     try:
         recorded_at = datetime.fromisoformat(json.loads(value or b"")["recorded_at"])

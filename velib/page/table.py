@@ -35,7 +35,7 @@ class Table:
             )
             self.grid = ui.aggrid(grid_options(words), auto_size_columns=False)
         search.on_value_change(lambda event: self.search(event.value or ""))
-        # The names limit what the browser sends: AG Grid's events hold more than JSON can.
+        # The names limit what the browser sends: AG Grid's events contain more than JSON.
         self.grid.on("cellMouseOver", lambda event: on_hover(event.args["rowId"]), ["rowId"])
         self.grid.on("rowClicked", lambda event: on_choose(event.args["rowId"]), ["rowId"])
 

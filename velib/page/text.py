@@ -11,7 +11,7 @@ from velib.runtime import local_time, printable
 from velib.totals.records import COUNTS
 
 PARIS = ZoneInfo("Europe/Paris")
-"""The page's clock, whoever reads it and wherever its server stands: the stations are there."""
+"""The page's time zone, wherever its reader and its server are: the stations are in Paris."""
 
 MAX_TEXT = 200  # characters that are shown of a text from a record
 
@@ -37,20 +37,20 @@ TEXTS = {
         "empty_full_explained": "only docks · only bikes",
         "change": "{n} since previous",
         "share": "{n} of the bikes",
-        "live_only": "only known live",
+        "live_only": "live only",
         "bikes_change": "Last hour",
         "change_since": "Bikes that came or left since {time}, as a share of the docks",
         "change_unknown": "No earlier snapshot to compare with",
         "area_change": "{place}: {n} bikes",
         "no_total": "no total",
         "player": "Looking back",
-        "moment": "Snapshot that is shown",
+        "moment": "Snapshot shown",
         "play": "Play",
         "pause": "Pause",
         "speed": "{n} / s",
         "speed_name": "Snapshots a second",
         "go_live": "Live",
-        "stations_live_only": "Stations are shown live only",
+        "stations_live_only": "Stations are only shown live",
         "map": "Map",
         "streets": "Streets",
         "unplaced": "Stations without a position: {n}",
@@ -70,7 +70,7 @@ TEXTS = {
         "station_closed": "closed",
         "station_label": "{place}: {bikes} bikes, {docks} docks",
         "station_number": "{name}: {n}",
-        "station_capacity": "{n} docks in all",
+        "station_capacity": "{n} docks in total",
         "snapshot": "snapshot of {time}",
         "close": "Close",
         "health": "Health",
@@ -123,15 +123,15 @@ TEXTS = {
         "share": "{n} des vélos",
         "live_only": "en direct seulement",
         "bikes_change": "Dernière heure",
-        "change_since": "Vélos arrivés ou partis depuis {time}, en part des bornes",
+        "change_since": "Vélos arrivés ou partis depuis {time}, en proportion des bornes",
         "change_unknown": "Aucun relevé antérieur auquel comparer",
         "area_change": "{place}\u00a0: {n} vélos",
         "no_total": "aucun total",
         "player": "Retour en arrière",
         "moment": "Relevé affiché",
-        "play": "Lire",
+        "play": "Lecture",
         "pause": "Pause",
-        "speed": "{n} / s",
+        "speed": "{n}\u00a0/\u00a0s",
         "speed_name": "Relevés par seconde",
         "go_live": "En direct",
         "stations_live_only": "Les stations ne sont affichées qu’en direct",
@@ -153,7 +153,7 @@ TEXTS = {
             "{bikes} vélos ({ebike} électriques) · {docks} places · {stations} stations"
         ),
         "place_old": "absent du dernier relevé",
-        "hours": "{n} h",
+        "hours": "{n}\u00a0h",
         "station_open": "ouverte",
         "station_closed": "fermée",
         "station_label": "{place}\u00a0: {bikes} vélos, {docks} places",
@@ -174,28 +174,28 @@ TEXTS = {
         "kafka_away": "ne répond pas\u00a0: dernières données connues",
         "unknown": "inconnu tant que Kafka ne répond pas",
         "feed_empty": "aucun relevé pour l’instant",
-        "feed_moves": "un nouveau relevé toutes les {seconds} s",
+        "feed_moves": "un nouveau relevé toutes les {seconds}\u00a0s",
         "feed_old": "aucun nouveau relevé depuis {since}",
         "producer_none": "à l’arrêt",
-        "producer_one": "en marche, a publié il y a {published}",
-        "producer_several": "{number} en marche, ont publié il y a {published}",
-        "producer_unknown": "a publié il y a {published}",
-        "producer_unseen": "rien publié pour l’instant",
+        "producer_one": "en marche, dernière publication il y a {published}",
+        "producer_several": "{number} en marche, dernière publication il y a {published}",
+        "producer_unknown": "dernière publication il y a {published}",
+        "producer_unseen": "aucune publication pour l’instant",
         "job_stalled": "bloqué depuis {since}\u00a0: {records} enregistrements en attente",
         "job_unseen": "aucun total écrit pour l’instant",
         "job_runs": "{records} enregistrements en attente, dernier total il y a {written}",
-        "dead_letters_none": "aucun en 24 heures",
-        "dead_letters_some": "{number} en 24 heures, surtout\u00a0: {reason}",
+        "dead_letters_none": "aucun en 24\u00a0heures",
+        "dead_letters_some": "{number} en 24\u00a0heures, surtout\u00a0: {reason}",
         "last_dead_letters": "Derniers messages rejetés",
     },
 }
-"""The texts by language and name; those of the counts are in velib/totals/records.py."""
+"""The texts by language and name; the names of the counts are in velib/totals/records.py."""
 
 for _name, _count in COUNTS.items():
     TEXTS["en"][_name], TEXTS["fr"][_name] = _count.english, _count.french
 
 DAYS = {
-    "en": tuple(calendar.day_name),  # Python's are English: it uses no locale until it is told to
+    "en": tuple(calendar.day_name),  # in English unless the program sets a locale
     "fr": ("lundi", "mardi", "mercredi", "jeudi", "vendredi", "samedi", "dimanche"),
 }
 MONTHS = {
@@ -267,11 +267,11 @@ class Words:
 
     def age(self, seconds: float) -> str:
         """A duration in the largest unit of which it has at least two."""
-        days = "j" if self.language == "fr" else "d"
+        days, space = ("j", "\u00a0") if self.language == "fr" else ("d", " ")
         for size, unit in ((86400, days), (3600, "h"), (60, "min")):
             if seconds >= 2 * size:
-                return f"{seconds / size:.0f} {unit}"
-        return f"{max(0, seconds):.0f} s"
+                return f"{seconds / size:.0f}{space}{unit}"
+        return f"{max(0, seconds):.0f}{space}s"
 
 
 def readable(text: str) -> str:

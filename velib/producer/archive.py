@@ -1,4 +1,4 @@
-"""Finds the snapshots that were recorded below a path, by this producer or by others.
+"""Finds recorded snapshots below a path, whether this producer or others recorded them.
 
 They are read one at a time: only their times and places are kept in memory, about two hundred bytes
 each.
@@ -18,7 +18,7 @@ from typing import IO, NamedTuple
 from velib.errors import Failure
 from velib.feed.api import FeedError
 from velib.feed.snapshot import Snapshot, parse
-from velib.kafka.topics import CLOCK_TOLERANCE
+from velib.kafka.raw_topic import CLOCK_TOLERANCE
 from velib.producer.documents import Unusable, documents, without_rest
 from velib.producer.recording import time_of
 from velib.runtime import local_time, log
@@ -28,7 +28,7 @@ TIME = re.compile(rb'"lastUpdatedOther"\s*:\s*([0-9]{1,20})[^0-9]')
 
 
 class Recorded(NamedTuple):
-    """The time of a snapshot and its place: its file or, if others precede it there, the spool."""
+    """The time of a snapshot and its place: the spool, or its file if it is the first one there."""
 
     last_updated: int
     path: str
@@ -37,7 +37,7 @@ class Recorded(NamedTuple):
 
 
 class Archive:
-    """The recorded snapshots of a span, ordered by their times."""
+    """The recorded snapshots of a span, ordered by time."""
 
     def __init__(self, path: Path, start: int, end: float) -> None:
         """Find the snapshots below a path, from `start` until before `end` (epoch seconds).
@@ -79,7 +79,7 @@ class Archive:
         for file in self._files(path):
             self.file_count += 1
             try:
-                yield from self._look_into(file)
+                yield from self._snapshots_in(file)
             except Unusable as error:
                 self.skipped.add(file, str(error))
 
@@ -104,10 +104,10 @@ class Archive:
     def _skip_folder(self, error: OSError) -> None:
         self.skipped.add(str(error.filename), f"the folder cannot be read ({error.strerror})")
 
-    def _look_into(self, file: str) -> Iterator[Recorded]:
+    def _snapshots_in(self, file: str) -> Iterator[Recorded]:
         """The snapshots of the span in a file; raises Unusable if it has none or is damaged.
 
-        The name of a recording's file tells its time: it is not opened.
+        The name of a recording's file contains its time, so it is not opened.
         """
         time_in_name = time_of(Path(file).name)
         is_first = True
@@ -128,7 +128,7 @@ class Archive:
 
     @cached_property
     def _spool(self) -> IO[bytes]:
-        """A temporary file, which is read in any order without unpacking what is not wanted."""
+        """A temporary file from which each snapshot can be read without unpacking the others."""
         return tempfile.TemporaryFile()
 
     def _put_into_spool(self, document: bytes) -> tuple[int, int]:
@@ -162,13 +162,13 @@ class Skipped:
         self.logged: Counter[str] = Counter()
 
     def add(self, name: str, reason: str) -> None:
-        """Reasons that differ only after a colon or in brackets are the same."""
+        """Count a skipped file; reasons that differ only after a colon or bracket are the same."""
         kind = re.split(r": | \(", reason)[0]
         self.examples.setdefault(kind, (name, reason))
         self.counts[kind] += 1
 
     def log(self, only_new: bool = False) -> None:
-        """Log the reasons that have become more frequent, or only those not logged yet."""
+        """Log each reason whose count has grown, or only the reasons not logged yet."""
         for kind, count in self.counts.items():
             if count > self.logged[kind] and not (only_new and self.logged[kind]):
                 name, reason = self.examples[kind]

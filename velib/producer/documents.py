@@ -1,4 +1,4 @@
-"""Reads the JSON documents in a file: one, or several in a row, as `curl >>` leaves them.
+"""Reads the JSON documents in a file: one, or several in a row, as `curl >>` appends them.
 
 The file is plain or compressed (gzip, bzip2, xz), in UTF-8 or UTF-16.
 """
@@ -37,7 +37,7 @@ feed's answers, whatever precedes it.
 
 
 class Unusable(Exception):
-    """A file, or a part of it, is not what is looked for. The text says why."""
+    """A file, or a part of it, cannot be used. The text says why."""
 
 
 def documents(path: Path) -> Iterator[bytes]:
@@ -50,7 +50,7 @@ def documents(path: Path) -> Iterator[bytes]:
     try:
         with _open(path) as file:
             for document in _split(_in_utf8(file)):
-                if b"{" in document:  # otherwise such as a byte order mark or a web page
+                if b"{" in document:  # not just a byte order mark or a web page
                     is_empty = False
                     yield document
     except (EOFError, zlib.error, lzma.LZMAError) as error:
@@ -86,7 +86,7 @@ def _open(path: Path) -> Any:
 
 def _in_utf8(file: Any) -> Iterator[bytes]:
     """The content of a file in chunks; raises what its decompression raises."""
-    chunk = file.read1(CHUNK)  # other than `read`, it returns what comes before damage
+    chunk = file.read1(CHUNK)  # unlike `read`, it returns what precedes damaged data
     encoding = json.detect_encoding(chunk)
     decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
     while chunk:

@@ -15,12 +15,12 @@ from velib.runtime import backoff, log
 MAX_BACKOFF = 300.0  # seconds between two polls of a feed that fails
 
 POLL_ERRORS = Counter("velib_producer_poll_errors", "Polls without a snapshot, by kind.", ["kind"])
-for kind in get_args(ErrorKind):  # a kind that has not come yet is a zero, not a gap
+for kind in get_args(ErrorKind):  # a kind that has not occurred yet is 0, not missing
     POLL_ERRORS.labels(kind)
 
 
 def poll_once(feed: Feed) -> Snapshot:
-    """The snapshot that the feed has now; raises Failure if it has none."""
+    """The feed's current snapshot; raises Failure if there is none."""
     try:
         return feed.snapshot()
     except FeedError as error:
@@ -28,11 +28,11 @@ def poll_once(feed: Feed) -> Snapshot:
 
 
 def poll(feed: Feed, poll_seconds: float, stop: Event) -> Iterator[Snapshot]:
-    """The snapshot of every poll, whether it is new or not, until `stop` is set.
+    """Yield the snapshot of every poll, whether it is new or not, until `stop` is set.
 
-    After a new snapshot the next poll comes `poll_seconds` later, else a twelfth of that, so that a
-    snapshot is read soon after the feed has it. The first one may already be old, so it does not
-    start the poll period.
+    The next poll follows `poll_seconds` after a new snapshot. Until there is a new one, polls are
+    12 times as frequent, so that it is read soon. The first snapshot may be old, so it does not
+    count as new.
     """
     failures, short_pause = FailureLog(), poll_seconds / 12
     delays = backoff(short_pause, MAX_BACKOFF)
@@ -56,7 +56,7 @@ def poll(feed: Feed, poll_seconds: float, stop: Event) -> Iterator[Snapshot]:
 
 
 class FailureLog:
-    """Logs why the feed fails, each reason once, and when it is back."""
+    """Logs why the feed fails, each reason once, and when it recovers."""
 
     def __init__(self) -> None:
         self.reason = ""

@@ -1,11 +1,11 @@
-"""What a map needs of each station: its name, position and capacity, published to a topic.
+"""Publishes what a map needs of each station: its name, position and capacity.
 
 They come from `station_information.json` of the feed. A record's key is the station code:
 
     16107  {"stationCode":"16107","name":"Benjamin Godard - Victor Hugo","lat":48.865983,...}
 
 Only maps use them. They have a thread, a transaction and a transactional id of their own, so that
-nothing that is wrong with them stops, delays or fences a snapshot.
+no problem with them stops, delays or fences a snapshot.
 """
 
 import json
@@ -19,6 +19,7 @@ from velib.errors import Failure
 from velib.feed.api import FeedError
 from velib.feed.snapshot import Feed
 from velib.kafka import topics
+from velib.kafka.reader import latest_values
 from velib.producer.publisher import is_fenced, new_epoch, send_in_transaction
 from velib.runtime import log
 
@@ -39,15 +40,15 @@ class Positions:
         self.problem = ""
 
     def publish_hourly(self, stop: Event) -> None:
-        """Publish what has changed, now and then every hour, until `stop` is set."""
+        """Publish what has changed, immediately and every hour, until `stop` is set."""
         while not stop.is_set():
             stop.wait(INTERVAL if self.publish() else RETRY_INTERVAL)
 
     def publish(self) -> bool:
-        """Publish what has changed; logs a problem once, and returns whether there was none."""
+        """Publish what has changed. Logs a problem once; returns True if there was none."""
         try:
             stations = Feed(self.settings).station_information()
-            self._publish(stations)
+            self._publish_changed(stations)
         except (FeedError, KafkaError, Failure) as error:
             is_lost_race = isinstance(error, KafkaError) and is_fenced(error)
             if str(error) != self.problem and not is_lost_race:
@@ -57,11 +58,11 @@ class Positions:
         self.problem = ""
         return True
 
-    def _publish(self, stations: list[Any]) -> None:
+    def _publish_changed(self, stations: list[Any]) -> None:
         topic = self.settings.station_topic
         records = [record for record in map(to_record, stations) if record is not None]
         left_out = len(stations) - len(records)
-        changed = _changed(records, topics.latest_values(self.settings, topic))
+        changed = _changed(records, latest_values(self.settings, topic))
         if changed:
             with new_epoch(self.settings, topics.positions_id(self.settings)) as producer:
                 send_in_transaction(producer, topic, changed)
@@ -74,9 +75,9 @@ class Positions:
         self.left_out = left_out
 
 
-def _changed(records: list[Record], held: dict[bytes, bytes]) -> list[Record]:
-    """The records whose value the topic does not hold; of duplicate codes the last one counts."""
-    return [(key, value) for key, value in dict(records).items() if held.get(key) != value]
+def _changed(records: list[Record], stored: dict[bytes, bytes]) -> list[Record]:
+    """The records whose value differs from the stored one; of duplicate codes the last counts."""
+    return [(key, value) for key, value in dict(records).items() if stored.get(key) != value]
 
 
 def to_record(station: Any) -> Record | None:

@@ -1,12 +1,13 @@
 """Publishes snapshots to the raw topic: one snapshot, one epoch, one transaction.
 
 A request to commit may reach Kafka late, after the client has sent it again over another
-connection. If the next transaction had the same epoch, Kafka would take that request for its own
-and commit what has arrived of it: a part of a snapshot, permanently. So each transaction has a new
-producer. Its `init_transactions` raises the epoch, and Kafka refuses what has an older one.
+connection. If the next transaction had the same epoch, Kafka would apply the request to it and
+commit the records that have arrived so far: a part of a snapshot, permanently. So each transaction
+has a new producer. Its `init_transactions` raises the epoch, and Kafka refuses requests with an
+older one.
 
-For the same reason any number of producers may run. One that begins fences the others, then it
-looks at the newest snapshot in the topic, and publishes only what is newer.
+For the same reason any number of producers may run. A new one fences the others, then reads the
+newest snapshot in the topic and publishes only newer ones.
 """
 
 import json
@@ -24,10 +25,9 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from prometheus_client import Counter, Gauge, Histogram
 
 from config import Settings
-from velib.errors import Failure, describe, is_retriable
 from velib.feed.api import MAX_ANSWER_BYTES
 from velib.feed.snapshot import Snapshot
-from velib.kafka import clients, topics
+from velib.kafka import clients, raw_topic, topics
 from velib.runtime import backoff, local_time, log
 
 TRANSACTION_TIMEOUT = 20  # seconds after which Kafka aborts a transaction that nobody ends
@@ -55,33 +55,33 @@ T = TypeVar("T")
 class Publisher:
     """Publishes the snapshots that are newer than the newest one in the raw topic.
 
-    While Kafka is away it waits and tries again. Raises Failure if Kafka refuses.
+    Retries while Kafka is away. Raises Failure if Kafka refuses.
     """
 
     def __init__(self, settings: Settings, stop: Event) -> None:
-        """Once `stop` is set, nothing is tried again."""
+        """Once `stop` is set, nothing is retried."""
         self.settings, self.stop = settings, stop
         self.newest = 0
         """The newest snapshot that is known to be in the topic (epoch seconds)."""
 
         FEED_AGE.set_function(lambda: time.time() - self.newest if self.newest else math.nan)
         self.is_connected = False
-        self.skipped: set[int] = set()  # have a log line: many polls return the same snapshot
+        self.skipped: set[int] = set()  # already logged: many polls return the same snapshot
 
     def publish(self, snapshots: Sequence[Snapshot]) -> float | None:
         """Publish what is newer in one transaction, and return the seconds that it took.
 
         Returns None if there was nothing to publish, or nothing could be published until `stop`.
         """
-        return self._retry(lambda: self._publish(snapshots))
+        return self._retry(lambda: self._publish_newer(snapshots))
 
     def find_newest(self) -> int:
         """The newest snapshot in the topic (epoch seconds), 0 if there is none."""
-        self._retry(self._look)
+        self._retry(self._read_newest)
         return self.newest
 
     def _retry(self, attempt: Callable[[], T]) -> T | None:
-        """The result of the first attempt that Kafka does not fail; None if `stop` comes first."""
+        """Retry until an attempt succeeds, and return its result; None if `stop` is set first."""
         delays = backoff(FIRST_PAUSE, MAX_PAUSE)
         while not self.stop.is_set():
             try:
@@ -89,10 +89,8 @@ class Publisher:
                 return attempt()
             except KafkaError as error:
                 self.is_connected = False
-                if not is_retriable(error):
-                    raise Failure(describe(error, self.settings)) from None
                 if not is_fenced(error):
-                    log.warning("Kafka failed (%s): retrying", error)
+                    clients.warn_of_retry(error, self.settings)
             # A random delay, so that two producers do not keep fencing each other.
             longest = next(delays)
             self.stop.wait(random.uniform(longest / 2, longest))
@@ -101,21 +99,21 @@ class Publisher:
     def _connect(self) -> None:
         """Wait for Kafka and for the topics, after the start and after a failure."""
         if not self.is_connected and topics.ensure(self.settings, stop=self.stop):
-            topics.refuse_compaction(self.settings)
+            raw_topic.refuse_compaction(self.settings)
             self.is_connected = True
 
-    def _look(self) -> None:
-        newest = topics.newest_snapshot(self.settings)
+    def _read_newest(self) -> None:
+        newest = raw_topic.newest_snapshot(self.settings)
         if newest and not self.newest:
             log.info("Resuming after snapshot %s", local_time(newest))
         self.newest = max(self.newest, newest)
 
-    def _publish(self, snapshots: Sequence[Snapshot]) -> float | None:
+    def _publish_newer(self, snapshots: Sequence[Snapshot]) -> float | None:
         started = time.monotonic()
         if not self._newer(snapshots):
             return None
         with new_epoch(self.settings, topics.transactional_id(self.settings)) as producer:
-            self._look()
+            self._read_newest()
             newer = self._newer(snapshots)
             if not newer:
                 return None
@@ -138,7 +136,7 @@ class Publisher:
         return newer
 
     def _log_skipped(self, last_updated: int) -> None:
-        # That another producer was faster with the newest snapshot is worth no line.
+        # If another producer was faster with the newest snapshot, no line is needed.
         if last_updated < self.newest or not self.skipped:
             log.info(
                 "Snapshot %s skipped: %s is already published",
@@ -152,8 +150,8 @@ class Publisher:
 def new_epoch(settings: Settings, transactional_id: str) -> Iterator[KafkaProducer]:
     """A producer that has fenced every earlier one with this id; raises KafkaError.
 
-    By then a transaction that an earlier one left open is aborted, or committed if its commit had
-    begun.
+    By then a transaction that an earlier producer left open is aborted, or committed if its commit
+    had begun.
     """
     producer = KafkaProducer(
         **clients.kafka_python_options(settings),
@@ -180,14 +178,14 @@ def _init_transactions(producer: KafkaProducer) -> None:
         producer.init_transactions()
     except KafkaTimeoutError:
         raise KafkaTimeoutError(
-            f"it offers no transactions, tried for {TRANSACTION_TIMEOUT} s: has it as many brokers"
-            " as its transaction.state.log.replication.factor says?"
+            f"it offers no transactions, tried for {TRANSACTION_TIMEOUT} s: does it have as many"
+            " brokers as its transaction.state.log.replication.factor says?"
         ) from None
 
 
 def send_in_transaction(producer: KafkaProducer, topic: str, records: Sequence[Record]) -> None:
-    """Send the records in one transaction; raises KafkaError. What was sent is then aborted by the
-    next producer with the same id.
+    """Send the records in one transaction. Raises KafkaError; the next producer with the same id
+    then aborts what was sent.
     """
     producer.begin_transaction()
     sent = [producer.send(topic, key=key, value=value) for key, value in records]
@@ -197,9 +195,9 @@ def send_in_transaction(producer: KafkaProducer, topic: str, records: Sequence[R
 
 
 def to_record(station: Any, last_updated: int) -> Record:
-    """Key and value of a station's record: the station as it came, and its snapshot.
+    """Key and value of a station's record: the station as received, plus its snapshot.
 
-    What is not a JSON object is published as it is.
+    A station that is not a JSON object is published unchanged.
     """
     key = None
     if isinstance(station, dict):
@@ -210,9 +208,9 @@ def to_record(station: Any, last_updated: int) -> Record:
 
 
 def is_fenced(error: KafkaError) -> bool:
-    """Whether a producer that began later has taken the epoch: it publishes the same snapshot.
+    """Whether a later producer has fenced this one. It then publishes the same snapshot.
 
-    kafka-python wraps the error of a send, or tells it in its own. Kafka ends a transaction that
-    took too long, as that of a suspended process, in the same way.
+    kafka-python wraps the error of a send, or quotes it in its own. Kafka also fences a producer
+    whose transaction took too long, for example in a suspended process.
     """
     return re.search("producer_?(fenced|epoch)", repr(error), re.IGNORECASE) is not None

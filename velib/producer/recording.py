@@ -1,4 +1,4 @@
-"""A recording: each snapshot as it came, gzipped, in a file of its own in the folder of its day.
+"""A recording: one file per snapshot, gzipped but otherwise unchanged, in a folder per day.
 
     2024-11-19/20241119T082218Z.json.gz
 
@@ -26,7 +26,7 @@ def file_name(last_updated: int) -> str:
 
 
 def time_of(name: str) -> int | None:
-    """The snapshot (epoch seconds) whose file has this name, None for the name of another file."""
+    """The snapshot (epoch seconds) whose file has this name, None if it is another file's name."""
     try:
         moment = datetime.strptime(name, NAME_FORMAT).replace(tzinfo=timezone.utc)
     except ValueError:
@@ -67,7 +67,7 @@ class Recording:
         self.is_failing = False
 
     def _log_previous_day(self, day: Path) -> None:
-        """When a day has its first snapshot, log what the previous one takes."""
+        """At the first snapshot of a day, log the size of the previous day."""
         if self.day is not None and day > self.day:
             sizes = [path.stat().st_size for path in self.day.glob("*.json.gz")]
             megabytes = sum(sizes) / 1e6

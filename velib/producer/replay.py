@@ -1,6 +1,6 @@
-"""Publishes recorded snapshots again: in order, at their own pace or faster, and once each.
+"""Publishes recorded snapshots again: in order, at their original pace or another, once each.
 
-What is published already is known from the topic alone, so a replay that was stopped resumes there.
+The newest snapshot in the topic shows how far a stopped replay has come: it resumes there.
 """
 
 import argparse
@@ -19,10 +19,10 @@ from velib.feed.snapshot import Snapshot
 from velib.producer.archive import Archive, Recorded
 from velib.runtime import local_time, log
 
-MIN_SPEED = 0.01  # slower than recorded, but it ends one day
+MIN_SPEED = 0.01  # a hundred times slower than recorded
 MAX_SNAPSHOTS = 20  # in one transaction
 MAX_RECORDS = 50_000  # in one transaction, unless one snapshot has more
-MAX_WAIT = 3600.0  # seconds: Python refuses to wait for centuries
+MAX_WAIT = 3600.0  # seconds: Python cannot wait for centuries at a time
 LOG_INTERVAL = 10.0  # seconds between two log lines
 
 
@@ -38,8 +38,8 @@ class Replay:
     """The recorded snapshots of a span, to be published in order."""
 
     def __init__(self, path: Path, start: int | None, end: int | None, speed: float) -> None:
-        """Find what is recorded below `path`, from `start` until before `end` (epoch seconds) if
-        they are given; raises Failure if there is nothing.
+        """Find what is recorded below `path`, from `start` up to but not including `end` (epoch
+        seconds, None: no limit); raises Failure if there is nothing.
 
         speed: how many times faster than recorded; 0 is as fast as possible.
         """
@@ -55,7 +55,7 @@ class Replay:
         )
 
     def is_complete(self, topic: str, newest: int) -> bool:
-        """True if the topic, whose newest snapshot is given (0 if it is empty), has the last one.
+        """Whether the topic, whose newest snapshot is `newest` (0: none), contains the last one.
 
         Raises Failure if the topic's newest snapshot is neither one of the recorded ones nor older
         than all of them: snapshots would be published in the wrong order, or twice.

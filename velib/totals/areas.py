@@ -19,7 +19,7 @@ def areas() -> dict[str, dict[str, str]]:
 
 
 def postal_code_exceptions() -> dict[str, str]:
-    """Postal codes by station code, of the stations whose code says another one."""
+    """The postal codes of the stations whose code implies another one, by station code."""
     rows = _rows("postal_code_exceptions.csv", "station_code")
     return {code: row["postal_code"] for code, row in rows.items()}
 

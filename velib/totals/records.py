@@ -1,4 +1,4 @@
-"""What the records of the topics hold that the job writes: totals and dead letters."""
+"""The records that the job writes: totals and dead letters."""
 
 import json
 import math
@@ -14,7 +14,7 @@ DEAD_LETTER = ("reason", "topic", "partition", "offset", "key", "value")
 
 
 class Count(NamedTuple):
-    """How a count comes from an open station of the feed, and what the page calls it.
+    """How a count is taken from an open station of the feed, and its name on the page.
 
     It is a field of the station, its bikes of a kind, or else 1.
     """
@@ -79,7 +79,7 @@ def parse_total(value: bytes | None) -> dict[str, Any] | None:
 
 
 def parse_dead_letter(record: Any) -> dict[str, str | None]:
-    """The fields of a dead letter as text; a byte that is not UTF-8 is written as in \\xff."""
+    """The fields of a dead letter as text; a byte that is not UTF-8 is escaped, as in \\xff."""
     fields = dict(record.headers) | {"key": record.key, "value": record.value}
     raw = {name: fields.get(name, b"") for name in DEAD_LETTER}
     return {

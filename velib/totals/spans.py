@@ -1,4 +1,4 @@
-"""Reads totals: the latest one of each postal code first, or those of a time span."""
+"""Reads totals: the latest one of each postal code first, or all of a time span."""
 
 import math
 import sys
@@ -9,21 +9,21 @@ from threading import Event
 from typing import Any, NamedTuple
 
 from velib.errors import Failure
+from velib.kafka.raw_topic import CLOCK_TOLERANCE
 from velib.kafka.reader import Reader
-from velib.kafka.topics import CLOCK_TOLERANCE
 from velib.runtime import local_time, log
 from velib.totals.records import parse_total
 
-RECENT = 20_000  # offsets of a partition, read whatever their age: four hours of the bike network
-MAX_REMEMBERED = 30_000  # records; a job that was killed seldom writes more of them again
+RECENT = 20_000  # last offsets of a partition, always read first: four hours of the bike network
+MAX_REMEMBERED = 30_000  # records; a restarted job rarely repeats more
 GRACE = 300  # seconds after the end of a span until all of its totals are in the topic
-MAX_SLEEP = 60.0  # seconds; a machine that was suspended, or its clock set, is noticed by then
+MAX_SLEEP = 60.0  # seconds; then a suspended machine or a changed clock is noticed
 NOT_WHOLE = "Kafka did not send all totals of the span in time: none are shown"
 
 
 class Span(NamedTuple):
-    """The snapshots from `since` up to, but without, `until` (epoch seconds), and of these only the
-    totals of some postal codes; of all, if none are given.
+    """The snapshots from `since` up to but not including `until` (epoch seconds), and the postal
+    codes whose totals are asked for; if empty, all.
     """
 
     since: int = -1
@@ -43,7 +43,7 @@ class Span(NamedTuple):
     def wait_until_written(self, stop: Event) -> None:
         """Wait until all totals of a span that has an end are in the topic, by our clock.
 
-        A newer total does not tell: the job writes those of a batch in any order.
+        A newer total does not prove it: the job writes the totals of a batch in any order.
         """
         written_at = self.until + GRACE
         if time.time() < written_at:
@@ -55,12 +55,12 @@ class Span(NamedTuple):
 
 
 def of_span(reader: Reader, span: Span) -> Iterator[bytes]:
-    """The values of the records with a span's totals, among others; older records are not read.
+    """The values of the records that may contain a span's totals; older records are not read.
 
-    A total is never written before its snapshot's time, apart from the clocks. If the span has an
-    end, each total comes once, as the topic has it last, by snapshot and postal code; else all
-    records come as they are stored, with each new one. Raises Failure if the timeout passes before
-    a span with an end is read.
+    A total is never written before its snapshot's time, unless clocks differ. If the span has an
+    end, yields the last value of each total, by snapshot and postal code; otherwise every record as
+    stored, then each new one. Raises Failure if the timeout passes before a span with an end is
+    read.
     """
     starts = reader.offsets_at(span.since - CLOCK_TOLERANCE)
     if span.has_end():
@@ -72,7 +72,7 @@ def of_span(reader: Reader, span: Span) -> Iterator[bytes]:
 def _latest_values(reader: Reader, records: Iterable[Any], span: Span) -> Iterator[bytes]:
     """The last value of each total of a span, by snapshot and postal code; none if stopped.
 
-    All of them are in memory, as the topic may have any snapshot last.
+    All of them are kept in memory: a later record may replace any of them.
     """
     latest: dict[int, dict[str, bytes]] = defaultdict(dict)
     newest = span.since
@@ -96,13 +96,13 @@ def _latest_values(reader: Reader, records: Iterable[Any], span: Span) -> Iterat
 
 
 def latest_then_new(reader: Reader) -> Iterator[bytes]:
-    """The value of every postal code's latest total, then that of each new record."""
+    """The value of every postal code's latest total, then the value of each new record."""
     recent = {partition: max(0, end - RECENT) for partition, end in reader.ends.items()}
     latest: dict[str, tuple[int, int]] = {}
     for starts, ends in ((recent, reader.ends), (None, recent)):
         later = later_totals(reader.read(starts, ends), latest)
         if reader.is_over():
-            return  # before all records were read: the rest may have later totals
+            return  # not all records were read: the others may contain later totals
         yield from (record.value for record in later)
     yield from (record.value for record in reader.read(reader.ends))
 
@@ -110,8 +110,8 @@ def latest_then_new(reader: Reader) -> Iterator[bytes]:
 def later_totals(records: Iterable[Any], latest: dict[str, tuple[int, int]]) -> list[Any]:
     """The record of each postal code's latest total, if later than `latest` says, by postal code.
 
-    `latest` has the `last_updated` and the offset of every latest total, and is updated.
-    Of totals with the same `last_updated`, the one with the greatest offset is the latest.
+    `latest` contains the `last_updated` and the offset of every latest total, and is updated. Of
+    totals with the same `last_updated`, the one with the greatest offset is the latest.
     """
     later = {}
     for record in records:
@@ -125,13 +125,13 @@ def later_totals(records: Iterable[Any], latest: dict[str, tuple[int, int]]) -> 
 
 
 class Repeats:
-    """Recognises a record that was there already: a killed job writes its last ones again."""
+    """Recognises a repeated record: after a kill the job writes its last ones again."""
 
     def __init__(self) -> None:
         self.hashes: OrderedDict[int, None] = OrderedDict()
 
     def has(self, record: Hashable) -> bool:
-        """Whether this is one of the last MAX_REMEMBERED ones, to which it is then added."""
+        """Whether this is one of the last MAX_REMEMBERED records; if not, remembers it."""
         if hash(record) in self.hashes:
             return True
         self.hashes[hash(record)] = None

@@ -1,6 +1,6 @@
 """The live table of `consumer.py --table`: the latest total of each postal code.
 
-It has the terminal's alternate screen, as `top` has: afterwards the terminal is as it was before.
+It uses the terminal's alternate screen, as `top` does: afterwards the terminal is as it was before.
 """
 
 import logging
@@ -26,8 +26,8 @@ from velib.totals.areas import NAMES
 from velib.totals.records import COUNTS
 
 REFRESHES = 2  # a second
-MAX_LOG_LINES = 200  # are kept
-MAX_WARNINGS = 3  # are shown below the totals
+MAX_LOG_LINES = 200  # kept in memory
+MAX_WARNINGS = 3  # shown below the totals
 GAP = 2  # characters between two columns
 
 Total = dict[str, Any]
@@ -107,7 +107,7 @@ def can_be_shown() -> bool:
 
 
 class LiveTable:
-    """The table. While it is shown it takes all log lines, which would tear it."""
+    """The table. While it is shown it collects all log lines, which would otherwise tear it."""
 
     def __init__(
         self,
@@ -117,21 +117,21 @@ class LiveTable:
     ) -> None:
         """`sort` is one of SORT_KEYS, by default `postal_code`; the title is the first line.
 
-        `describe` returns what there is to say about a snapshot (epoch seconds): a line above it.
+        `describe` returns the line to show above it for a snapshot (epoch seconds).
         """
         self.sort_key, self.title = SORT_KEYS[sort or "postal_code"], title
         self.describe = describe
         self.rows: dict[str, Row] = {}
         self.log = LogLines()
         self.reader: Reader | None = None
-        # An exported COLUMNS or LINES would count more than the size of the window.
+        # An exported COLUMNS or LINES would override the size of the window.
         environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
         console = Console(force_terminal=True, _environ=environment)
         self.live = Live(self, console=console, screen=True, refresh_per_second=REFRESHES)
         self.is_shown, self.lock = False, Lock()
 
     def add(self, total: Total) -> None:
-        """Show a total, unless there is a later one of its postal code."""
+        """Show a total unless a later one of its postal code is shown."""
         row = self.rows.get(total["postal_code"])
         bikes_before = None
         if row is not None:
@@ -168,7 +168,7 @@ class LiveTable:
                 self.live.start(refresh=True)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The table as large as the window, in which `Live` draws it, or the whole of it."""
+        """The table cut to the window while `Live` draws it, otherwise the whole table."""
         width, height = console.size
         rows = sorted(self.rows.values(), key=self.sort_key)
         newest = max((row.total["last_updated"] for row in rows), default=0)
@@ -190,7 +190,7 @@ class LiveTable:
         yield from warnings
 
     def _header(self, current: list[Row], older: int) -> Iterator[Text]:
-        """The title, and the newest snapshot, which has the `current` rows."""
+        """The title, and a line about the newest snapshot; `current` are its rows."""
         if self.title:
             yield Text(self.title, "bold")
         line = Text("No totals yet")
@@ -218,7 +218,7 @@ def _sum(rows: list[Row]) -> Row:
 
 
 def _table(current: list[Row], shown: list[Row], width: int) -> Table:
-    """The sum of the current rows, then those that are shown; older ones are dimmed."""
+    """The sum of the current rows, then the shown rows; older ones are dimmed."""
     columns = fitting_columns(width)
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="underline")
     for column in columns:
@@ -232,7 +232,7 @@ def _table(current: list[Row], shown: list[Row], width: int) -> Table:
 
 
 def _wrap(texts: Iterable[Text], console: Console) -> list[Text]:
-    """The lines that these texts take in the console's width."""
+    """The lines of these texts, wrapped to the width of the console."""
     return [line for text in texts for line in text.wrap(console, console.width)]
 
 
@@ -259,7 +259,7 @@ class LogLines(logging.Handler):
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
-        """Collect the log while the block runs. A terminal has the warnings afterwards."""
+        """Collect the log while the block runs; then print the warnings if stderr is a terminal."""
         root = logging.getLogger()
         handlers, is_terminal = root.handlers, sys.stderr is not None and sys.stderr.isatty()
         root.handlers = [self] if is_terminal else [*handlers, self]
