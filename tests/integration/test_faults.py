@@ -1,7 +1,9 @@
 """Kafka dies, a topic is recreated or cut, a checkpoint does not fit: the totals stay right."""
 
+import gzip
 import json
 import time
+from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
@@ -27,18 +29,27 @@ def _sums(pipeline: Pipeline) -> dict[int, int]:
     return {snapshot: total["mechanical"] for (_, snapshot), total in pipeline.totals().items()}
 
 
+def _recorded(pipeline: Pipeline) -> dict[int, dict[str, Any]]:
+    """The answers of the API in the folder `history`, by their time."""
+    files = (pipeline.folder / "history").glob("*/*.json.gz")
+    answers = [json.loads(gzip.decompress(file.read_bytes())) for file in files]
+    return {answer["lastUpdatedOther"]: answer for answer in answers}
+
+
 def test_every_script_outlives_a_broker_that_is_killed_and_comes_back(pipeline: Pipeline) -> None:
     pipeline.use(f"localhost:{free_port()}")
     broker = pipeline.start_broker()
     day = Day(period=2)
     pipeline.simulate(day)
-    producer = pipeline.start("kafka_project.py")
+    producer = pipeline.start("kafka_project.py", "--record", "history")
     job = pipeline.start("spark.py", VELIB_STATIONS="all")
     consumer = pipeline.start("consumer.py", "--json", "--from-beginning")
     wait_until(consumer.printed, "totals before")
     broker.kill()
     producer.wait_for("Waiting for Kafka at")
     consumer.wait_for("does not answer: waiting for it")
+    killed = time.time()
+    wait_until(lambda: max(_recorded(pipeline)) > killed, "a snapshot is recorded without Kafka")
     pipeline.start_broker()
     back = int(time.time())
     consumer.wait_for("Kafka answers again")
@@ -56,6 +67,9 @@ def test_every_script_outlives_a_broker_that_is_killed_and_comes_back(pipeline: 
     } == expected_totals.keys()
     assert len(printed) == len(expected_totals), "a total was printed again"
     assert job.stop() == 0
+    recorded = _recorded(pipeline)
+    assert recorded.keys() >= pipeline.published().keys()
+    assert recorded == {snapshot: day.status(snapshot) for snapshot in recorded}
 
 
 def test_the_checkpoint_of_a_topic_that_was_recreated_is_refused_and_can_be_reset(

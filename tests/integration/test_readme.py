@@ -99,8 +99,8 @@ def test_the_table_of_settings_has_every_setting_and_its_default() -> None:
 
 @pytest.fixture(scope="module")
 def walkthrough(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What each command of the README prints in its terminal, with a simulated feed, then each block
-    of its experiments.
+    """What each command of the README prints in its terminal, with a simulated feed; then what each
+    block of its experiments prints.
     """
     clone = checkout(tmp_path_factory.mktemp("clone"))
     kafka_port, feed_port = str(free_port()), str(free_port())

@@ -9,12 +9,10 @@ from math import ceil
 
 from kafka import KafkaConsumer, TopicPartition
 
-from local.broker import free_port
 from local.day import Day
 from tests.expected import feed, station
 from tests.pipeline import Pipeline, wait_until
 from velib.feed.snapshot import parse
-from velib.kafka import clients
 from velib.producer.recording import Recording
 from velib.runtime import local_time
 
@@ -77,22 +75,6 @@ def test_a_replay_that_is_stopped_or_killed_publishes_each_snapshot_whole_once_a
     again = pipeline.start(*REPLAY, "--speed", "0")
     assert again.end() == 0
     assert "All 100 recorded snapshots are published already" in again.log()
-
-
-def test_a_replay_outlives_a_kafka_that_goes_away(pipeline: Pipeline) -> None:
-    pipeline.use(f"localhost:{free_port()}")
-    broker = pipeline.start_broker()
-    recorded = record(pipeline, 40)
-    replay = pipeline.start(*REPLAY, "--speed", "120")
-    wait_until(lambda: clients.is_reachable(pipeline.settings), "Kafka listens")
-    wait_until(lambda: "ready" in broker.printed(), "Kafka is ready")
-    wait_until(lambda: len(pipeline.published()) > 2, "some snapshots")
-    broker.kill()
-    replay.wait_for("Waiting for Kafka")
-    pipeline.start_broker()
-    assert replay.end() == 0
-    assert replayed(pipeline) == recorded
-    assert len(pipeline.raw()) == 40 * 300
 
 
 def test_what_curl_appended_is_replayed_and_what_cannot_be_ends_with_status_1(

@@ -118,8 +118,8 @@ def _failed_query(cause: str) -> str:
         ),
         (
             _failed_query("java.lang.IllegalStateException: Partition 0's offset was changed"),
-            "The checkpoint .velib/checkpoint does not fit the topic velib-projet: the topic was"
-            " recreated or has lost records that were not read yet, or the job has changed."
+            "The checkpoint .velib/checkpoint does not fit the topic velib-projet: the job has"
+            " changed, or the topic was recreated or has lost records that were not read yet."
             " To start over from the topic's earliest record, type:"
             " python spark.py --reset-checkpoint",
         ),
