@@ -40,7 +40,7 @@ def main() -> None:
     file = (folder / f"{answer}.py").relative_to(Path.cwd())
     if wrong:
         sys.exit(f"{file}: not solved. {wrong}")
-    print(f"{file}: solved. Now read the discussion in {file.with_name('README.md')}.")
+    print(f"{file}: solved. Now read the discussion at the end of its README.")
 
 
 def fault(number: int, answer: str, temporary: Path) -> str:
