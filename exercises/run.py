@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import config
-from exercises.lab import Lab, Wrong, folder_of, test
+from exercises.lab import FOLDER, Lab, Wrong, folder_of, test
 from local.broker import free_port
 from local.processes import stop
 from velib import java, runtime
@@ -70,7 +70,12 @@ def own_kafka(folder: Path) -> Iterator[str]:
     port = free_port()
     command = [sys.executable, "-m", "local.broker", "--port", str(port), "--data-dir", str(folder)]
     broker = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        cwd=FOLDER.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
         assert broker.stdout is not None and broker.stderr is not None
