@@ -7,7 +7,7 @@ says whether it is right, `solution.py` is one way to do it.
 import importlib.util
 import json
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -46,13 +46,16 @@ def load(file: Path) -> ModuleType:
     return module
 
 
+_load_once = cache(load)
+
+
 def test(number: int, answer: str, lab: "Lab") -> None:
     """Test the file `exercise` or `solution` of an exercise.
 
     Raises Wrong if its answer is wrong, and the errors of the file itself.
     """
     folder = folder_of(number)
-    load(folder / "test.py").test(lab, load(folder / f"{answer}.py"))
+    _load_once(folder / "test.py").test(lab, load(folder / f"{answer}.py"))
 
 
 class Lab:
@@ -128,8 +131,10 @@ def clock(last_updated: int) -> str:
 
 
 def where(record: Any) -> str:
-    """A record as a line: `stations-1f3a 0:12 {"stationCode": …`."""
-    return f"{record.topic} {record.partition}:{record.offset} {record.value.decode()[:250]}"
+    """A record as a line: topic, partition, offset, key and value."""
+    key = f"{record.key.decode()} " if record.key else ""
+    value = record.value.decode()[:250]
+    return f"{record.topic} {record.partition}:{record.offset} {key}{value}"
 
 
 def record_of(records: list[Any], code: str, last_updated: int) -> Any:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -58,6 +59,7 @@ def snapshot_of(record: Any) -> str:
     return clock(json.loads(record.value)["last_updated"])
 
 
+@cache  # the tests of the exercises ask for two answers
 def run(lab: Lab) -> list[Any]:
     """Process 08:45; kill the job in the batch of 08:50; publish 08:55; restart the job. Returns
     the records of the totals topic.
