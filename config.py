@@ -69,7 +69,8 @@ def _to_stations(text: str) -> str | tuple[str, ...]:
 
 def _to_cache_dir(path: Path) -> Path:
     """The absolute path; if this user has no home, `~` is kept, and velib/jars.py refuses it."""
-    # `:` would end the path in Java's class path, `,` in Spark's list of jars; Ivy has patterns.
+    # `:` would end the path in Java's class path, `,` in Spark's list of jars; to Ivy, brackets are
+    # part of a pattern.
     _require(not re.search(r"[:,()\[\]]", str(path)))
     with suppress(RuntimeError):
         return path.expanduser().absolute()
@@ -210,7 +211,8 @@ class Settings(_Environment):
         validate_default=True,
         description="a folder whose path contains none of : , ( ) [ ]",
     )
-    # Validating the dictionary reads the environment, and adds Kafka's bad values to the others.
+    # The empty dictionary is validated as KafkaSettings: that reads the environment, and reports
+    # Kafka's bad values together with the others.
     kafka: Annotated[KafkaSettings, NoDecode] = Field(
         default_factory=dict,
         validate_default=True,
@@ -250,7 +252,8 @@ def masked(url: str) -> str:
     rest = url.removeprefix(scheme)
     shown = re.sub(r"^[^?#]*@", "***@", rest)
     if not re.match(r"(\*\*\*@)?(\[[^/?#@]*\]|[^/?#@:]*)(:\d*)?([/?#]|$)", shown):
-        # Neither host nor port precede the first `?` or `#`, so that belongs to a password.
+        # What precedes the first `?` or `#` is not a host and port, so the sign is part of a
+        # password.
         shown = re.sub(r"(?s)^.*@", "***@", rest)
     return scheme + re.sub(r"(?s)([?#]).*", r"\1***", shown)
 

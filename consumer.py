@@ -83,7 +83,7 @@ def totals(reader: Reader, options: argparse.Namespace) -> Iterator[Message]:
     repeats, newest = Repeats(), 0
     for value in _values(reader, options):
         total = parse_total(value)
-        if total is not None and options.span.has(total) and not repeats.has(value):
+        if total is not None and options.span.has(total) and not repeats.check_and_remember(value):
             TOTALS_SHOWN.inc()
             if total["last_updated"] > newest:
                 newest = total["last_updated"]
@@ -92,7 +92,7 @@ def totals(reader: Reader, options: argparse.Namespace) -> Iterator[Message]:
 
 
 def _values(reader: Reader, options: argparse.Namespace) -> Iterator[bytes]:
-    """The values of the records with these totals, in the order that the options ask for."""
+    """The values of the records that may contain them, in the order that the options ask for."""
     if not options.span.has_all_snapshots():
         return of_span(reader, options.span)
     if options.from_beginning:
@@ -106,7 +106,7 @@ def dead_letters(reader: Reader) -> Iterator[Message]:
     for record in reader.read():
         letter = parse_dead_letter(record)
         place = letter["topic"], letter["partition"], letter["offset"]
-        if not repeats.has((*place, record.value)):
+        if not repeats.check_and_remember((*place, record.value)):
             yield letter, record.value
 
 

@@ -55,7 +55,7 @@ def main(stop: Event) -> None:
     endpoints.serve(app, state, lambda: len(pages.open))
     for language in LANGUAGES:
         serve_page(language, pages)
-    serve_start()
+    serve_root()
     app.on_startup(lambda: pages.refresh(until=lambda: stop.is_set() or following.done()))
     app.on_startup(lambda: log.info("The page: http://%s", shown(arguments.host, arguments.port)))
     os.environ.pop("PYTEST_CURRENT_TEST", None)  # NiceGUI would take it for one of its own tests
@@ -115,7 +115,7 @@ def serve_page(language: str, pages: "Pages") -> None:
         pages.add(Page(pages.state, Words(language)))
 
 
-def serve_start() -> None:
+def serve_root() -> None:
     """Redirect `/` to the page in the language that the browser prefers."""
 
     @app.get("/")
@@ -138,14 +138,16 @@ class Pages:
         ui.context.client.on_delete(lambda: self.open.discard(page))
 
     async def refresh(self, until: Callable[[], bool]) -> None:
-        """Show changes on every page soon, and ages every second; then stop serving."""
-        shown, second = -1, 0
+        """Show news on every page within REFRESH_SECONDS and ages every second; stop the server
+        `until`.
+        """
+        shown_version, second = -1, 0
         while not until():
             await asyncio.sleep(REFRESH_SECONDS)
-            has_news, now = self.state.version != shown, int(time.time())
+            has_news, now = self.state.version != shown_version, int(time.time())
             is_due = has_news or now != second
             if is_due:
-                shown, second = self.state.version, now
+                shown_version, second = self.state.version, now
                 with self.state.lock:
                     found = health.findings(self.state, time.time())
             for page in [page for page in self.open if is_due or page.moment.speed]:

@@ -94,8 +94,9 @@ def parse_once(parsed: DataFrame) -> DataFrame:
     """Keep Spark from copying the expression of `reason` into each filter that follows.
 
     With the copies it would parse each record about twenty times: 14,000 records a second instead
-    of 170,000. It does not move an expression across an observation. This one observes figures for
-    the log: the number of records and of dead letters, and their commonest reason.
+    of 170,000. Spark does not move an expression across `observe`, so the call is a barrier. What
+    it observes is for the log: the number of records, the number of dead letters, and the commonest
+    reason.
     """
     return parsed.observe(
         "parsed",
@@ -179,7 +180,7 @@ def write(records: DataFrame, settings: Settings, available_now: bool) -> Stream
         .options(**clients.spark_options(settings))
         .option("checkpointLocation", settings.checkpoint_dir)
         .option("kafka.compression.type", "gzip")
-        # Kafka's own limit applies to the compressed batch, these apply to records before that.
+        # The broker's limit applies to the compressed batch; these two apply before compression.
         .option("kafka.max.request.size", str(MAX_BUFFERED))
         .option("kafka.buffer.memory", str(MAX_BUFFERED))
         .start()

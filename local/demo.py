@@ -44,7 +44,7 @@ SCRIPTS = {"producer": ["kafka_project.py"], "spark": ["spark.py"]}
 DASHBOARD_PORT = 8080  # if it is free
 FIRST_BATCH_TIMEOUT = 30.0  # seconds
 PERIOD = 10  # seconds between two snapshots of the day
-CONSUMER_TIMEOUT = 5.0  # seconds that it has to stop
+CONSUMER_TIMEOUT = 5.0  # seconds the consumer is given to stop
 
 
 def main() -> None:
@@ -99,7 +99,8 @@ def demo_environment(settings: config.Settings, broker_port: int, feed_port: int
         "VELIB_STATIONS": config.ALL,
         "VELIB_CACHE_DIR": str(settings.cache_dir),
         "VELIB_CHECKPOINT_DIR": str(DEMO / "checkpoint"),
-        # Java's optimizing compiler costs more than it saves in the first minutes: half of a start.
+        # In its first minutes Java's optimizing compiler costs more than it saves: half of the
+        # start-up time.
         "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1",
     }
 
@@ -175,7 +176,9 @@ class Parts:
                     with suppress(OSError):  # the terminal is gone
                         print(shown, file=sys.stderr)
 
-    def wait(self, condition: Callable[[], bool] = bool, timeout: float = float("inf")) -> str:
+    def wait(
+        self, condition: Callable[[], bool] = lambda: False, timeout: float = float("inf")
+    ) -> str:
         """Wait until a part has ended, and return its name; "" once the condition is true or
         `timeout` seconds are over. Raises the exception with which the consumer has ended.
         """

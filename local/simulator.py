@@ -77,7 +77,7 @@ def serve(day: Day, port: int) -> None:
     served = 0
 
     def announce(last_updated: int) -> None:
-        """Log the time in the day of a snapshot, once."""
+        """Log which moment of the recorded day a snapshot shows, once for each snapshot."""
         nonlocal served
         if last_updated != served:
             if served and day.snapshot(last_updated).moment < day.snapshot(served).moment:

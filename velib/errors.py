@@ -139,7 +139,9 @@ KNOWN = (
         is_retriable=True,
     ),
 )
-"""Kafka marks many other errors as final that a reconnect or a restart of the query fixes."""
+"""An error that is not listed is retried: Kafka marks as final many errors that a reconnect, or a
+restart of the query, does fix.
+"""
 
 CAUSES = (
     r"(?s:.*)^Caused by: (.+)",  # Java's own, the last one

@@ -26,8 +26,8 @@ from velib.errors import Failure
 
 T = TypeVar("T")
 
-PATIENCE = 5.0  # seconds that a script has to end after a signal
-SIGNAL_DELAY = 0.5  # seconds after which a signal is noticed at the latest
+PATIENCE = 5.0  # seconds a script is given to end after a signal
+SIGNAL_DELAY = 0.5  # seconds within which a signal is noticed
 INTERRUPTED = 130  # the exit status after Ctrl-C, as in shells
 
 log = logging.getLogger("velib")
@@ -45,7 +45,9 @@ FORMATTER = _OneLine("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%
 
 
 def printable(text: str) -> str:
-    """The text with every character that could move the terminal written as its JSON escape."""
+    """The text with each unprintable character, such as one that moves the cursor, as its JSON
+    escape.
+    """
     return (
         text
         if text.isprintable()

@@ -194,10 +194,10 @@ def test_an_area_has_its_label_on_hover_and_on_focus(page: Page) -> None:
 
 def test_the_table_searches_sorts_and_chooses(shown: Shown, page: Page) -> None:
     rows = page.locator(".ag-center-cols-container .ag-row")
-    page.get_by_label("Search a place or code").fill("paris 1")
+    page.get_by_label("Search for a place or code").fill("paris 1")
     expect(row(page, "75016")).to_be_visible()
     expect(row(page, "92100")).to_have_count(0)
-    page.get_by_label("Search a place or code").fill("")
+    page.get_by_label("Search for a place or code").fill("")
     expect(row(page, "75001")).to_be_visible()
     page.locator(".ag-header-cell[col-id=num_bikes_available]").click()
     page.locator(".ag-header-cell[col-id=num_bikes_available]").click()
@@ -207,7 +207,7 @@ def test_the_table_searches_sorts_and_chooses(shown: Shown, page: Page) -> None:
         return bool(number(rows.locator("[col-id=num_bikes_available]").first.inner_text()) == most)
 
     wait_until(most_bikes_are_on_top, "the place with the most bikes is on top")
-    page.get_by_label("Search a place or code").fill("75011")
+    page.get_by_label("Search for a place or code").fill("75011")
 
     def shows_the_place() -> bool:
         row(page, "75011").click()  # misses if the grid is just drawing new totals

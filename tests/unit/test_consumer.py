@@ -89,7 +89,7 @@ def test_a_record_without_a_value_is_not_logged(caplog: pytest.LogCaptureFixture
 def test_an_exact_repeat_is_recognised_and_a_changed_total_is_new() -> None:
     changed = VALUE.replace(b"412", b"413")
     repeats = spans.Repeats()
-    assert [repeats.has(value) for value in (VALUE, VALUE, changed, VALUE)] == [
+    assert [repeats.check_and_remember(value) for value in (VALUE, VALUE, changed, VALUE)] == [
         False,
         True,
         False,
@@ -100,10 +100,10 @@ def test_an_exact_repeat_is_recognised_and_a_changed_total_is_new() -> None:
 def test_the_memory_for_repeats_is_bounded() -> None:
     repeats = spans.Repeats()
     for number in range(spans.MAX_REMEMBERED + 1):
-        repeats.has(b"%d" % number)
+        repeats.check_and_remember(b"%d" % number)
     assert len(repeats.hashes) == spans.MAX_REMEMBERED
-    assert repeats.has(b"%d" % spans.MAX_REMEMBERED)
-    assert not repeats.has(b"0")
+    assert repeats.check_and_remember(b"%d" % spans.MAX_REMEMBERED)
+    assert not repeats.check_and_remember(b"0")
 
 
 def test_a_line_waits_until_there_are_more_or_the_output_is_flushed(

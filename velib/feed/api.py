@@ -121,7 +121,9 @@ class Api:
 
 
 class _Session(requests.Session):
-    """Follows redirects, but keeps the API's key from other hosts, as `requests` does passwords."""
+    """Follows redirects, but sends the API's key to no other host, as `requests` does with
+    passwords.
+    """
 
     def rebuild_auth(
         self, prepared_request: requests.PreparedRequest, response: requests.Response

@@ -32,8 +32,8 @@ def held(settings: Settings) -> Iterator[None]:
     """Lock the checkpoint against a second job while the block runs, if it is a folder: an object
     store has no locks. Raises Failure if another job uses it, or if it cannot be created or read.
 
-    After a `kill -9` of the job, Java may run for a few more seconds without the lock: Spark itself
-    lets only one of two queries commit a batch.
+    After a `kill -9` of the job, Java may run for a few more seconds without the lock. That does no
+    harm: of two queries, Spark lets only one commit a batch.
     """
     folder = re.sub("^file:/+", "/", settings.checkpoint_dir)
     name = f"The checkpoint {settings.checkpoint_dir}"
@@ -83,8 +83,8 @@ class Checkpoint:
 
     def check(self) -> None:
         """Check that the raw topic is not compacted, and is the one that the checkpoint belongs to.
-
-        Raises Failure if it is not, or KafkaError.
+        A checkpoint without a topic id gets the id of this topic. Raises Failure if a check fails,
+        or KafkaError.
         """
         raw_topic.refuse_compaction(self.settings)
         topic_id, known_id = raw_topic.identity(self.settings), self._topic_id()

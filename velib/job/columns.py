@@ -55,11 +55,12 @@ def station(parsed: Column) -> Column:
 
 
 def postal_code(code: Column) -> Column:
-    """The postal code (string) of a station code (string); null if the code carries none.
+    """The postal code (string) of a station code (string); null if none can be derived.
 
-    The feed has no postal codes. The digits of the station code before any `_`, padded to five, are
-    ABCDE: AB from 01 to 20 is 750AB (Paris), A from 2 to 5 is 9ABC0 (the departments around Paris),
-    and AB = 92 is 92000. The stations of data/postal_code_exceptions.csv lie on a boundary.
+    The feed has no postal codes. Pad the digits before any `_` to five and call them ABCDE: AB from
+    01 to 20 gives 750AB (Paris), A from 2 to 5 gives 9ABC0 (the departments around Paris), and
+    AB = 92 gives 92000 (Nanterre). data/postal_code_exceptions.csv has the stations for which this
+    is wrong, because they lie on a boundary.
     """
     number = F.regexp_extract(code, "^([0-9]{1,5})(_.*)?$", 1).try_cast("int")
     in_paris = number.between(1_000, 20_999)
@@ -78,8 +79,9 @@ def postal_code(code: Column) -> Column:
 def counts(station: Column) -> Column:
     """What a station adds to its postal code: a struct of COUNTS (long), zeros if it is closed.
 
-    For a station that does not rent, GBFS reports the bikes that *would* be available. The page
-    applies the same rule: `parse_station` in velib/page/state.py.
+    For a station that does not rent, GBFS reports the bikes that *would* be available.
+    `parse_station` in velib/page/state.py decides by the same rule whether a station is open, but
+    keeps the counts of a closed one.
     """
     is_open = _is_yes(station["is_installed"]) & _is_yes(station["is_renting"])
     if_open = F.struct(
@@ -133,7 +135,8 @@ def reason(
         ],
         *[(f"{name} is not a count", ~_holds(station[name] >= 0)) for name in FIELDS],
         (
-            # A malformed field above is null and has its own reason; only the bike types remain.
+            # A malformed field that is checked above is null, so its own reason has already been
+            # given: here only the bike types can be malformed.
             "num_bikes_available_types are not counts",
             reduce(
                 Column.__or__,

@@ -39,8 +39,8 @@ OPTIONS = {
     "spark.sql.streaming.noDataMicroBatches.enabled": "false",
     # When a query stops, Spark would wait forever for a sink that waits for Kafka.
     "spark.sql.streaming.stopTimeout": "10s",
-    # By default Spark keeps what a task has fetched and not read for five minutes. A backlog of
-    # days filled the heap with it; over a million records the shorter time makes no difference.
+    # By default Spark keeps records that a task has fetched but not read for five minutes. A
+    # backlog of days filled the heap with them; a million records take no longer with one second.
     "spark.kafka.consumer.fetchedData.cache.timeout": "1s",
     "spark.kafka.consumer.fetchedData.cache.evictorThreadRunInterval": "1s",
     # Spark's page serves the metrics of the driver and its query to Prometheus. By default their
@@ -193,10 +193,10 @@ def is_local(spark: SparkSession) -> bool:
 def set_shuffle_partitions(spark: SparkSession, settings: Settings) -> None:
     """Set the number of parts into which Spark divides the state; each is a task in every batch.
 
-    Without VELIB_SHUFFLE_PARTITIONS, or the option of `spark-submit`, that is one part in a process
-    of this machine. On a cluster it is one for three partitions of the raw topic, as summing takes
-    a third of the time of parsing. Spark's own 200 would take seconds in every batch. Spark keeps
-    the number with which a checkpoint was created. Raises KafkaError.
+    Without VELIB_SHUFFLE_PARTITIONS or the option of `spark-submit` it is 1 if Spark runs in one
+    process on this machine; on a cluster it is one for every three partitions of the raw topic,
+    because summing takes a third as long as parsing. Spark's own 200 would take seconds in every
+    batch. Spark keeps the number with which a checkpoint was created. Raises KafkaError.
     """
     name = "spark.sql.shuffle.partitions"
     number = settings.shuffle_partitions or int(spark.sparkContext.getConf().get(name) or 0)

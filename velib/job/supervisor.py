@@ -26,9 +26,9 @@ from config import Settings
 from velib.errors import SPARK_LOG, Failure, describe, is_known, is_retriable
 from velib.runtime import backoff, log
 
-PATIENCE = 60.0  # seconds that the job has to end after a signal: its batch, then Java
-BATCH_TIMEOUT = 30.0  # seconds that the batch in progress has to end
-LOG_TIMEOUT = 10.0  # seconds that Spark has to report the last batch
+PATIENCE = 60.0  # seconds the job is given to end after a signal: its batch, then Java
+BATCH_TIMEOUT = 30.0  # seconds the batch in progress is given to end
+LOG_TIMEOUT = 10.0  # seconds Spark is given to report the last batch
 MAX_BACKOFF = 30.0  # seconds between two starts of a query that failed
 HEALTHY_AFTER = 300.0  # seconds that a query must run to reset the count of failures
 MAX_UNKNOWN_FAILURES = 5  # in a row, of errors that velib/errors.py does not know
@@ -47,9 +47,10 @@ def keep_running(
 ) -> None:
     """Start the query and wait until it ends, or until `stop` is set and its batch is done.
 
-    A query survives about two minutes without Kafka, the time for which Spark's Kafka clients
-    retry. After that it fails and is restarted here, with increasing delays, until Kafka is back.
-    Raises Failure if the query fails for a reason that a restart will not fix.
+    A query survives about two minutes without Kafka: Spark's Kafka clients retry for that long by
+    default. Then it fails and is restarted here, with delays that grow to MAX_BACKOFF, for as long
+    as Kafka is away: MAX_UNKNOWN_FAILURES does not count failures that velib/errors.py knows, such
+    as Kafka's timeouts. Raises Failure if the query fails for a reason that a restart will not fix.
     """
     batches = BatchLog()
     spark.streams.addListener(batches)
@@ -127,7 +128,7 @@ def log_batch(progress: StreamingQueryProgress) -> None:
     """Log a batch and count it in the metrics.
 
     Spark reads the topic once for the totals and once for the dead letters, and `numInputRows` is
-    the sum of both. What `parse_once` in spark.py observes has each record once.
+    the sum of both. The figures that `parse_once` in spark.py observes count each record once.
     """
     observed = progress.observedMetrics["parsed"]
     totals = progress.sink.numOutputRows - observed.dead_letters

@@ -16,7 +16,7 @@ from velib.runtime import backoff, log
 
 FIRST_RETRY, MAX_RETRY = 0.25, 1.0  # seconds between two attempts to reach Kafka
 QUIET_START = 1.0  # seconds: a broker that is just starting is not worth a log line
-ADDRESS_TIMEOUT = 5.0  # seconds that the addresses of Kafka's brokers have to become reachable
+ADDRESS_TIMEOUT = 5.0  # seconds to wait until an advertised address of a broker can be reached
 NOTHING_LISTENS = "nothing listens there: `python -m local.broker` starts one here"
 
 

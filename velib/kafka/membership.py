@@ -49,7 +49,8 @@ def count(admin: KafkaAdminClient, settings: Settings) -> int:
     (description,) = admin.describe_groups([group(settings)]).values()
     error = description["error"]
     if error and "GroupIdNotFound" not in error:
-        # The group is being loaded. For a missing right kafka-python itself raises an error.
+        # The group is being loaded. If a permission is missing, kafka-python itself raises an
+        # error.
         raise CoordinatorNotAvailableError(error)
     return len(description["members"])
 

@@ -19,7 +19,8 @@ CLOCK_TOLERANCE = 3600  # seconds that a snapshot may be ahead of the clock that
 
 
 def refuse_compaction(settings: Settings) -> None:
-    """Raise Failure if the raw topic is compacted: its snapshots lose stations; raises KafkaError.
+    """Raise Failure if the raw topic is compacted, as its snapshots would lose stations; or
+    KafkaError.
 
     If the user may not read the topic's configuration, the check is skipped.
     """

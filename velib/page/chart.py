@@ -49,7 +49,9 @@ class Chart:
         self.show_numbers()
 
     def end(self) -> int:
-        """The end of the hours that the moment is in, counted back from the newest snapshot."""
+        """The end of the span that contains the moment; spans are counted back from the newest
+        snapshot.
+        """
         newest, span = self.moment.state.newest_snapshot, self.hours * 3600
         return newest - (newest - self.moment.snapshot) // span * span
 

@@ -44,7 +44,8 @@ def value(measure: str, counts: Counts | None, before: Counts | None = None) -> 
 def limits(measure: str, all_counts: Iterable[Counts]) -> list[float]:
     """The lower limit of each class except the first: one fewer than there are colours.
 
-    They are shares, or the greatest of the numbers 1, 2, 5, 10, 20, 50, … that any value reaches.
+    For a share they are fixed. For a count they are the largest of 1, 2, 5, 10, 20, 50, … that do
+    not exceed the highest value.
     """
     if measure == FILL:
         return FILL_LIMITS

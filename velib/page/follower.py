@@ -110,11 +110,11 @@ class Follower:
             return None
 
     def _unread_backlog(self, consumer: KafkaConsumer, starts: Offsets) -> int:
-        """How many raw records without a total precede the offsets from which we read.
+        """How many raw records that may lack a total precede the offsets from which we read.
 
-        It includes the records of the newest snapshot with a total. 0 for a replay, whose records
-        were written long after the time of their snapshots: Kafka finds records by the time of
-        writing.
+        It is an upper bound: the records of the newest snapshot with a total are counted too. 0 for
+        a replay, whose records were written long after the time of their snapshots: Kafka finds
+        records by the time of writing.
         """
         if self.state.raw_published_at - self.state.raw_snapshot > CLOCK_TOLERANCE:
             return 0

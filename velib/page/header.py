@@ -103,7 +103,7 @@ class Numbers:
         self.mechanical.show(words.number(sums.mechanical), part_of_bikes(sums.mechanical))
         self.ebike.show(words.number(sums.ebike), part_of_bikes(sums.ebike))
         self.docks.show(words.number(docks), change("num_docks_available"))
-        if not self.moment.is_live:  # the totals do not contain it
+        if not self.moment.is_live:  # totals do not say how many are closed, empty or full
             self.stations.show(words.number(sums.stations), "")
             self.empty_full.show("–", words("live_only"))
             return

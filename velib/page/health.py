@@ -12,7 +12,7 @@ from velib.page.state import DAY, DeadLetter, PipelineState, commonest_reason
 from velib.page.text import Words, readable
 
 PARTS = ("kafka", "feed", "producer", "job", "dead_letters")
-OVERDUE = api.TIMEOUT + 5  # seconds: a poll may last that long, then Kafka and the job take some
+OVERDUE = api.TIMEOUT + 5  # seconds: the longest poll, and a few more for Kafka and the job
 JOB_PAUSE = 20  # seconds without a total after which a job with records to read has stalled
 LAST_DEAD_LETTERS = 3
 
@@ -109,6 +109,10 @@ def _producer(state: PipelineState, now: float) -> Finding:
 
 
 def _job(state: PipelineState, now: float) -> Finding:
+    """The job itself is not asked: it has stalled if raw records have waited for a total too long.
+
+    So a job that stops while there is nothing to read is noticed after the next snapshot.
+    """
     waiting = state.waiting()
     pause = now - state.waiting_since if waiting and state.waiting_since else 0.0
     # A snapshot without a selected station has no totals.

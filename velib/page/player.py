@@ -73,9 +73,8 @@ class Player:
                 self.moment.play(speed, time.time())
 
     def advance(self) -> None:
-        """If playing, show what is due. The address keeps where that began, until it is live.
-
-        Browsers limit how often it may change.
+        """If playing, show what is due. Meanwhile the address keeps the moment at which playing
+        began, because browsers limit how often it may change; it is cleared once the page is live.
         """
         if self.moment.advance(time.time()):
             self.on_change()

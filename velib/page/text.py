@@ -57,7 +57,7 @@ TEXTS = {
         "zoom_hint": "Zoom in to see the stations",
         "shapes": "▼ empty   ■ full   ✕ closed",
         "table": "Postal codes",
-        "search": "Search a place or code",
+        "search": "Search for a place or code",
         "code": "Code",
         "place": "Place",
         "all": "All",

@@ -28,7 +28,9 @@ TIME = re.compile(rb'"lastUpdatedOther"\s*:\s*([0-9]{1,20})[^0-9]')
 
 
 class Recorded(NamedTuple):
-    """The time of a snapshot and its place: the spool, or its file if it is the first one there."""
+    """The time of a snapshot, and where it is read from: its file if it is the first one there,
+    else the spool (`Archive._spool`).
+    """
 
     last_updated: int
     path: str

@@ -6,8 +6,9 @@ commit the records that have arrived so far: a part of a snapshot, permanently. 
 has a new producer. Its `init_transactions` raises the epoch, and Kafka refuses requests with an
 older one.
 
-For the same reason any number of producers may run. A new one fences the others, then reads the
-newest snapshot in the topic and publishes only newer ones.
+This also lets any number of producers run at once. For each transaction, a producer first fences
+the others, then reads the newest snapshot in the topic and publishes only newer ones. A fenced one
+tries again, and finds that it has nothing left to publish.
 """
 
 import json
@@ -136,7 +137,7 @@ class Publisher:
         return newer
 
     def _log_skipped(self, last_updated: int) -> None:
-        # If another producer was faster with the newest snapshot, no line is needed.
+        # No line if another producer was faster with this very snapshot, except in the first poll.
         if last_updated < self.newest or not self.skipped:
             log.info(
                 "Snapshot %s skipped: %s is already published",
@@ -208,7 +209,7 @@ def to_record(station: Any, last_updated: int) -> Record:
 
 
 def is_fenced(error: KafkaError) -> bool:
-    """Whether a later producer has fenced this one. It then publishes the same snapshot.
+    """Whether a later producer has fenced this one. That one then publishes the snapshot.
 
     kafka-python wraps the error of a send, or quotes it in its own. Kafka also fences a producer
     whose transaction took too long, for example in a suspended process.

@@ -16,7 +16,7 @@ DEAD_LETTER = ("reason", "topic", "partition", "offset", "key", "value")
 class Count(NamedTuple):
     """How a count is taken from an open station of the feed, and its name on the page.
 
-    It is a field of the station, its bikes of a kind, or else 1.
+    It is the station's `field`, or its bikes of this `kind`, or 1 if both are empty.
     """
 
     english: str
@@ -29,10 +29,12 @@ class Count(NamedTuple):
 class Counts(NamedTuple):
     """What is summed by postal code, by its name in the topic.
 
-    To add a count of what `station_status.json` contains, add a line here. The job, the consumer
-    and the page follow; where the page and the live table show it is decided there. The job then
-    needs a new checkpoint, because its state contains the counts, and readers ignore the totals
-    that lack it.
+    To add a count of what `station_status.json` contains, add a line here. The job and the
+    consumer's --json and --csv follow. What else shows it has its own list: `as_text` in
+    consumer.py, COLUMNS in velib/totals/table.py, and in velib/page LINES (chart), MEASURES
+    (colours), COLUMNS (table), Numbers (header) and `metrics` (endpoints). A station without the
+    new `field` becomes a dead letter. The job then needs a new checkpoint, because its state
+    contains the counts, and readers ignore the totals that lack it.
     """
 
     stations: Annotated[int, Count("Stations", "Stations")]

@@ -108,7 +108,8 @@ def latest_then_new(reader: Reader) -> Iterator[bytes]:
 
 
 def later_totals(records: Iterable[Any], latest: dict[str, tuple[int, int]]) -> list[Any]:
-    """The record of each postal code's latest total, if later than `latest` says, by postal code.
+    """The latest total's record for each postal code that `latest` lacks or has an older one of,
+    sorted.
 
     `latest` contains the `last_updated` and the offset of every latest total, and is updated. Of
     totals with the same `last_updated`, the one with the greatest offset is the latest.
@@ -130,7 +131,7 @@ class Repeats:
     def __init__(self) -> None:
         self.hashes: OrderedDict[int, None] = OrderedDict()
 
-    def has(self, record: Hashable) -> bool:
+    def check_and_remember(self, record: Hashable) -> bool:
         """Whether this is one of the last MAX_REMEMBERED records; if not, remembers it."""
         if hash(record) in self.hashes:
             return True
