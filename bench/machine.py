@@ -24,12 +24,17 @@ def machine() -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GB",
         "system": platform.platform(),
-        "Java": java.build(),
+        "Java": _java(),
         "Python": platform.python_version(),
         "Kafka": KAFKA_VERSION,
         **{name: version(name) for name in PACKAGES},
         **_peers(),
     }
+
+
+def _java() -> str:
+    """The build of the Java: `OpenJDK Runtime Environment (build 17.0.15+6-…)`."""
+    return "".join(re.findall(r".*Runtime Environment.*", java.banner(java.find())))
 
 
 def _processor() -> str:

@@ -170,31 +170,30 @@ def _nodes(count: int, port: int, directory: Path) -> list[Node]:
 def free_port(preferred: int = 0) -> int:
     """A port of localhost that no process uses now: the preferred one, if it is such a port."""
     port = preferred or random.choice(PORTS)
-    while not _is_free(port):
+    while True:
+        with suppress(OSError):
+            _bind("127.0.0.1", port)
+            return port
         port = random.choice(PORTS)
-    return port
 
 
-def _is_free(port: int) -> bool:
-    with suppress(OSError), socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", port))
-        return True
-    return False
-
-
-def _check_free(port: int) -> None:
+def _bind(address: str, port: int) -> None:
+    """Listen on a port for a moment; raises OSError if another process does."""
     with socket.socket() as probe:
         # As Kafka does: a port is free even while old connections to it time out.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((runtime.loopback(), port))
-        except OSError as error:
-            raise Failure(
-                f"Port {port} cannot be used ({error.strerror}). If Kafka runs there already, the"
-                " scripts use it as it is; else name another --port and set"
-                " KAFKA_BOOTSTRAP_SERVERS to it"
-            ) from None
+        probe.bind((address, port))
+
+
+def _check_free(port: int) -> None:
+    try:
+        _bind(runtime.loopback(), port)
+    except OSError as error:
+        raise Failure(
+            f"Port {port} cannot be used ({error.strerror}). If Kafka runs there already, the"
+            " scripts use it as it is; else name another --port and set"
+            " KAFKA_BOOTSTRAP_SERVERS to it"
+        ) from None
 
 
 def _security(java_command: str, directory: Path) -> Security:

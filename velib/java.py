@@ -55,7 +55,7 @@ def find() -> str:
     command = str(Path(home, "bin", "java").absolute()) if home else shutil.which("java") or "java"
     what_to_do = f"{'Correct or unset JAVA_HOME. ' if home else ''}{HOW_TO_INSTALL}"
     try:
-        banner = _banner(command)
+        banner = banner(command)
     except OSError:
         raise JavaMissing(
             f"There is no Java {where}. Java {OLDEST} or newer is needed. {what_to_do}"
@@ -133,16 +133,8 @@ def proxy() -> Proxy | None:
     return Proxy(host, port, user, password, proxies.get("no", ""))
 
 
-def build() -> str:
-    """The build of the Java that `find` returns: `OpenJDK Runtime Environment (build 17.0.15+6-…)`.
-
-    It does not depend on JAVA_TOOL_OPTIONS. Raises JavaMissing and Failure.
-    """
-    return "".join(re.findall(r".*Runtime Environment.*", _banner(find())))
-
-
 @cache
-def _banner(command: str) -> str:
+def banner(command: str) -> str:
     """The output of `java -version`: the version, the build and, with some options, the mode."""
     done = subprocess.run(
         [command, "-version"], capture_output=True, text=True, errors="replace", check=True

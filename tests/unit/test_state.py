@@ -133,13 +133,21 @@ def test_a_new_snapshot_replaces_the_stations_and_an_old_one_does_not(state: Pip
     [
         {"num_bikes_available": "3"},
         {"num_bikes_available": -1},
-        {"num_bikes_available_types": None},
         {"num_docks_available": None},
         {"num_docks_available": 2.5},
     ],
 )
 def test_a_station_whose_numbers_make_no_sense_is_not_shown(change: dict[str, Any]) -> None:
     assert parse_station(json.dumps(raw("16107", SNAPSHOT) | change).encode()) is None
+
+
+@pytest.mark.parametrize("types", [None, [], [{"mechanical": None}]])
+def test_a_kind_of_bikes_that_is_missing_or_null_is_zero_as_in_the_job(types: Any) -> None:
+    station = parse_station(
+        json.dumps(raw("16107", SNAPSHOT) | {"num_bikes_available_types": types}).encode()
+    )
+    assert station is not None
+    assert station.counts.mechanical == station.counts.ebike == 0
 
 
 @pytest.mark.parametrize("value", [None, b"", b"[]", b"\xff", b"[" * 100_000, b'{"lat": "x"}'])

@@ -266,11 +266,12 @@ def parse_station(value: bytes | None) -> Station | None:
     """The station in a raw record's value; None if its numbers make no sense.
 
     The job decides the same in velib/job/columns.py: `counts` which station is open and what it
-    has, `reason` which numbers make sense.
+    has, `reason` which numbers make sense. A kind of bikes that is missing or null is 0.
     """
     try:
         raw = json.loads(value or b"")
-        types = {kind: n for entry in raw["num_bikes_available_types"] for kind, n in entry.items()}
+        entries = raw.get("num_bikes_available_types") or []
+        types = {kind: number or 0 for entry in entries for kind, number in entry.items()}
         counts = Counts(
             *[
                 types.get(count.kind, 0) if count.kind else raw[count.field] if count.field else 1
