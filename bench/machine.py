@@ -34,7 +34,7 @@ def machine() -> dict[str, str]:
 
 def _java() -> str:
     """The build of the Java: `OpenJDK Runtime Environment (build 17.0.15+6-…)`."""
-    return "".join(re.findall(r".*Runtime Environment.*", java.banner(java.find())))
+    return "".join(re.findall(r".*Runtime Environment.*", java.version_output(java.find())))
 
 
 def _processor() -> str:

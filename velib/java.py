@@ -55,7 +55,7 @@ def find() -> str:
     command = str(Path(home, "bin", "java").absolute()) if home else shutil.which("java") or "java"
     what_to_do = f"{'Correct or unset JAVA_HOME. ' if home else ''}{HOW_TO_INSTALL}"
     try:
-        banner = banner(command)
+        banner = version_output(command)
     except OSError:
         raise JavaMissing(
             f"There is no Java {where}. Java {OLDEST} or newer is needed. {what_to_do}"
@@ -134,7 +134,7 @@ def proxy() -> Proxy | None:
 
 
 @cache
-def banner(command: str) -> str:
+def version_output(command: str) -> str:
     """The output of `java -version`: the version, the build and, with some options, the mode."""
     done = subprocess.run(
         [command, "-version"], capture_output=True, text=True, errors="replace", check=True
