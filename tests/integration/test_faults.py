@@ -95,6 +95,16 @@ def test_the_checkpoint_of_a_topic_that_was_recreated_is_refused_and_can_be_rese
     assert notes.exists(), "only Spark's files are deleted"
 
 
+def test_a_checkpoint_of_other_counts_is_refused(pipeline: Pipeline, run_job: RunJob) -> None:
+    _publish(pipeline, pipeline.serve_api(), (int(time.time()), 3))
+    run_job()
+    counts = pipeline.folder / "checkpoint" / "counts"
+    counts.write_text(counts.read_text().replace("ebike", "cargo"))
+    counts.with_name(".counts.crc").unlink()  # Hadoop's own check of the file
+    with pytest.raises(Failure, match="the job has changed what it counts"):
+        run_job()
+
+
 def test_a_checkpoint_that_retention_has_passed_is_refused_and_a_cut_snapshot_is_not_counted(
     pipeline: Pipeline, run_job: RunJob
 ) -> None:

@@ -1,7 +1,8 @@
 """The job's checkpoint: a folder, or an object store that Hadoop knows, with Spark's progress.
 
-In addition to Spark's files it contains one with the id of the topic: Spark does not notice that a
-topic was deleted and recreated if the new one has more records.
+In addition to Spark's files it contains two for changes that Spark does not notice: `topic-id`, for
+a topic that was deleted and recreated and has more records now; and `counts`, for another choice of
+counts, because to Spark the sets of stations in the state are bytes.
 """
 
 import json
@@ -22,9 +23,10 @@ from velib.job.session import is_local
 from velib.kafka import raw_topic
 from velib.locks import locked
 from velib.runtime import log
+from velib.totals.records import COUNTS
 
 SPARK_FILES = ("commits", "metadata", "offsets", "sources", "state")
-TOPIC_ID = "topic-id"
+TOPIC_ID, COUNTED = "topic-id", "counts"
 
 
 @contextmanager
@@ -82,32 +84,36 @@ class Checkpoint:
         return json.dumps({self.settings.raw_topic: raw_topic.first_whole_snapshot(self.settings)})
 
     def check(self) -> None:
-        """Check that the raw topic is not compacted, and is the one that the checkpoint belongs to.
-        A checkpoint without a topic id gets the id of this topic. Raises Failure if a check fails,
-        or KafkaError.
+        """Check that the raw topic is not compacted, and is the one that the checkpoint belongs to,
+        and that the job counts what it did. Raises Failure if a check fails, or KafkaError.
         """
         raw_topic.refuse_compaction(self.settings)
-        topic_id, known_id = raw_topic.identity(self.settings), self._topic_id()
-        if known_id is None and topic_id:
-            stream: Any = self.files.create(self.path(self.folder, TOPIC_ID), True)
-            stream.write(bytearray(topic_id.encode()))
-            stream.close()
-        elif known_id and topic_id and known_id != topic_id:
-            raise Failure(mismatch(self.settings, "the topic was recreated"))
+        counted = json.dumps({name: (count.field, count.kind) for name, count in COUNTS.items()})
+        self._check_file(TOPIC_ID, raw_topic.identity(self.settings), "the topic was recreated")
+        self._check_file(COUNTED, counted, "the job has changed what it counts")
 
-    def _topic_id(self) -> str | None:
-        """The id of the topic that the checkpoint began with; None if it is new."""
-        file = self.path(self.folder, TOPIC_ID)
-        if not self.files.exists(file):
-            return None
-        stream = self.files.open(file)
-        text = bytes(stream.readAllBytes()).decode()
-        stream.close()
-        return text
+    def _check_file(self, name: str, content: str | None, reason: str) -> None:
+        """Write a file of the checkpoint if it is missing, else compare its content.
+
+        Raises Failure with the reason if it differs; does nothing if the content is not known.
+        """
+        file = self.path(self.folder, name)
+        if not content:
+            return
+        if self.files.exists(file):
+            reader: Any = self.files.open(file)
+            known = bytes(reader.readAllBytes()).decode()
+            reader.close()
+            if known != content:
+                raise Failure(mismatch(self.settings, reason))
+        else:
+            writer: Any = self.files.create(file, True)
+            writer.write(bytearray(content.encode()))
+            writer.close()
 
     def reset(self) -> None:
         """Delete only the files of Spark and of the job: it may be a wrong folder."""
-        for name in (*SPARK_FILES, TOPIC_ID):
+        for name in (*SPARK_FILES, TOPIC_ID, COUNTED):
             self.files.delete(self.path(self.folder, name), True)
         log.info("Checkpoint %s deleted", self.settings.checkpoint_dir)
 
