@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo
@@ -166,15 +167,17 @@ def test_data_for_programs_are_the_records_of_the_topic(shown: Shown) -> None:
 
 
 def test_the_colour_depends_on_the_choice(page: Page) -> None:
-    fills = {}
+    def fills() -> list[str]:
+        get_fills = "paths => paths.map(path => path.getAttribute('fill'))"
+        found: list[str] = page.eval_on_selector_all("path[data-code]", get_fills)
+        return found
+
     for choice in ("Bikes", "Free docks", "How full"):
+        before = fills()
         page.locator(".map .q-btn-toggle").get_by_text(choice, exact=True).click()
         expect(page.locator(".legend")).to_contain_text("%" if choice == "How full" else "≥ 1")
-        fills[choice] = page.eval_on_selector_all(
-            "path[data-code]", "paths => paths.map(path => path.getAttribute('fill'))"
-        )
-    assert fills["Bikes"] != fills["Free docks"]
-    assert len(set(fills["Bikes"])) > 2
+        wait_until(partial(lambda old: fills() != old, before), f"other colours for {choice}")
+        assert len(set(fills())) > 2
 
 
 def test_an_area_has_its_label_on_hover_and_on_focus(page: Page) -> None:
