@@ -13,12 +13,13 @@ from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.admin import NewTopic
 from pyspark.sql import DataFrame, SparkSession
 
 from docs import pocket
 from local.day import Day
+from velib.kafka.reader import assign, batches, partitions
 from velib.page.text import PARIS
 
 FOLDER = Path(__file__).parent
@@ -73,11 +74,11 @@ class Lab:
         producer.init_transactions()
         return producer
 
-    def topic(self, name: str = "stations", partitions: int = 1) -> str:
+    def topic(self, name: str = "stations") -> str:
         """Create a topic whose name begins like this, and return its whole name."""
         topic = f"{name}-{uuid4().hex[:6]}"
         with KafkaAdminClient(bootstrap_servers=self.kafka) as admin:
-            admin.create_topics([NewTopic(topic, partitions, 1)])
+            admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
         return topic
 
     def publish(self, topic: str, *snapshots: dict[str, Any]) -> None:
@@ -102,18 +103,12 @@ class Lab:
         return self.records(topic)
 
     def records(self, topic: str, committed: bool = True) -> list[Any]:
-        """The records that are in a topic now, one partition after the other."""
+        """The records that are in a topic now."""
         level = "read_committed" if committed else "read_uncommitted"
-        found: list[Any] = []
         with KafkaConsumer(bootstrap_servers=self.kafka, isolation_level=level) as consumer:
-            for number in sorted(consumer.partitions_for_topic(topic) or ()):
-                partition = TopicPartition(topic, number)
-                consumer.assign([partition])
-                consumer.seek_to_beginning(partition)
-                end = consumer.end_offsets([partition])[partition]
-                while consumer.position(partition) < end:
-                    found += consumer.poll(timeout_ms=200).get(partition, [])
-        return found
+            ends = consumer.end_offsets(partitions(consumer, topic))
+            assign(consumer, dict.fromkeys(ends, 0))
+            return [record for records in batches(consumer, ends) for record in records]
 
 
 def snapshot(number: int, *codes: str) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Tests the answer to an exercise on a Kafka and a Spark of its own.
 
-make exercise 1                                        your exercises/01-…/exercise.py
-.venv/bin/python -m exercises.run 1 --solution         its solution.py
+    make exercise 1                your exercises/01-…/exercise.py
+    make exercise 1 SOLUTION=1     its solution.py
+
+Exits with status 1 if it is wrong.
 """
 
 import argparse

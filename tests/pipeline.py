@@ -1,5 +1,6 @@
 """The real scripts as processes, with a Kafka and a feed: what the tests, chaos and soak share."""
 
+import gzip
 import json
 import os
 import signal
@@ -56,6 +57,11 @@ def checkout(folder: Path) -> Path:
         if path.name not in (".venv", ".velib", ".git"):
             (folder / path.name).symlink_to(path)
     return folder
+
+
+def recorded(folder: Path) -> list[bytes]:
+    """The answers of the API in a recording, in the order of their files' names."""
+    return [gzip.decompress(path.read_bytes()) for path in sorted(folder.glob("*/*.json.gz"))]
 
 
 class Script:

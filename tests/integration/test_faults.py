@@ -1,6 +1,5 @@
 """Kafka dies, a topic is recreated or cut, a checkpoint does not fit: the totals stay right."""
 
-import gzip
 import json
 import time
 from typing import Any
@@ -12,7 +11,7 @@ from local.broker import free_port
 from local.day import Day
 from tests.expected import feed, simulated_totals, station
 from tests.in_process import RunJob
-from tests.pipeline import Api, Pipeline, wait_until
+from tests.pipeline import Api, Pipeline, recorded, wait_until
 from velib.errors import Failure
 from velib.kafka import raw_topic
 
@@ -31,8 +30,7 @@ def _sums(pipeline: Pipeline) -> dict[int, int]:
 
 def _recorded(pipeline: Pipeline) -> dict[int, dict[str, Any]]:
     """The answers of the API in the folder `history`, by their time."""
-    files = (pipeline.folder / "history").glob("*/*.json.gz")
-    answers = [json.loads(gzip.decompress(file.read_bytes())) for file in files]
+    answers = map(json.loads, recorded(pipeline.folder / "history"))
     return {answer["lastUpdatedOther"]: answer for answer in answers}
 
 
@@ -67,9 +65,9 @@ def test_every_script_outlives_a_broker_that_is_killed_and_comes_back(pipeline: 
     } == expected_totals.keys()
     assert len(printed) == len(expected_totals), "a total was printed again"
     assert job.stop() == 0
-    recorded = _recorded(pipeline)
-    assert recorded.keys() >= pipeline.published().keys()
-    assert recorded == {snapshot: day.status(snapshot) for snapshot in recorded}
+    answers = _recorded(pipeline)
+    assert answers.keys() >= pipeline.published().keys()
+    assert answers == {snapshot: day.status(snapshot) for snapshot in answers}
 
 
 def test_the_checkpoint_of_a_topic_that_was_recreated_is_refused_and_can_be_reset(

@@ -1,6 +1,5 @@
 """The README's commands are run as they stand there, and its tables and sample output are true."""
 
-import gzip
 import json
 import os
 import re
@@ -15,7 +14,7 @@ import config
 from local.broker import free_port
 from tests import PROJECT, expected
 from tests.expected import Total
-from tests.pipeline import checkout, wait_until
+from tests.pipeline import checkout, recorded, wait_until
 from velib.totals.areas import areas
 
 
@@ -149,8 +148,8 @@ def walkthrough(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             terminal.terminate()
             statuses.append(terminal.wait(60))
     assert statuses == [0] * len(terminals)
-    recorded = [gzip.decompress(path.read_bytes()) for path in clone.glob("history/*/*.gz")]
-    experiments["recorded"] = "\n".join(answer.decode() for answer in recorded)
+    answers = recorded(clone / "history")
+    experiments["recorded"] = "\n".join(answer.decode() for answer in answers)
     return {command: output.read_text() for command, output in outputs.items()} | experiments
 
 

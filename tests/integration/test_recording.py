@@ -1,21 +1,14 @@
 """The recording of the real producer, on a real Kafka."""
 
-import gzip
 import json
 import os
 import subprocess
 import time
-from pathlib import Path
 
 from tests.expected import feed, station
-from tests.pipeline import Pipeline, wait_until
+from tests.pipeline import Pipeline, recorded, wait_until
 
 NOW = int(time.time())
-
-
-def recorded(folder: Path) -> list[bytes]:
-    """The bodies of a recording, in the order of their files' names."""
-    return [gzip.decompress(path.read_bytes()) for path in sorted(folder.glob("*/*.json.gz"))]
 
 
 def test_a_full_disk_stops_the_recording_but_not_the_publishing(pipeline: Pipeline) -> None:
