@@ -56,8 +56,10 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     settings = config.load()
-    # Two demos in one folder would mix their logs and records.
-    with locked(LOGS, "A demo runs in this folder already: stop that one first"):
+    in_use = "A demo runs in this folder already: stop that one first"
+    # Two demos in one folder would mix their logs and records. Ctrl-C is the usual end: if the
+    # status were 130, make would print an error.
+    with locked(LOGS, in_use), suppress(KeyboardInterrupt):
         if arguments.live:
             if "stations" not in settings.model_fields_set:
                 os.environ["VELIB_STATIONS"] = config.ALL  # else most of the map would be empty

@@ -157,7 +157,7 @@ def test_the_consumer_prints_dead_letters_and_they_cannot_move_the_terminal(
     pipeline.serve_api().put(feed(int(time.time()), *stations))
     pipeline.publish_once()
     job_log = run_job()
-    assert "1 dead letters, most of them: stationCode without a postal code" in job_log
+    assert "1 dead letter: stationCode without a postal code" in job_log
     assert "Nothing could be counted" not in job_log
     consumer = pipeline.start("consumer.py", "--dead-letters", "--max-messages", "1")
     assert consumer.end() == 0

@@ -32,6 +32,7 @@ MAX_BACKOFF = 30.0  # seconds between two starts of a query that failed
 HEALTHY_AFTER = 300.0  # seconds that a query must run to reset the count of failures
 MAX_UNKNOWN_FAILURES = 5  # in a row, of errors that velib/errors.py does not know
 BACKLOG = 10_000  # offsets; fewer are the next snapshots of a running producer
+NOTHING_COUNTED = "Nothing could be counted: has the feed changed format?"
 
 RECORDS_IN = Counter("velib_job_records_in", "Raw records read.")
 TOTALS_OUT = Counter("velib_job_totals_out", "Totals written.")
@@ -151,13 +152,13 @@ def log_batch(progress: StreamingQueryProgress) -> None:
             dropped,
         )
     if observed.dead_letters:
-        could_count = observed.dead_letters < observed.records
+        number, could_count = observed.dead_letters, observed.dead_letters < observed.records
         log.warning(
-            "batch %d: %d dead letters, most of them: %s%s",
+            "batch %d: %s: %s%s",
             progress.batchId,
-            observed.dead_letters,
+            "1 dead letter" if number == 1 else f"{number} dead letters, most of them",
             observed.commonest_reason,
-            "" if could_count else ". Nothing could be counted: has the feed changed format?",
+            "" if could_count or number == 1 else f". {NOTHING_COUNTED}",
         )
 
 
