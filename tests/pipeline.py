@@ -33,9 +33,6 @@ DEADLINE = 90.0  # seconds; the machine may be slow, and a test that passes does
 
 BIN = Path(sys.executable).parent
 
-# A process that lives for a minute starts faster if its code is not compiled thoroughly.
-QUICK_START = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1"}
-
 NOT_THE_PRODUCER = [("written-by", b"a test")]
 """The header of the raw records that tests write. The producer's own records have no header."""
 
@@ -77,7 +74,7 @@ class Script:
         self.out, self.err = folder / f"{name}.{number}.out", folder / f"{name}.{number}.err"
         python = {"PYTHONPATH": str(PROJECT), "PYTHONFAULTHANDLER": "1"}
         python["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-        all_variables = os.environ | QUICK_START | python | environment
+        all_variables = os.environ | python | environment
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(
                 command,

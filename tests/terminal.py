@@ -45,7 +45,9 @@ class Screen(pyte.Screen):
 class Terminal:
     """A terminal of this size, in which a shell runs a command."""
 
-    def __init__(self, command: str, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, command: str, folder: Path, environment: dict[str, str] | None = None
+    ) -> None:
         self.screen = Screen(100, 30)
         self.stream = pyte.ByteStream(self.screen)
         self.output = b""
@@ -56,7 +58,7 @@ class Terminal:
         self.shell = subprocess.Popen(
             ["bash", "-c", command],
             cwd=folder,
-            env=os.environ | python | environment,
+            env=os.environ | python | (environment or {}),
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,

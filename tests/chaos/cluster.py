@@ -100,7 +100,6 @@ class ClusterDemo:
             "VELIB_STATIONS": "all",
             "VELIB_POLL_SECONDS": str(self.period),
             "SPARK_LOCAL_IP": "127.0.0.1",
-            "JAVA_TOOL_OPTIONS": "",  # QUICK_START is for processes that live for a minute
         }
         self.running: list[Script] = []
         self.recoveries: dict[str, float] = {}

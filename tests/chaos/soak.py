@@ -63,7 +63,6 @@ def main() -> None:
             "VELIB_STATIONS": "all",
             "VELIB_SPARK_MASTER": "local[*]",
             "VELIB_POLL_SECONDS": "0.1",
-            "JAVA_TOOL_OPTIONS": "",  # QUICK_START is for processes that live for a minute
         }
         try:
             samples = run(pipeline, feed, port)

@@ -12,7 +12,7 @@ import requests
 from kafka import KafkaProducer
 
 from local.demo import LOGS
-from tests.pipeline import QUICK_START, Script, checkout, wait_until
+from tests.pipeline import Script, checkout, wait_until
 from tests.terminal import Terminal
 
 
@@ -60,7 +60,7 @@ def test_the_demo_prints_totals_and_stops_without_leaving_anything(tmp_path: Pat
 def test_in_a_terminal_the_demo_shows_a_table_stops_on_ctrl_z_and_ends_when_a_part_dies(
     tmp_path: Path,
 ) -> None:
-    terminal = Terminal("exec bash --norc -i", checkout(tmp_path), QUICK_START)
+    terminal = Terminal("exec bash --norc -i", checkout(tmp_path))
     try:
         terminal.type(f"clear; {sys.executable} -m local.demo\n")
         terminal.wait_for("No totals yet")
