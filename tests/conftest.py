@@ -11,7 +11,6 @@ from pyspark.sql import SparkSession
 import config
 from velib.job import session
 
-
 # A process that lives for a minute starts faster if its code is not compiled thoroughly.
 QUICK_START = "-XX:TieredStopAtLevel=1"
 

@@ -103,12 +103,13 @@ def test_a_broker_that_advertises_a_wrong_address_differs_from_one_that_is_away(
         f"Kafka at {servers} advertises kafka.invalid:9092, which cannot be reached from here:"
         " correct advertised.listeners of that Kafka"
     )
-    for name in ("kafka_project.py", "consumer.py"):
-        script = pipeline.start(name, KAFKA_BOOTSTRAP_SERVERS=servers)
-        assert _refusal(script) == line
-        assert "Waiting for Kafka" not in script.log()
+    names = ("kafka_project.py", "consumer.py")
+    scripts = [pipeline.start(name, KAFKA_BOOTSTRAP_SERVERS=servers) for name in names]
     with pytest.raises(Failure, match=re.escape(line)):
         run_job(KAFKA_BOOTSTRAP_SERVERS=servers)
+    for script in scripts:
+        assert _refusal(script) == line
+        assert "Waiting for Kafka" not in script.log()
 
 
 def test_what_is_wrong_with_a_certificate_is_named(
@@ -138,14 +139,17 @@ def test_a_kafka_that_asks_for_a_certificate_is_reached_with_one_and_says_so_wit
         f"Kafka at {servers} asks for a certificate of this client: set KAFKA_SSL_CERTFILE and"
         " KAFKA_SSL_KEYFILE to one that it trusts"
     )
-    for name, client in (
-        ("kafka_project.py", ""),
-        ("consumer.py", ""),
-        ("consumer.py", "stranger"),
-    ):
-        assert _refusal(pipeline.start(name, **_tls(folder, servers, client=client))) == line
+    scripts = [
+        pipeline.start(name, **_tls(folder, servers, client=client))
+        for name, client in (
+            ("kafka_project.py", ""),
+            ("consumer.py", ""),
+            ("consumer.py", "stranger"),
+        )
+    ]
     with pytest.raises(Failure, match=re.escape(line)):
         run_job(**_tls(folder, servers))
+    assert [_refusal(script) for script in scripts] == [line] * 3
     pipeline.serve_api().put(feed(int(time.time()), station()))
     with_certificate = _tls(folder, servers, client="client")
     assert pipeline.start("kafka_project.py", "--once", **with_certificate).end() == 0

@@ -27,8 +27,6 @@ from velib import java
 from velib.errors import Failure
 from velib.kafka import raw_topic
 
-ALL = list(SCRIPTS)
-
 
 def _options(name: str) -> list[str]:
     """A port of its own for the script that listens on one."""
@@ -44,35 +42,30 @@ def _is_refused(script: Script, line: str) -> None:
     assert line in error
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_a_wrong_password_is_one_line_without_the_password(pipeline: Pipeline, name: str) -> None:
-    script = pipeline.start(name, *_options(name), KAFKA_SASL_PASSWORD="not-the-one")
-    _is_refused(script, "does not know this KAFKA_SASL_USERNAME with this KAFKA_SASL_PASSWORD")
-    assert "not-the-one" not in script.log()
+def test_a_wrong_password_is_one_line_without_the_password(pipeline: Pipeline) -> None:
+    wrong = {"KAFKA_SASL_PASSWORD": "not-the-one"}
+    for script in [pipeline.start(name, *_options(name), **wrong) for name in SCRIPTS]:
+        _is_refused(script, "does not know this KAFKA_SASL_USERNAME with this KAFKA_SASL_PASSWORD")
+        assert "not-the-one" not in script.log()
 
 
-@pytest.mark.parametrize("name", ["kafka_project.py", "consumer.py"])
-def test_a_certificate_of_another_authority_is_one_line(
-    pipeline: Pipeline, tmp_path: Path, name: str
-) -> None:
+def test_a_certificate_of_another_authority_is_one_line(pipeline: Pipeline, tmp_path: Path) -> None:
     other = Security(tmp_path / "other")
     other.make(java.find())
-    script = pipeline.start(name, *_options(name), KAFKA_SSL_CAFILE=str(other.ca))
-    _is_refused(script, "is not signed by a CA in KAFKA_SSL_CAFILE")
+    names = ("kafka_project.py", "consumer.py")
+    for script in [pipeline.start(name, KAFKA_SSL_CAFILE=str(other.ca)) for name in names]:
+        _is_refused(script, "is not signed by a CA in KAFKA_SSL_CAFILE")
 
 
-@pytest.mark.parametrize(
-    ("setting", "value", "line"),
-    [
-        ("KAFKA_SASL_MECHANISM", "PLAIN", "does not offer this KAFKA_SASL_MECHANISM"),
-        ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT", "does not speak this"),
-        ("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT", "does not speak this"),
-    ],
-)
-def test_a_wrong_protocol_or_mechanism_is_one_line(
-    pipeline: Pipeline, setting: str, value: str, line: str
-) -> None:
-    _is_refused(pipeline.start("consumer.py", **{setting: value}), line)
+def test_a_wrong_protocol_or_mechanism_is_one_line(pipeline: Pipeline) -> None:
+    mechanism = pipeline.start("consumer.py", KAFKA_SASL_MECHANISM="PLAIN")
+    protocols = [
+        pipeline.start("consumer.py", KAFKA_SECURITY_PROTOCOL=protocol)
+        for protocol in ("SASL_PLAINTEXT", "PLAINTEXT")
+    ]
+    _is_refused(mechanism, "does not offer this KAFKA_SASL_MECHANISM")
+    for script in protocols:
+        _is_refused(script, "does not speak this KAFKA_SECURITY_PROTOCOL")
 
 
 def _as(pipeline: Pipeline, user: str) -> dict[str, str]:
