@@ -108,8 +108,8 @@ def main() -> None:
     command = kafka_command(config.load().cache_dir)
     in_use = (
         f"The data directory {directory} belongs to another running broker:"
-        " stop that one (`pkill -f kafka.Kafka` if its script was killed), or name another"
-        " --data-dir"
+        " stop that one (`pgrep -af kafka.Kafka` finds it if its script was killed), or name"
+        " another --data-dir"
     )
     # Kafka inherits the lock, which lasts as long as Kafka even if this process is killed.
     with locked(directory, in_use) as lock:
