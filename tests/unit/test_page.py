@@ -54,9 +54,11 @@ def test_numbers_and_times_are_written_as_each_language_does() -> None:
     assert english.time(1_732_004_538, 1_732_004_600) == "09:22:18"
     later = 1_732_204_600
     assert english.time(1_732_004_538, later) == "Tuesday 19 November 2024, 09:22:18"
-    assert french.time(1_732_004_538, later) == "mardi 19 novembre 2024, 09:22:18"
+    assert french.time(1_732_004_538, later) == "09:22:18 le mardi 19 novembre 2024"
     recorded_at = datetime.fromisoformat("2024-11-07T08:10:00+00:00")
     assert english.day_and_time(recorded_at) == "Thursday 7 November 2024, 09:10"
-    assert french.day_and_time(recorded_at) == "jeudi 7 novembre 2024, 09:10"
+    assert french.day_and_time(recorded_at) == "jeudi 7 novembre 2024 à 09:10"
+    assert english.date("2024-11-01") == "Friday 1 November 2024"
+    assert french.date("2024-11-01") == "vendredi 1er novembre 2024"
     assert english.time(1_792_888_260, 1_792_888_300) == "02:31:00+02:00", "the clocks go back soon"
     assert english.time(1_792_891_860, 1_792_891_900) == "02:31:00+01:00"

@@ -103,9 +103,9 @@ TEXTS = {
     "fr": {
         "title": "Vélib’ par code postal",
         "live": "en direct · relevé de {time}, il y a {age}",
-        "old": "plus de mise à jour · relevé de {time}, il y a {age}",
+        "old": "mises à jour interrompues · relevé de {time}, il y a {age}",
         "past": "retour en arrière · relevé de {time}, il y a {age}",
-        "recorded": "Enregistré\u00a0: {time}",
+        "recorded": "Enregistré le {time}",
         "no_totals": "en attente des premiers totaux",
         "theme": "Clair ou sombre",
         "language": "English",
@@ -114,18 +114,20 @@ TEXTS = {
         "short_num_bikes_available": "Vélos",
         "short_ebike": "Élec.",
         "short_num_docks_available": "Places",
-        "short_fill": "Taux",
+        "short_fill": "Rempl.",
         "stations_open": "Stations ouvertes",
-        "stations_closed": "{n} fermées",
+        "stations_closed": "fermées\u00a0: {n}",
         "empty_full": "Vides · pleines",
         "empty_full_explained": "sans vélo · sans place",
-        "change": "{n} depuis le précédent",
+        "change": "{n} depuis le relevé précédent",
         "share": "soit {n} des vélos",
         "live_only": "en direct uniquement",
         "bikes_change": "Dernière heure",
-        "change_since": "Vélos arrivés ou partis depuis {time}, rapportés au nombre de places",
+        "change_since": (
+            "Vélos arrivés ou partis depuis {time}, rapportés au nombre total de places"
+        ),
         "change_unknown": "Aucun relevé antérieur auquel comparer",
-        "area_change": "{place}\u00a0: {n} vélos",
+        "area_change": "{place} · vélos\u00a0: {n}",
         "no_total": "aucun total",
         "player": "Retour en arrière",
         "moment": "Relevé affiché",
@@ -146,17 +148,19 @@ TEXTS = {
         "place": "Lieu",
         "all": "Total",
         "area_label": (
-            "{place}\u00a0: {bikes} vélos ({mechanical} + {ebike}), {docks} places, {fill}"
+            "{place} · vélos\u00a0: {bikes} ({mechanical} + {ebike})"
+            " · places libres\u00a0: {docks} · {fill}"
         ),
         "area_unknown": "{place}\u00a0: aucun total",
         "place_summary": (
-            "{bikes} vélos ({ebike} électriques) · {docks} places · {stations} stations"
+            "vélos\u00a0: {bikes} ({ebike} élec.) · places libres\u00a0: {docks}"
+            " · stations\u00a0: {stations}"
         ),
         "place_old": "absent du dernier relevé",
         "hours": "{n}\u00a0h",
         "station_open": "ouverte",
         "station_closed": "fermée",
-        "station_label": "{place}\u00a0: {bikes} vélos, {docks} places",
+        "station_label": "{place} · vélos\u00a0: {bikes} · places libres\u00a0: {docks}",
         "station_number": "{name}\u00a0: {n}",
         "station_capacity": "{n} places en tout",
         "snapshot": "relevé de {time}",
@@ -171,7 +175,7 @@ TEXTS = {
         "warning": "à vérifier",
         "bad": "en panne",
         "kafka_up": "répond",
-        "kafka_away": "ne répond pas\u00a0: dernières données connues",
+        "kafka_away": "ne répond pas\u00a0: affichage des dernières données connues",
         "unknown": "inconnu tant que Kafka ne répond pas",
         "feed_empty": "aucun relevé pour l’instant",
         "feed_moves": "un nouveau relevé toutes les {seconds}\u00a0s",
@@ -181,11 +185,13 @@ TEXTS = {
         "producer_several": "{number} en marche, dernière publication il y a {published}",
         "producer_unknown": "dernière publication il y a {published}",
         "producer_unseen": "aucune publication pour l’instant",
-        "job_stalled": "bloqué depuis {since}\u00a0: {records} enregistrements en attente",
+        "job_stalled": "bloqué depuis {since} · enregistrements en attente\u00a0: {records}",
         "job_unseen": "aucun total écrit pour l’instant",
-        "job_runs": "{records} enregistrements en attente, dernier total il y a {written}",
+        "job_runs": (
+            "enregistrements en attente\u00a0: {records}, dernier total écrit il y a {written}"
+        ),
         "dead_letters_none": "aucun en 24\u00a0heures",
-        "dead_letters_some": "{number} en 24\u00a0heures, le plus souvent\u00a0: {reason}",
+        "dead_letters_some": "{number} en 24\u00a0heures, raison la plus fréquente\u00a0: {reason}",
         "last_dead_letters": "Derniers messages rejetés",
     },
 }
@@ -252,18 +258,23 @@ class Words:
     def time(self, epoch_seconds: float, now: float) -> str:
         """The time of day in Paris, with the date if that is not today's."""
         date, time = local_time(epoch_seconds, PARIS).split(" ")
-        return time if local_time(now, PARIS).startswith(date) else f"{self.date(date)}, {time}"
+        if local_time(now, PARIS).startswith(date):
+            return time
+        day = self.date(date)
+        return f"{time} le {day}" if self.language == "fr" else f"{day}, {time}"
 
     def date(self, iso_date: str) -> str:
         """A date such as 2024-11-07 with the names of its day and month."""
         date = datetime.fromisoformat(iso_date)
         day, month = DAYS[self.language][date.weekday()], MONTHS[self.language][date.month - 1]
-        return f"{day} {date.day} {month} {date.year}"
+        number = "1er" if self.language == "fr" and date.day == 1 else date.day
+        return f"{day} {number} {month} {date.year}"
 
     def day_and_time(self, recorded_at: datetime) -> str:
         """A day and its time, to the minute, on the clock of Paris."""
         date, time = local_time(recorded_at.timestamp(), PARIS).split(" ")
-        return f"{self.date(date)}, {time[:5]}"
+        separator = " à " if self.language == "fr" else ", "
+        return f"{self.date(date)}{separator}{time[:5]}"
 
     def age(self, seconds: float) -> str:
         """A duration in the largest unit of which it has at least two."""
