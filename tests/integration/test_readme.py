@@ -49,7 +49,8 @@ COMMANDS, SAMPLES, OPTIONS = _lines(README, "sh"), _lines(README, ""), _options(
 BROKER, SIMULATOR = "python -m local.broker", "python -m local.simulator --port 8000 --period 10"
 PRODUCER, JOB, CONSUMER = "python kafka_project.py", "python spark.py", "python consumer.py"
 DASHBOARD = "python dashboard.py"
-SIMULATED_PRODUCER = "VELIB_API_URL=http://localhost:8000 python kafka_project.py"
+SIMULATED_FEED = "VELIB_API_URL=http://localhost:8000 VELIB_POLL_SECONDS=10"
+SIMULATED_PRODUCER = f"{SIMULATED_FEED} {PRODUCER}"
 BAD_RECORD, REPLAY = (block for block in _blocks(README, "sh") if CONSUMER + " --" in block)
 (SUBMIT,) = [line for line in _lines(_page("docs/operations.md"), "sh") if "spark-submit" in line]
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # what `. .venv/bin/activate` does
