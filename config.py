@@ -30,7 +30,9 @@ class BadSetting(Exception):
 
 
 def _require(condition: object) -> None:
-    """Refuse a value; the description of its field says what is allowed."""
+    """Raise ValueError unless the condition holds. pydantic then reports the value, and `_message`
+    what is allowed.
+    """
     if not condition:
         raise ValueError
 
@@ -91,7 +93,7 @@ def _check_certificates(path: Path) -> Path:
 
 
 def _check_private_key(path: Path) -> Path:
-    """Java reads a PEM key only as PKCS#8, and the scripts have no password for it."""
+    """Java reads a PEM key only as PKCS#8, and there is no setting for the password of a key."""
     _require("-----BEGIN PRIVATE KEY-----" in _check_readable(path).read_text(errors="replace"))
     return path
 
@@ -114,7 +116,9 @@ SPARK_MASTER = (
 
 
 class _Environment(BaseSettings):
-    """A field's description says what is allowed."""
+    """Settings read from the environment or `.env`. The description of a field is what its error
+    message says is allowed.
+    """
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -172,7 +176,7 @@ class Settings(_Environment):
         description="a URL that starts with http:// or https://",
     )
     api_key: Annotated[SecretStr, AfterValidator(_check_key)] | None = Field(
-        None, description="a key of ASCII letters, digits and signs, without spaces"
+        None, description="ASCII letters, digits and punctuation, without spaces"
     )
     stations: Annotated[
         tuple[str, ...] | Literal["all"], NoDecode, BeforeValidator(_to_stations)
@@ -225,7 +229,7 @@ def load() -> Settings:
     try:
         settings = Settings()
     except pydantic.ValidationError as error:
-        raise BadSetting("\n".join(map(_line, error.errors()))) from None
+        raise BadSetting("\n".join(map(_message, error.errors()))) from None
     except UnicodeDecodeError:
         raise BadSetting("The file .env is not UTF-8 text: save it as UTF-8") from None
     _check_together(settings, settings.kafka)
@@ -252,21 +256,21 @@ def masked(url: str) -> str:
     rest = url.removeprefix(scheme)
     shown = re.sub(r"^[^?#]*@", "***@", rest)
     if not re.match(r"(\*\*\*@)?(\[[^/?#@]*\]|[^/?#@:]*)(:\d*)?([/?#]|$)", shown):
-        # What precedes the first `?` or `#` is not a host and port, so the sign is part of a
-        # password.
+        # What precedes the first `?` or `#` is not a host and port, so that `?` or `#` is part of
+        # a password.
         shown = re.sub(r"(?s)^.*@", "***@", rest)
     return scheme + re.sub(r"(?s)([?#]).*", r"\1***", shown)
 
 
-def _line(error: ErrorDetails) -> str:
+def _message(error: ErrorDetails) -> str:
     *group, name = error["loc"]  # ("stations",) or ("kafka", "bootstrap_servers")
     fields = (KafkaSettings if group else Settings).model_fields
     variable = f"{'KAFKA' if group else 'VELIB'}_{name}".upper()
-    value = _shown(variable, str(error["input"]))
+    value = _without_secret(variable, str(error["input"]))
     return f"{variable} is {value}: it must be {fields[str(name)].description}"
 
 
-def _shown(variable: str, value: str) -> str:
+def _without_secret(variable: str, value: str) -> str:
     """A value without secrets: any setting may contain one by mistake."""
     if variable in ("VELIB_API_KEY", "KAFKA_SASL_PASSWORD") or "PRIVATE KEY" in value:
         return "(not shown)"

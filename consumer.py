@@ -13,8 +13,9 @@
 
 Reading a week of totals takes seconds. So the end of the topic is read first, and the latest total
 that it contains of each postal code is printed, in order of postal code. Then the older records are
-read: a later total of a postal code, or its only one, is also printed. After that each new total is
-printed when it arrives. The last line of a postal code is its latest total.
+read. A total found there is printed only if its postal code had none so far, or if it is of a later
+snapshot. After that each new total is printed when it arrives. The last line of a postal code is
+its latest total.
 """
 
 import argparse
@@ -40,7 +41,7 @@ from velib.runtime import local_time, printable
 from velib.totals import table
 from velib.totals.areas import NAMES
 from velib.totals.records import COUNTS, POSTAL_CODE, parse_dead_letter, parse_total
-from velib.totals.spans import Repeats, Span, latest_then_new, of_span
+from velib.totals.spans import Repeats, Span, latest_values_then_new, values_of_span
 from velib.totals.table import LiveTable
 
 MAX_SHOWN = 60  # characters of a dead letter's value in the text form
@@ -81,7 +82,7 @@ def main(options: argparse.Namespace, live_table: LiveTable | None, stop: Event)
 def totals(reader: Reader, options: argparse.Namespace) -> Iterator[Message]:
     """Each total of the chosen postal codes and snapshots, without repeats."""
     repeats, newest = Repeats(), 0
-    for value in _values(reader, options):
+    for value in _candidates(reader, options):
         total = parse_total(value)
         if total is not None and options.span.has(total) and not repeats.check_and_remember(value):
             TOTALS_SHOWN.inc()
@@ -91,13 +92,13 @@ def totals(reader: Reader, options: argparse.Namespace) -> Iterator[Message]:
             yield total, value
 
 
-def _values(reader: Reader, options: argparse.Namespace) -> Iterator[bytes]:
-    """The values of the records that may contain them, in the order that the options ask for."""
+def _candidates(reader: Reader, options: argparse.Namespace) -> Iterator[bytes]:
+    """The values of the records in which these totals may be, in the order of the options."""
     if not options.span.has_all_snapshots():
-        return of_span(reader, options.span)
+        return values_of_span(reader, options.span)
     if options.from_beginning:
         return (record.value for record in reader.read())
-    return latest_then_new(reader)
+    return latest_values_then_new(reader)
 
 
 def dead_letters(reader: Reader) -> Iterator[Message]:
@@ -228,7 +229,10 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--from-beginning", action="store_true", help="every record, oldest first")
     start.add_argument(
-        "--since", type=runtime.moment, metavar="T", help="only snapshots from T: 2026-11-01 08:00"
+        "--since",
+        type=runtime.moment,
+        metavar="T",
+        help="only snapshots from T on, such as '2026-11-01 08:00'",
     )
     add("--until", type=runtime.moment, metavar="T", help="only snapshots before T, then stop")
     add(
@@ -251,7 +255,10 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if options.table and (options.from_beginning or is_span):
         parser.error("--table cannot be combined with --from-beginning, --since or --until")
     if options.dead_letters and (options.table or options.csv or options.postal_code or is_span):
-        parser.error("--dead-letters only goes with --json, --max-messages and --timeout-ms")
+        parser.error(
+            "--dead-letters cannot be combined with --table, --csv, --postal-code, --since"
+            " or --until"
+        )
     if options.sort and not options.table:
         parser.error("--sort needs --table")
     if since >= until:
@@ -268,7 +275,7 @@ def _postal_code(text: str) -> str:
 
 def _at_least_one(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 

@@ -3,7 +3,7 @@
     python kafka_project.py                poll the feed until stopped
     python kafka_project.py --once         publish one snapshot, then stop
     python kafka_project.py --record DIR   also keep every snapshot in a file, unchanged
-    python kafka_project.py --replay DIR   publish what was recorded, at its original pace
+    python kafka_project.py --replay PATH  publish what was recorded, at its original pace
 
 To try it without the internet, with a Kafka and a feed on this machine, run each of these in its
 own terminal:
@@ -105,7 +105,11 @@ def keep_newest(waiting: "Queue[Snapshot]", snapshot: Snapshot, publisher: Publi
     with suppress(Empty):
         dropped = waiting.get_nowait().last_updated
         if publisher.newest < dropped < snapshot.last_updated:
-            log.info("Snapshot %s dropped: a newer one waits for Kafka", local_time(dropped))
+            log.info(
+                "Snapshot %s is not published: Kafka was too slow, and a newer one has taken"
+                " its place",
+                local_time(dropped),
+            )
     with suppress(Full):
         waiting.put_nowait(snapshot)
 
@@ -143,7 +147,13 @@ def parse_arguments() -> argparse.Namespace:
         metavar="N",
         help="N times the original pace; 0: without waiting",
     )
-    add("--from", dest="start", type=runtime.moment, metavar="T", help="from T: 2026-11-01 08:00")
+    add(
+        "--from",
+        dest="start",
+        type=runtime.moment,
+        metavar="T",
+        help="only snapshots from T on, such as '2026-11-01 08:00'",
+    )
     add("--to", dest="end", type=runtime.moment, metavar="T", help="only snapshots before T")
     metrics.add_option(parser)
     arguments = parser.parse_args()

@@ -91,8 +91,8 @@ class Lab:
         return pocket.read(self.spark, self.kafka, topic)
 
     def write(self, records: DataFrame) -> list[Any]:
-        """Write a stream of records, with `key` and `value`, to a topic of its own until all that
-        is there now is processed; returns what is in that topic then.
+        """Write a stream of records (`key`, `value`) to a new topic until the input that exists now
+        is processed; returns the new topic's records.
         """
         topic = self.topic("totals")
         query = pocket.write(records, str(self.folder / topic), self.kafka, topic)

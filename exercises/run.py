@@ -38,14 +38,14 @@ def main() -> None:
     answer = "solution" if arguments.solution else "exercise"
     log.setLevel(logging.WARNING)  # the answer is what counts
     with tempfile.TemporaryDirectory(prefix="velib-exercise-") as temporary:
-        wrong = fault(arguments.number, answer, Path(temporary))
+        wrong = what_is_wrong(arguments.number, answer, Path(temporary))
     file = (folder / f"{answer}.py").relative_to(Path.cwd())
     if wrong:
         sys.exit(f"{file}: not solved. {wrong}")
     print(f"{file}: solved. Now read the discussion at the end of its README.")
 
 
-def fault(number: int, answer: str, temporary: Path) -> str:
+def what_is_wrong(number: int, answer: str, temporary: Path) -> str:
     """What is wrong with an answer, in a line; "" if it is right. Raises Failure."""
     settings = config.Settings(cache_dir=config.load().cache_dir, spark_master="local[2]")
     java.find()

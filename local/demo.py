@@ -131,7 +131,7 @@ def run(commands: dict[str, list[str]], describe: Callable[[int], str] | None = 
     finally:
         parts.stop()
         log.info("Everything is stopped, the logs are in %s", LOGS)
-    raise Failure(f"Stopped: the {ended} ended, {_log_file(ended)} says why")
+    raise Failure(f"Stopped, because a part ended by itself: {ended}. See {_log_file(ended)}")
 
 
 class Parts:

@@ -301,7 +301,7 @@ def test_a_stalled_feed_and_its_recovery_are_each_logged_once(
     watch.check(new)
     watch.check(new)
     still, moves = caplog.messages
-    assert still == f"The feed: no new snapshot since {local_time(120)}"
+    assert still == f"The feed has had no new snapshot since {local_time(120)}"
     assert moves == "The feed is updating again after 0 s"
 
 
@@ -310,7 +310,8 @@ def test_a_feed_may_stall_again(caplog: pytest.LogCaptureFixture) -> None:
     for last_updated in (60, 60, 60, 120, 120, 120):
         watch.check(Snapshot(last_updated, [station()]))
     assert [message for message in caplog.messages if "no new" in message] == [
-        f"The feed: no new snapshot since {local_time(last_updated)}" for last_updated in (60, 120)
+        f"The feed has had no new snapshot since {local_time(last_updated)}"
+        for last_updated in (60, 120)
     ]
 
 

@@ -113,7 +113,7 @@ def test_polling_ends_when_the_script_stops_even_if_the_feed_fails(server: Serve
     assert time.monotonic() - started < 30
 
 
-def test_once_a_failure_of_the_feed_ends_the_script(server: Server) -> None:
+def test_with_the_option_once_a_failure_of_the_feed_ends_the_script(server: Server) -> None:
     server.answers = iter([(404, 0), (200, NOW)])
     with pytest.raises(Failure, match="returned 404"):
         poll_once(server.feed)
@@ -176,4 +176,7 @@ def test_of_the_snapshots_that_wait_for_kafka_the_newest_is_kept_and_a_line_name
     for last_updated in (100, 160, 160, 220):
         keep_newest(waiting, Snapshot(last_updated, []), publisher)
     assert waiting.get_nowait().last_updated == 220
-    assert caplog.messages == [f"Snapshot {local_time(160)} dropped: a newer one waits for Kafka"]
+    assert caplog.messages == [
+        f"Snapshot {local_time(160)} is not published: Kafka was too slow, and a newer one has"
+        " taken its place"
+    ]

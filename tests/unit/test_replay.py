@@ -151,12 +151,12 @@ def test_a_span_begins_with_from_and_ends_before_to(tmp_path: Path) -> None:
     (tmp_path / "others").write_bytes(answer(2) + answer(3))
     assert minutes(tmp_path, MORNING + 60, MORNING + 180) == [1, 2]
     assert minutes(tmp_path, MORNING + 180) == [3]
-    with pytest.raises(Failure, match=r"4 snapshots in .*, none of them in that span"):
+    with pytest.raises(Failure, match=r"4 snapshots \(files: 3\), none of them from the chosen"):
         Replay(tmp_path, MORNING + 181, None, 0)
 
 
 def test_without_a_snapshot_it_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match="Nothing to replay: 0 snapshots in"):
+    with pytest.raises(Failure, match=r"Nothing to replay: .* has no snapshots"):
         Replay(tmp_path, None, None, 0)
     with pytest.raises(Failure, match=r"Nothing to replay: there is no .*missing"):
         Replay(tmp_path / "missing", None, None, 0)

@@ -48,7 +48,7 @@ runtime.run(main)
         ("raise SystemExit(2)", 2, ""),
     ],
 )
-def test_the_exit_status_and_the_line_of_each_end(
+def test_each_way_to_end_has_its_status_and_line(
     statement: str, status: int, log: str, tmp_path: Path
 ) -> None:
     process = _start(tmp_path, MAIN.format(statement))
@@ -208,7 +208,7 @@ def test_an_option_with_a_time_that_occurs_twice_is_refused_with_both() -> None:
     with pytest.raises(ArgumentTypeError) as error:
         runtime.moment("2026-10-25 02:31")
     assert str(error.value) == (
-        "'2026-10-25 02:31' occurs twice:"
+        "'2026-10-25 02:31' occurs twice, because the clocks go back:"
         " write '2026-10-25 02:31:00+02:00' or '2026-10-25 02:31:00+01:00'"
     )
 

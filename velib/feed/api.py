@@ -37,7 +37,7 @@ CAUSES = {
     "redirects": "redirect loop",
     "IncompleteRead": "response truncated",
     "Connection broken": "response truncated",
-    "Connection aborted": "it closed the connection",
+    "Connection aborted": "the server closed the connection",
     "Missing dependencies for SOCKS": "a SOCKS proxy needs `pip install pysocks`",
 }
 """The cause of an HTTP error by what its text contains; the first match counts."""
@@ -121,9 +121,7 @@ class Api:
 
 
 class _Session(requests.Session):
-    """Follows redirects, but sends the API's key to no other host, as `requests` does with
-    passwords.
-    """
+    """Drops the API's key when a redirect leads to another host, as `requests` drops passwords."""
 
     def rebuild_auth(
         self, prepared_request: requests.PreparedRequest, response: requests.Response

@@ -1,8 +1,8 @@
 """The job's checkpoint: a folder, or an object store that Hadoop knows, with Spark's progress.
 
-In addition to Spark's files it contains two for changes that Spark does not notice: `topic-id`, for
-a topic that was deleted and recreated and has more records now; and `counts`, for another choice of
-counts, because to Spark the sets of stations in the state are bytes.
+Beside Spark's files it holds two of the job's own, for changes that Spark would not notice:
+`topic-id` reveals a topic that was deleted and created again, `counts` a job that now counts
+something else. (To Spark, the sets of stations in the state are just bytes.)
 """
 
 import json
@@ -26,11 +26,11 @@ from velib.runtime import log
 from velib.totals.records import COUNTS
 
 SPARK_FILES = ("commits", "metadata", "offsets", "sources", "state")
-TOPIC_ID, COUNTED = "topic-id", "counts"
+TOPIC_ID_FILE, COUNTS_FILE = "topic-id", "counts"
 
 
 @contextmanager
-def held(settings: Settings) -> Iterator[None]:
+def locked_checkpoint(settings: Settings) -> Iterator[None]:
     """Lock the checkpoint against a second job while the block runs, if it is a folder: an object
     store has no locks. Raises Failure if another job uses it, or if it cannot be created or read.
 
@@ -89,10 +89,12 @@ class Checkpoint:
         """
         raw_topic.refuse_compaction(self.settings)
         counted = json.dumps({name: (count.field, count.kind) for name, count in COUNTS.items()})
-        self._check_file(TOPIC_ID, raw_topic.identity(self.settings), "the topic was recreated")
-        self._check_file(COUNTED, counted, "the job has changed what it counts")
+        self._remember_or_compare(
+            TOPIC_ID_FILE, raw_topic.identity(self.settings), "the topic was recreated"
+        )
+        self._remember_or_compare(COUNTS_FILE, counted, "the job has changed what it counts")
 
-    def _check_file(self, name: str, content: str | None, reason: str) -> None:
+    def _remember_or_compare(self, name: str, content: str | None, reason: str) -> None:
         """Write a file of the checkpoint if it is missing, else compare its content.
 
         Raises Failure with the reason if it differs; does nothing if the content is not known.
@@ -112,8 +114,8 @@ class Checkpoint:
             writer.close()
 
     def reset(self) -> None:
-        """Delete only the files of Spark and of the job: it may be a wrong folder."""
-        for name in (*SPARK_FILES, TOPIC_ID, COUNTED):
+        """Delete only Spark's and the job's own files: the setting may name the wrong folder."""
+        for name in (*SPARK_FILES, TOPIC_ID_FILE, COUNTS_FILE):
             self.files.delete(self.path(self.folder, name), True)
         log.info("Checkpoint %s deleted", self.settings.checkpoint_dir)
 
@@ -122,8 +124,7 @@ def confirm_reset(settings: Settings) -> None:
     """Ask before the checkpoint is deleted; raises Failure unless the answer is yes."""
     if not sys.stdin.isatty():
         raise Failure(
-            "--reset-checkpoint asks before it deletes the progress,"
-            " and nobody can answer here: add --yes"
+            "--reset-checkpoint needs a confirmation, but stdin is not a terminal: add --yes"
         )
     print(
         f"Delete the progress in {settings.checkpoint_dir}"

@@ -17,7 +17,9 @@ from velib.runtime import backoff, log
 FIRST_RETRY, MAX_RETRY = 0.25, 1.0  # seconds between two attempts to reach Kafka
 QUIET_START = 1.0  # seconds: a broker that is just starting is not worth a log line
 ADDRESS_TIMEOUT = 5.0  # seconds to wait until an advertised address of a broker can be reached
-NOTHING_LISTENS = "nothing listens there: `python -m local.broker` starts one here"
+NOTHING_LISTENS = (
+    "nothing is listening there; `python -m local.broker` starts a Kafka on this machine"
+)
 
 
 def kafka_python_options(settings: Settings) -> dict[str, Any]:
@@ -150,7 +152,7 @@ def _check_addresses(settings: Settings, admin: KafkaAdminClient) -> None:
         if time.monotonic() > deadline:
             raise Failure(
                 f"Kafka at {settings.kafka.bootstrap_servers} advertises {', '.join(addresses)},"
-                " which cannot be reached from here: correct advertised.listeners of that Kafka"
+                " which cannot be reached from here: correct advertised.listeners on that Kafka"
             )
         time.sleep(MAX_RETRY)
 

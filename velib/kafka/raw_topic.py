@@ -31,7 +31,7 @@ def refuse_compaction(settings: Settings) -> None:
     if "compact" in policy:
         raise Failure(
             f"The topic {settings.raw_topic} has cleanup.policy={policy}, which removes stations"
-            " from its snapshots: set it to delete, or name another topic in VELIB_RAW_TOPIC"
+            " from its snapshots: set it to delete, or set VELIB_RAW_TOPIC to another topic"
         )
 
 

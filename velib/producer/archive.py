@@ -62,9 +62,9 @@ class Archive:
         self.recorded.sort()
         self.skipped.log()
         if not self.recorded:
-            of_span = ", none of them in that span" if self.snapshot_count else ""
+            of_span = ", none of them from the chosen span" if self.snapshot_count else ""
             raise Failure(
-                f"Nothing to replay: {self.snapshot_count} snapshots in {path}"
+                f"Nothing to replay: {path} has {self.snapshot_count or 'no'} snapshots"
                 f" (files: {self.file_count}){of_span}"
             )
 

@@ -113,7 +113,7 @@ class Publisher:
         started = time.monotonic()
         if not self._newer(snapshots):
             return None
-        with new_epoch(self.settings, topics.transactional_id(self.settings)) as producer:
+        with fencing_producer(self.settings, topics.transactional_id(self.settings)) as producer:
             self._read_newest()
             newer = self._newer(snapshots)
             if not newer:
@@ -148,7 +148,7 @@ class Publisher:
 
 
 @contextmanager
-def new_epoch(settings: Settings, transactional_id: str) -> Iterator[KafkaProducer]:
+def fencing_producer(settings: Settings, transactional_id: str) -> Iterator[KafkaProducer]:
     """A producer that has fenced every earlier one with this id; raises KafkaError.
 
     By then a transaction that an earlier producer left open is aborted, or committed if its commit
@@ -179,8 +179,8 @@ def _init_transactions(producer: KafkaProducer) -> None:
         producer.init_transactions()
     except KafkaTimeoutError:
         raise KafkaTimeoutError(
-            f"it offers no transactions, tried for {TRANSACTION_TIMEOUT} s: does it have as many"
-            " brokers as its transaction.state.log.replication.factor says?"
+            f"no transaction could be started within {TRANSACTION_TIMEOUT} s: are there as many"
+            " brokers as transaction.state.log.replication.factor requires?"
         ) from None
 
 

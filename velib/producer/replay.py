@@ -30,7 +30,7 @@ def parse_speed(text: str) -> float:
     """The speed given by an option; raises ArgumentTypeError."""
     is_number = re.fullmatch(r"[0-9]+(\.[0-9]+)?", text)
     if not is_number or 0 < float(text) < MIN_SPEED:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither 0 nor a number from {MIN_SPEED}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not 0 or a number of at least {MIN_SPEED}")
     return float(text)
 
 

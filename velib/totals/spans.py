@@ -23,7 +23,7 @@ NOT_WHOLE = "Kafka did not send all totals of the span in time: none are shown"
 
 class Span(NamedTuple):
     """The snapshots from `since` up to but not including `until` (epoch seconds), and the postal
-    codes whose totals are asked for; if empty, all.
+    codes asked for: an empty collection means all.
     """
 
     since: int = -1
@@ -54,13 +54,13 @@ class Span(NamedTuple):
                 return
 
 
-def of_span(reader: Reader, span: Span) -> Iterator[bytes]:
-    """The values of the records that may contain a span's totals; older records are not read.
+def values_of_span(reader: Reader, span: Span) -> Iterator[bytes]:
+    """The values of the records that may contain a span's totals.
 
-    A total is never written before its snapshot's time, unless clocks differ. If the span has an
-    end, yields the last value of each total, by snapshot and postal code; otherwise every record as
-    stored, then each new one. Raises Failure if the timeout passes before a span with an end is
-    read.
+    Reading begins at what was written an hour before the span: a total is never written earlier
+    than its snapshot's time, give or take the clocks. If the span has an end, yields the last value
+    of each total, by snapshot and postal code; otherwise every record as stored, then each new one.
+    Raises Failure if the timeout passes before a span with an end is read.
     """
     starts = reader.offsets_at(span.since - CLOCK_TOLERANCE)
     if span.has_end():
@@ -95,7 +95,7 @@ def _latest_values(reader: Reader, records: Iterable[Any], span: Span) -> Iterat
         yield from (snapshot[postal_code] for postal_code in sorted(snapshot))
 
 
-def latest_then_new(reader: Reader) -> Iterator[bytes]:
+def latest_values_then_new(reader: Reader) -> Iterator[bytes]:
     """The value of every postal code's latest total, then the value of each new record."""
     recent = {partition: max(0, end - RECENT) for partition, end in reader.ends.items()}
     latest: dict[str, tuple[int, int]] = {}
@@ -108,8 +108,8 @@ def latest_then_new(reader: Reader) -> Iterator[bytes]:
 
 
 def later_totals(records: Iterable[Any], latest: dict[str, tuple[int, int]]) -> list[Any]:
-    """The latest total's record for each postal code that `latest` lacks or has an older one of,
-    sorted.
+    """For each postal code the record of its latest total, unless `latest` has a later one; sorted
+    by postal code.
 
     `latest` contains the `last_updated` and the offset of every latest total, and is updated. Of
     totals with the same `last_updated`, the one with the greatest offset is the latest.
