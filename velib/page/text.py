@@ -2,7 +2,6 @@
 
 import calendar
 import re
-from contextlib import suppress
 from datetime import datetime
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -211,14 +210,10 @@ LANGUAGES: dict[str, Literal["en-US", "fr"]] = {"en": "en-US", "fr": "fr"}
 
 
 def preferred_language(accept_language: str) -> str:
-    """The language of TEXTS that a browser's Accept-Language header prefers; `en` if none."""
-    weights: dict[str, float] = {}
-    for entry in re.sub(r"\s", "", accept_language.lower()).split(","):
-        name, _, weight = entry.partition(";q=")
-        language = name.partition("-")[0]
-        with suppress(ValueError):
-            weights[language] = max(weights.get(language, 0.0), float(weight or 1))
-    return max(TEXTS, key=lambda language: (weights.get(language, 0.0), language == "en"))
+    """The first language of TEXTS in a browser's Accept-Language header; `en` if none."""
+    # Browsers list the languages in the order of preference.
+    found = re.search(rf"(?:^|,)\s*({'|'.join(TEXTS)})\b", accept_language.lower())
+    return found[1] if found else "en"
 
 
 class Words:
