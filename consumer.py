@@ -29,7 +29,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from threading import Event
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client import Counter, Gauge
 
@@ -55,9 +55,13 @@ NEWEST_SNAPSHOT = Gauge(
 
 BETWEEN_TOKENS = re.compile(r"[\t\r\n]")  # JSON does not allow them within a string
 
-Fields = dict[str, Any]
-Message = tuple[Fields, bytes]
-"""A total or a dead letter: its fields, and the record's value."""
+
+class Message(NamedTuple):
+    """A total or a dead letter."""
+
+    fields: dict[str, Any]
+    value: bytes
+    """The record's value."""
 
 
 def main(options: argparse.Namespace, live_table: LiveTable | None, stop: Event) -> None:
@@ -67,15 +71,16 @@ def main(options: argparse.Namespace, live_table: LiveTable | None, stop: Event)
     topic = settings.dead_letter_topic if options.dead_letters else settings.final_topic
     reader = Reader(settings, topic, stop, options.timeout_ms)
     with _output(options, reader, live_table) as show:
-        if reader.wait_for_topic() and options.span.has_end():
+        has_topic = reader.wait_for_topic()
+        if has_topic and options.span.has_end():
             options.span.wait_until_written(stop)
             reader.renew()
         with reader:
             messages = dead_letters(reader) if options.dead_letters else totals(reader, options)
-            for fields, value in islice(messages, options.max_messages):
+            for message in islice(messages, options.max_messages):
                 if stop.is_set():
                     break
-                show(fields, value)
+                show(message)
                 reader.renew()
 
 
@@ -89,7 +94,7 @@ def totals(reader: Reader, options: argparse.Namespace) -> Iterator[Message]:
             if total["last_updated"] > newest:
                 newest = total["last_updated"]
                 NEWEST_SNAPSHOT.set(newest)
-            yield total, value
+            yield Message(total, value)
 
 
 def _candidates(reader: Reader, options: argparse.Namespace) -> Iterator[bytes]:
@@ -108,23 +113,22 @@ def dead_letters(reader: Reader) -> Iterator[Message]:
         letter = parse_dead_letter(record)
         place = letter["topic"], letter["partition"], letter["offset"]
         if not repeats.check_and_remember((*place, record.value)):
-            yield letter, record.value
+            yield Message(letter, record.value)
 
 
 @contextmanager
 def _output(
     options: argparse.Namespace, reader: Reader, live_table: LiveTable | None
-) -> Iterator[Callable[[Fields, bytes], None]]:
+) -> Iterator[Callable[[Message], None]]:
     """Yield a function that shows a message: in the live table, or as a line on stdout."""
     if live_table is not None:
         with live_table.shown(reader):
-            yield lambda fields, value: live_table.add(fields)
+            yield lambda message: live_table.add(message.fields)
         return
-    to_line = _to_line(options)
     lines = Lines(",".join(CSV_COLUMNS) if options.csv else None)
     reader.before_poll = lines.flush
     try:
-        yield lambda fields, value: lines.add(to_line(fields, value))
+        yield lambda message: lines.add(to_line(message, options))
         if not reader.stop.is_set():
             lines.add_header()
     finally:
@@ -179,15 +183,13 @@ class Lines:
             raise BrokenPipeError
 
 
-def _to_line(options: argparse.Namespace) -> Callable[[Fields, bytes], str]:
-    """The function that formats a message as a line, without the newline."""
+def to_line(message: Message, options: argparse.Namespace) -> str:
+    """The message as the options ask for it, without the newline."""
     if options.dead_letters:
-        to_text: Callable[[Fields], str] = json.dumps if options.json else dead_letter_as_text
-    elif options.json:
-        return lambda total, value: BETWEEN_TOKENS.sub(" ", value.decode())
-    else:
-        to_text = as_csv if options.csv else as_text
-    return lambda fields, value: to_text(fields)
+        return json.dumps(message.fields) if options.json else dead_letter_as_text(message.fields)
+    if options.json:
+        return BETWEEN_TOKENS.sub(" ", message.value.decode())
+    return as_csv(message.fields) if options.csv else as_text(message.fields)
 
 
 def as_text(total: dict[str, Any]) -> str:
