@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ALL = "all"
+CLOCK_TOLERANCE = 3600  # seconds that a snapshot may be ahead of the clock that it is compared with
 
 
 class BadSetting(Exception):
@@ -132,9 +133,10 @@ class _Environment(BaseSettings):
     @classmethod
     def _check_text(cls, value: object, info: ValidationInfo) -> object:
         """Refuse a value that is not UTF-8; an empty value unsets an optional setting."""
-        str(value).encode()
+        str(value).encode()  # raises UnicodeError, a ValueError
         default = cls.model_fields[str(info.field_name)].default
-        return default if value == "" and isinstance(default, Path | None) else value
+        is_optional = default is None or isinstance(default, Path)
+        return default if value == "" and is_optional else value
 
 
 class KafkaSettings(_Environment):
@@ -242,6 +244,16 @@ def variables() -> dict[str, FieldInfo]:
     kafka = {f"KAFKA_{name.upper()}": field for name, field in KafkaSettings.model_fields.items()}
     del velib["VELIB_KAFKA"]
     return velib | kafka
+
+
+def checkpoint_folder(settings: Settings) -> Path | None:
+    """VELIB_CHECKPOINT_DIR as a path; None if it is the URL of an object store.
+
+    The Hadoop of a cluster may keep a path without a scheme elsewhere, such as in HDFS.
+    """
+    path = re.sub("^file:/+", "/", settings.checkpoint_dir)
+    has_scheme = ":" in path.partition("/")[0]
+    return None if has_scheme else Path(path)
 
 
 def under_spark_submit() -> bool:

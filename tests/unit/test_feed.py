@@ -195,12 +195,12 @@ def test_each_reason_is_logged_once_and_the_recovery_once(caplog: pytest.LogCapt
     failures = FailureLog()
     failures.recovered()
     for number, reason in enumerate(("refused", "refused", "no answer", "no answer")):
-        failures.failed(FeedError(reason, "timeout", details=f" at {number} o'clock"))
+        failures.failed(FeedError(f"{reason}: at {number} o'clock", "timeout"))
     failures.recovered()
     failures.recovered()
     assert caplog.messages == [
-        "refused at 0 o'clock. Retrying with increasing delays",
-        "no answer at 2 o'clock. Retrying with increasing delays",
+        "refused: at 0 o'clock. Retrying with increasing delays",
+        "no answer: at 2 o'clock. Retrying with increasing delays",
         "The feed is back after 0 s",
     ]
 
@@ -286,10 +286,11 @@ def test_one_bad_station_among_good_ones_does_not_stop_the_snapshot() -> None:
 
 
 def test_a_stalled_feed_and_its_recovery_are_each_logged_once(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level("INFO", logger="velib")
-    watch = FeedWatch(Settings(stations="all"), stalled_after=0.2)
+    monkeypatch.setattr("velib.feed.watch.STALLED_AFTER", 0.2)
+    watch = FeedWatch(Settings(stations="all"))
     old, same, new = (Snapshot(last_updated, [station()]) for last_updated in (60, 120, 180))
     watch.check(same)
     watch.check(same)
@@ -305,8 +306,11 @@ def test_a_stalled_feed_and_its_recovery_are_each_logged_once(
     assert moves == "The feed is updating again after 0 s"
 
 
-def test_a_feed_may_stall_again(caplog: pytest.LogCaptureFixture) -> None:
-    watch = FeedWatch(Settings(stations="all"), stalled_after=0)
+def test_a_feed_may_stall_again(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("velib.feed.watch.STALLED_AFTER", 0)
+    watch = FeedWatch(Settings(stations="all"))
     for last_updated in (60, 60, 60, 120, 120, 120):
         watch.check(Snapshot(last_updated, [station()]))
     assert [message for message in caplog.messages if "no new" in message] == [

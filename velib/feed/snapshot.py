@@ -5,9 +5,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from config import Settings
+from config import CLOCK_TOLERANCE, Settings
 from velib.feed.api import Api, FeedError
-from velib.kafka.raw_topic import CLOCK_TOLERANCE
 from velib.runtime import local_time
 
 
@@ -55,10 +54,10 @@ def parse(body: bytes, api_clock: float | None = None) -> Snapshot:
         )
     if last_updated >= time.time() + CLOCK_TOLERANCE:
         raise FeedError(
-            "The feed's time stamp is in the future",
+            f"The feed's time stamp is in the future: {_shown_time(last_updated)}, while this"
+            f" machine's clock says {local_time(time.time())}."
+            f" {_wrong_clock(last_updated, api_clock)}",
             "malformed",
-            details=f": {_shown_time(last_updated)}, while this machine's clock says"
-            f" {local_time(time.time())}. {_wrong_clock(last_updated, api_clock)}",
         )
     return Snapshot(last_updated, _stations(answer), body)
 

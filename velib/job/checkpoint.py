@@ -6,11 +6,9 @@ something else. (To Spark, the sets of stations in the state are just bytes.)
 """
 
 import json
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 from py4j.protocol import Py4JJavaError
@@ -37,17 +35,17 @@ def locked_checkpoint(settings: Settings) -> Iterator[None]:
     After a `kill -9` of the job, Java may run for a few more seconds without the lock. That does no
     harm: of two queries, Spark lets only one commit a batch.
     """
-    folder = re.sub("^file:/+", "/", settings.checkpoint_dir)
+    folder = config.checkpoint_folder(settings)
     name = f"The checkpoint {settings.checkpoint_dir}"
     refusal = f"{name} is in use by another job: stop that one, or set VELIB_CHECKPOINT_DIR"
     with ExitStack() as stack:
         try:
-            if ":" not in folder.partition("/")[0]:  # no scheme
-                stack.enter_context(locked(Path(folder), refusal))
+            if folder is not None:
+                stack.enter_context(locked(folder, refusal))
         except OSError as error:
             if not config.under_spark_submit() and settings.spark_master.startswith("local"):
                 raise Failure(f"{name} cannot be written: {error.strerror}") from None
-            # The Hadoop of a cluster may keep a path without a scheme elsewhere, such as in HDFS.
+            # On a cluster the path may be one of HDFS.
         yield
 
 
@@ -81,7 +79,7 @@ class Checkpoint:
         """
         if self.files.exists(self.path(self.folder, "offsets")):
             return "earliest"
-        return json.dumps({self.settings.raw_topic: raw_topic.first_whole_snapshot(self.settings)})
+        return json.dumps({self.settings.raw_topic: raw_topic.first_offsets(self.settings)})
 
     def check(self) -> None:
         """Check that the raw topic is not compacted, and is the one that the checkpoint belongs to,

@@ -92,7 +92,7 @@ LOGGERS_OF_ENDING_QUERIES = (
 @contextmanager
 def spark_session(settings: Settings) -> Iterator[SparkSession]:
     """The Spark session of `spark-submit`, or one on VELIB_SPARK_MASTER; raises Failure."""
-    options = OPTIONS | ({} if "://" in settings.checkpoint_dir else LOCAL_CHECKPOINT_OPTIONS)
+    options = OPTIONS | (LOCAL_CHECKPOINT_OPTIONS if config.checkpoint_folder(settings) else {})
     if config.under_spark_submit():
         spark = _submitted_session(options)
     else:

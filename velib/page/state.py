@@ -16,7 +16,7 @@ from threading import RLock
 from typing import Any
 
 import config
-from config import Settings
+from config import CLOCK_TOLERANCE, Settings
 from velib.kafka import raw_topic
 from velib.totals.records import (
     COUNTS,
@@ -130,7 +130,7 @@ class PipelineState:
         if total is None:
             return
         code, snapshot = total["postal_code"], total["last_updated"]
-        if snapshot > time.time() + raw_topic.CLOCK_TOLERANCE:
+        if snapshot > time.time() + CLOCK_TOLERANCE:
             return  # every real snapshot would be older than this one
         if (snapshot, record.offset) >= self.latest.get(code, (0, 0))[:2]:
             self.latest[code] = (snapshot, record.offset, record.value)

@@ -15,10 +15,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from config import CLOCK_TOLERANCE
 from velib.errors import Failure
 from velib.feed.api import FeedError
 from velib.feed.snapshot import Snapshot, parse
-from velib.kafka.raw_topic import CLOCK_TOLERANCE
 from velib.producer.documents import Unusable, documents, without_rest
 from velib.producer.recording import time_of
 from velib.runtime import local_time, log

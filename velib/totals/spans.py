@@ -8,8 +8,8 @@ from collections.abc import Collection, Hashable, Iterable, Iterator
 from threading import Event
 from typing import Any, NamedTuple
 
+from config import CLOCK_TOLERANCE
 from velib.errors import Failure
-from velib.kafka.raw_topic import CLOCK_TOLERANCE
 from velib.kafka.reader import Reader
 from velib.runtime import local_time, log
 from velib.totals.records import parse_total
@@ -38,7 +38,7 @@ class Span(NamedTuple):
         return self.until < math.inf
 
     def has_all_snapshots(self) -> bool:
-        return self.since < 0 and not self.has_end()
+        return self == Span(postal_codes=self.postal_codes)
 
     def wait_until_written(self, stop: Event) -> None:
         """Wait until all totals of a span that has an end are in the topic, by our clock.
@@ -99,11 +99,14 @@ def latest_values_then_new(reader: Reader) -> Iterator[bytes]:
     """The value of every postal code's latest total, then the value of each new record."""
     recent = {partition: max(0, end - RECENT) for partition, end in reader.ends.items()}
     latest: dict[str, tuple[int, int]] = {}
-    for starts, ends in ((recent, reader.ends), (None, recent)):
-        later = later_totals(reader.read(starts, ends), latest)
-        if reader.is_over():
-            return  # not all records were read: the others may contain later totals
-        yield from (record.value for record in later)
+    newest = later_totals(reader.read(recent, reader.ends), latest)
+    if reader.is_over():
+        return  # not all records were read: the others may contain later totals
+    yield from (record.value for record in newest)
+    older = later_totals(reader.read(ends=recent), latest)
+    if reader.is_over():
+        return
+    yield from (record.value for record in older)
     yield from (record.value for record in reader.read(reader.ends))
 
 
