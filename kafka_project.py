@@ -26,7 +26,7 @@ import time
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from queue import Empty, Full, Queue
+from queue import Empty, Queue
 from threading import Event
 
 import config
@@ -39,7 +39,7 @@ from velib.producer.positions import Positions
 from velib.producer.publisher import Publisher
 from velib.producer.recording import Recording
 from velib.producer.replay import Replay, parse_speed
-from velib.runtime import in_thread, local_time, log
+from velib.runtime import in_background, in_thread, local_time, log
 
 
 def main(stop: Event) -> None:
@@ -78,7 +78,7 @@ def publish_queued(publisher: Publisher, waiting: "Queue[Snapshot]") -> None:
     """Publish each snapshot in the queue, and the positions of the stations, until stopped."""
     try:
         publisher.find_newest()
-        in_thread(lambda: Positions(publisher.settings).publish_hourly(publisher.stop))
+        in_background(lambda: Positions(publisher.settings).publish_hourly(publisher.stop))
         with membership.joined(publisher.settings):
             while not publisher.stop.is_set():
                 with suppress(Empty):
@@ -110,8 +110,7 @@ def keep_newest(waiting: "Queue[Snapshot]", snapshot: Snapshot, publisher: Publi
                 " its place",
                 local_time(dropped),
             )
-    with suppress(Full):
-        waiting.put_nowait(snapshot)
+    waiting.put_nowait(snapshot)
 
 
 def publish_once(publisher: Publisher, recording: Recording | None) -> None:
@@ -130,7 +129,7 @@ def replay(publisher: Publisher, arguments: argparse.Namespace) -> None:
     speed = 1 if arguments.speed is None else arguments.speed
     recorded = Replay(arguments.replay, arguments.start, arguments.end, speed)
     newest = publisher.find_newest()
-    if not recorded.is_complete(publisher.settings.raw_topic, newest):
+    if not recorded.is_published(publisher.settings.raw_topic, newest):
         with membership.joined(publisher.settings):
             recorded.publish_after(newest, publisher.publish, publisher.stop)
 

@@ -33,9 +33,10 @@ class Wrong(Exception):
 
 def folder_of(number: int) -> Path:
     """The folder of an exercise; raises ValueError if there is none."""
-    for folder in FOLDER.glob(f"{number:02}-*"):
-        return folder
-    raise ValueError(f"There is no exercise {number}")
+    folder = next(FOLDER.glob(f"{number:02}-*"), None)
+    if folder is None:
+        raise ValueError(f"There is no exercise {number}")
+    return folder
 
 
 def load(file: Path) -> ModuleType:

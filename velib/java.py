@@ -81,7 +81,9 @@ def _not_started(where: str, output: str) -> str:
 
 
 def quoted(argument: str) -> str:
-    """Quote an argument for Java's argument files and for Spark's options that go to Java."""
+    """Quote an argument for Java's argument files and JAAS configuration, and for Spark's options
+    that go to Java.
+    """
     escaped = argument.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 

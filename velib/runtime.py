@@ -184,6 +184,18 @@ def in_thread(call: Callable[[], T]) -> "Future[T]":
     return result
 
 
+def in_background(call: Callable[[], None]) -> "Future[None]":
+    """Run a call in a daemon thread, and log its exception: nobody asks for its result."""
+
+    def log_exception(result: "Future[None]") -> None:
+        if (error := result.exception()) is not None:
+            log.error("%s", error, exc_info=None if isinstance(error, Failure) else error)
+
+    result = in_thread(call)
+    result.add_done_callback(log_exception)
+    return result
+
+
 def _start_log() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # the shell has closed it: `>&-`

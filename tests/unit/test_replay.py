@@ -285,11 +285,11 @@ def test_the_loop_of_the_documentation_finds_every_version_of_a_git_archive(tmp_
 def test_a_replay_resumes_after_the_newest_snapshot_of_the_topic(tmp_path: Path) -> None:
     record(tmp_path, 0, 1, 2)
     replay = Replay(tmp_path, None, None, 0)
-    assert not replay.is_complete("raw", 0)
-    assert not replay.is_complete("raw", MORNING - 1)
-    assert not replay.is_complete("raw", MORNING + 60)
+    assert not replay.is_published("raw", 0)
+    assert not replay.is_published("raw", MORNING - 1)
+    assert not replay.is_published("raw", MORNING + 60)
     assert published(replay, MORNING + 60) == [[Snapshot(MORNING + 120, [station(bikes=2)])]]
-    assert replay.is_complete("raw", MORNING + 120)
+    assert replay.is_published("raw", MORNING + 120)
     assert published(replay, MORNING + 120) == []
 
 
@@ -299,12 +299,12 @@ def test_a_topic_with_other_snapshots_is_refused_and_the_line_says_what_to_do(
     record(tmp_path, 0, 1, 2)
     replay = Replay(tmp_path, None, None, 0)
     with pytest.raises(Failure, match=r"newer than .* ones: replay into other topics") as newer:
-        replay.is_complete("raw", MORNING + 121)
+        replay.is_published("raw", MORNING + 121)
     assert "--from" not in str(newer.value)
     with pytest.raises(Failure, match="not among the recorded ones: ") as between:
-        replay.is_complete("raw", MORNING + 61)
+        replay.is_published("raw", MORNING + 61)
     start = runtime.moment(str(between.value).split('--from "')[1].split('"')[0])
-    assert not Replay(tmp_path, start, None, 0).is_complete("raw", MORNING + 61)
+    assert not Replay(tmp_path, start, None, 0).is_published("raw", MORNING + 61)
     assert minutes(tmp_path, start) == [2]
 
 

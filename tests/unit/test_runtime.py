@@ -4,13 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from argparse import ArgumentTypeError
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests import PROJECT
 from velib import runtime
+from velib.errors import Failure
 
 
 def _start(folder: Path, code: str) -> subprocess.Popen[str]:
@@ -211,6 +214,20 @@ def test_an_option_with_a_time_that_occurs_twice_is_refused_with_both() -> None:
         "'2026-10-25 02:31' occurs twice, because the clocks go back:"
         " write '2026-10-25 02:31:00+02:00' or '2026-10-25 02:31:00+01:00'"
     )
+
+
+def test_an_error_in_the_background_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(error: Exception) -> None:
+        raise error
+
+    for count, error in enumerate((Failure("Kafka refuses"), KeyError("missing")), start=1):
+        runtime.in_background(partial(fail, error))
+        while len(caplog.records) < count:
+            time.sleep(0.01)
+    failure, bug = caplog.records
+    assert (failure.getMessage(), failure.exc_info) == ("Kafka refuses", None)
+    assert bug.exc_info is not None
+    assert bug.exc_info[0] is KeyError
 
 
 def test_no_text_can_move_the_terminal() -> None:

@@ -163,6 +163,7 @@ def log_batch(progress: StreamingQueryProgress) -> None:
 
 
 def _watermark(progress: StreamingQueryProgress) -> str:
+    # Until the first snapshot Spark reports 1970-01-01T00:00:00.000Z. Such texts sort by time.
     watermark = progress.eventTime.get("watermark", "")
     return "no watermark yet" if watermark < "1970-01-02" else f"watermark {watermark}"
 

@@ -12,6 +12,7 @@ from kafka.errors import KafkaError
 
 from config import Settings
 from velib.errors import Failure, cause, describe, is_retriable
+from velib.java import quoted
 from velib.runtime import backoff, log
 
 FIRST_RETRY, MAX_RETRY = 0.25, 1.0  # seconds between two attempts to reach Kafka
@@ -55,8 +56,8 @@ def spark_options(settings: Settings) -> dict[str, str]:
     if kafka.sasl_password and kafka.security_protocol.startswith("SASL_"):
         is_plain = kafka.sasl_mechanism == "PLAIN"
         module = "plain.PlainLoginModule" if is_plain else "scram.ScramLoginModule"
-        username = _jaas_string(kafka.sasl_username or "")
-        password = _jaas_string(kafka.sasl_password.get_secret_value())
+        username = quoted(kafka.sasl_username or "")
+        password = quoted(kafka.sasl_password.get_secret_value())
         options |= {
             "kafka.sasl.mechanism": str(kafka.sasl_mechanism),
             "kafka.sasl.jaas.config": f"org.apache.kafka.common.security.{module} required"
@@ -75,12 +76,6 @@ def spark_options(settings: Settings) -> dict[str, str]:
             "kafka.ssl.keystore.key": kafka.ssl_keyfile.read_text(),
         }
     return options
-
-
-def _jaas_string(text: str) -> str:
-    """The text in quotes, as Java's JAAS configuration reads it."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
 
 
 def committed_consumer(settings: Settings) -> KafkaConsumer:

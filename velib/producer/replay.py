@@ -54,7 +54,7 @@ class Replay:
             local_time(self.newest),
         )
 
-    def is_complete(self, topic: str, newest: int) -> bool:
+    def is_published(self, topic: str, newest: int) -> bool:
         """Whether the topic, whose newest snapshot is `newest` (0: none), contains the last one.
 
         Raises Failure if the topic's newest snapshot is neither one of the recorded ones nor older
