@@ -98,7 +98,7 @@ def totals(reader: Reader, options: argparse.Namespace) -> Iterator[Message]:
 
 
 def _candidates(reader: Reader, options: argparse.Namespace) -> Iterator[bytes]:
-    """The values of the records in which these totals may be, in the order of the options."""
+    """The values of records that may hold these totals, in the order that the options ask for."""
     if not options.span.has_all_snapshots():
         return values_of_span(reader, options.span)
     if options.from_beginning:

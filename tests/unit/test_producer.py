@@ -167,6 +167,20 @@ def test_a_record_is_the_station_as_it_came_with_the_time_of_its_snapshot(
     assert (record_key, json.loads(record_value)) == (key, value)
 
 
+def test_after_a_stop_while_kafka_is_awaited_nothing_is_attempted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def ensure(settings: Settings, stop: threading.Event) -> bool:
+        stop.set()
+        return False
+
+    asked: list[Settings] = []
+    monkeypatch.setattr("velib.kafka.topics.ensure", ensure)
+    monkeypatch.setattr("velib.kafka.raw_topic.newest_snapshot", asked.append)
+    assert Publisher(Settings(), threading.Event()).find_newest() == 0
+    assert asked == []
+
+
 def test_of_the_snapshots_that_wait_for_kafka_the_newest_is_kept_and_a_line_names_the_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
