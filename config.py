@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ALL = "all"
+CLOCK_TOLERANCE = 3600  # seconds that a snapshot may be ahead of the clock that it is compared with
 
 
 class BadSetting(Exception):
@@ -30,7 +31,9 @@ class BadSetting(Exception):
 
 
 def _require(condition: object) -> None:
-    """Refuse a value; the description of its field says what is allowed."""
+    """Raise ValueError unless the condition holds. pydantic then reports the value, and `_message`
+    what is allowed.
+    """
     if not condition:
         raise ValueError
 
@@ -91,7 +94,7 @@ def _check_certificates(path: Path) -> Path:
 
 
 def _check_private_key(path: Path) -> Path:
-    """Java reads a PEM key only as PKCS#8, and the scripts have no password for it."""
+    """Java reads a PEM key only as PKCS#8, and there is no setting for the password of a key."""
     _require("-----BEGIN PRIVATE KEY-----" in _check_readable(path).read_text(errors="replace"))
     return path
 
@@ -114,7 +117,9 @@ SPARK_MASTER = (
 
 
 class _Environment(BaseSettings):
-    """A field's description says what is allowed."""
+    """Settings read from the environment or `.env`. The description of a field is what its error
+    message says is allowed.
+    """
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -128,9 +133,10 @@ class _Environment(BaseSettings):
     @classmethod
     def _check_text(cls, value: object, info: ValidationInfo) -> object:
         """Refuse a value that is not UTF-8; an empty value unsets an optional setting."""
-        str(value).encode()
+        str(value).encode()  # raises UnicodeError, a ValueError
         default = cls.model_fields[str(info.field_name)].default
-        return default if value == "" and isinstance(default, Path | None) else value
+        is_optional = default is None or isinstance(default, Path)
+        return default if value == "" and is_optional else value
 
 
 class KafkaSettings(_Environment):
@@ -172,7 +178,7 @@ class Settings(_Environment):
         description="a URL that starts with http:// or https://",
     )
     api_key: Annotated[SecretStr, AfterValidator(_check_key)] | None = Field(
-        None, description="a key of ASCII letters, digits and signs, without spaces"
+        None, description="ASCII letters, digits and punctuation, without spaces"
     )
     stations: Annotated[
         tuple[str, ...] | Literal["all"], NoDecode, BeforeValidator(_to_stations)
@@ -225,7 +231,7 @@ def load() -> Settings:
     try:
         settings = Settings()
     except pydantic.ValidationError as error:
-        raise BadSetting("\n".join(map(_line, error.errors()))) from None
+        raise BadSetting("\n".join(map(_message, error.errors()))) from None
     except UnicodeDecodeError:
         raise BadSetting("The file .env is not UTF-8 text: save it as UTF-8") from None
     _check_together(settings, settings.kafka)
@@ -240,6 +246,16 @@ def variables() -> dict[str, FieldInfo]:
     return velib | kafka
 
 
+def checkpoint_folder(settings: Settings) -> Path | None:
+    """VELIB_CHECKPOINT_DIR as a path; None if it is the URL of an object store.
+
+    The Hadoop of a cluster may keep a path without a scheme elsewhere, such as in HDFS.
+    """
+    path = re.sub("^file:/+", "/", settings.checkpoint_dir)
+    has_scheme = ":" in path.partition("/")[0]
+    return None if has_scheme else Path(path)
+
+
 def under_spark_submit() -> bool:
     """Whether `spark-submit` started this process: it then decides master, packages and memory."""
     return "PYSPARK_GATEWAY_PORT" in os.environ
@@ -252,21 +268,21 @@ def masked(url: str) -> str:
     rest = url.removeprefix(scheme)
     shown = re.sub(r"^[^?#]*@", "***@", rest)
     if not re.match(r"(\*\*\*@)?(\[[^/?#@]*\]|[^/?#@:]*)(:\d*)?([/?#]|$)", shown):
-        # What precedes the first `?` or `#` is not a host and port, so the sign is part of a
-        # password.
+        # What precedes the first `?` or `#` is not a host and port, so that `?` or `#` is part of
+        # a password.
         shown = re.sub(r"(?s)^.*@", "***@", rest)
     return scheme + re.sub(r"(?s)([?#]).*", r"\1***", shown)
 
 
-def _line(error: ErrorDetails) -> str:
+def _message(error: ErrorDetails) -> str:
     *group, name = error["loc"]  # ("stations",) or ("kafka", "bootstrap_servers")
     fields = (KafkaSettings if group else Settings).model_fields
     variable = f"{'KAFKA' if group else 'VELIB'}_{name}".upper()
-    value = _shown(variable, str(error["input"]))
+    value = _without_secret(variable, str(error["input"]))
     return f"{variable} is {value}: it must be {fields[str(name)].description}"
 
 
-def _shown(variable: str, value: str) -> str:
+def _without_secret(variable: str, value: str) -> str:
     """A value without secrets: any setting may contain one by mistake."""
     if variable in ("VELIB_API_KEY", "KAFKA_SASL_PASSWORD") or "PRIVATE KEY" in value:
         return "(not shown)"

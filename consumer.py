@@ -2,7 +2,7 @@
 
     python consumer.py                        aligned text
     python consumer.py --table                a live table that fills the terminal
-    python consumer.py --json                 one JSON object a line, as stored
+    python consumer.py --json                 one JSON object per line, as stored
     python consumer.py --postal-code 75016    only this postal code; the option may be repeated
     python consumer.py --from-beginning       every total, the oldest first
     python consumer.py --csv                  comma-separated values, with a header
@@ -13,8 +13,9 @@
 
 Reading a week of totals takes seconds. So the end of the topic is read first, and the latest total
 that it contains of each postal code is printed, in order of postal code. Then the older records are
-read: a later total of a postal code, or its only one, is also printed. After that each new total is
-printed when it arrives. The last line of a postal code is its latest total.
+read. A total found there is printed only if its postal code had none so far, or if it is of a later
+snapshot. After that each new total is printed when it arrives. The last line of a postal code is
+its latest total.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from threading import Event
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client import Counter, Gauge
 
@@ -40,7 +41,7 @@ from velib.runtime import local_time, printable
 from velib.totals import table
 from velib.totals.areas import NAMES
 from velib.totals.records import COUNTS, POSTAL_CODE, parse_dead_letter, parse_total
-from velib.totals.spans import Repeats, Span, latest_then_new, of_span
+from velib.totals.spans import Repeats, Span, latest_values_then_new, values_of_span
 from velib.totals.table import LiveTable
 
 MAX_SHOWN = 60  # characters of a dead letter's value in the text form
@@ -54,9 +55,13 @@ NEWEST_SNAPSHOT = Gauge(
 
 BETWEEN_TOKENS = re.compile(r"[\t\r\n]")  # JSON does not allow them within a string
 
-Fields = dict[str, Any]
-Message = tuple[Fields, bytes]
-"""A total or a dead letter: its fields, and the record's value."""
+
+class Message(NamedTuple):
+    """A total or a dead letter."""
+
+    fields: dict[str, Any]
+    value: bytes
+    """The record's value."""
 
 
 def main(options: argparse.Namespace, live_table: LiveTable | None, stop: Event) -> None:
@@ -66,38 +71,39 @@ def main(options: argparse.Namespace, live_table: LiveTable | None, stop: Event)
     topic = settings.dead_letter_topic if options.dead_letters else settings.final_topic
     reader = Reader(settings, topic, stop, options.timeout_ms)
     with _output(options, reader, live_table) as show:
-        if reader.wait_for_topic() and options.span.has_end():
+        has_topic = reader.wait_for_topic()
+        if has_topic and options.span.has_end():
             options.span.wait_until_written(stop)
             reader.renew()
         with reader:
             messages = dead_letters(reader) if options.dead_letters else totals(reader, options)
-            for fields, value in islice(messages, options.max_messages):
+            for message in islice(messages, options.max_messages):
                 if stop.is_set():
                     break
-                show(fields, value)
+                show(message)
                 reader.renew()
 
 
 def totals(reader: Reader, options: argparse.Namespace) -> Iterator[Message]:
     """Each total of the chosen postal codes and snapshots, without repeats."""
     repeats, newest = Repeats(), 0
-    for value in _values(reader, options):
+    for value in _candidates(reader, options):
         total = parse_total(value)
         if total is not None and options.span.has(total) and not repeats.check_and_remember(value):
             TOTALS_SHOWN.inc()
             if total["last_updated"] > newest:
                 newest = total["last_updated"]
                 NEWEST_SNAPSHOT.set(newest)
-            yield total, value
+            yield Message(total, value)
 
 
-def _values(reader: Reader, options: argparse.Namespace) -> Iterator[bytes]:
-    """The values of the records that may contain them, in the order that the options ask for."""
+def _candidates(reader: Reader, options: argparse.Namespace) -> Iterator[bytes]:
+    """The values of records that may hold these totals, in the order that the options ask for."""
     if not options.span.has_all_snapshots():
-        return of_span(reader, options.span)
+        return values_of_span(reader, options.span)
     if options.from_beginning:
         return (record.value for record in reader.read())
-    return latest_then_new(reader)
+    return latest_values_then_new(reader)
 
 
 def dead_letters(reader: Reader) -> Iterator[Message]:
@@ -107,23 +113,22 @@ def dead_letters(reader: Reader) -> Iterator[Message]:
         letter = parse_dead_letter(record)
         place = letter["topic"], letter["partition"], letter["offset"]
         if not repeats.check_and_remember((*place, record.value)):
-            yield letter, record.value
+            yield Message(letter, record.value)
 
 
 @contextmanager
 def _output(
     options: argparse.Namespace, reader: Reader, live_table: LiveTable | None
-) -> Iterator[Callable[[Fields, bytes], None]]:
+) -> Iterator[Callable[[Message], None]]:
     """Yield a function that shows a message: in the live table, or as a line on stdout."""
     if live_table is not None:
         with live_table.shown(reader):
-            yield lambda fields, value: live_table.add(fields)
+            yield lambda message: live_table.add(message.fields)
         return
-    to_line = _to_line(options)
     lines = Lines(",".join(CSV_COLUMNS) if options.csv else None)
     reader.before_poll = lines.flush
     try:
-        yield lambda fields, value: lines.add(to_line(fields, value))
+        yield lambda message: lines.add(to_line(message, options))
         if not reader.stop.is_set():
             lines.add_header()
     finally:
@@ -178,15 +183,13 @@ class Lines:
             raise BrokenPipeError
 
 
-def _to_line(options: argparse.Namespace) -> Callable[[Fields, bytes], str]:
-    """The function that formats a message as a line, without the newline."""
+def to_line(message: Message, options: argparse.Namespace) -> str:
+    """The message as the options ask for it, without the newline."""
     if options.dead_letters:
-        to_text: Callable[[Fields], str] = json.dumps if options.json else dead_letter_as_text
-    elif options.json:
-        return lambda total, value: BETWEEN_TOKENS.sub(" ", value.decode())
-    else:
-        to_text = as_csv if options.csv else as_text
-    return lambda fields, value: to_text(fields)
+        return json.dumps(message.fields) if options.json else dead_letter_as_text(message.fields)
+    if options.json:
+        return BETWEEN_TOKENS.sub(" ", message.value.decode())
+    return as_csv(message.fields) if options.csv else as_text(message.fields)
 
 
 def as_text(total: dict[str, Any]) -> str:
@@ -222,13 +225,16 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--table", action="store_true", help="a live table that fills the terminal")
-    form.add_argument("--json", action="store_true", help="one JSON object a line, as stored")
+    form.add_argument("--json", action="store_true", help="one JSON object per line, as stored")
     form.add_argument("--csv", action="store_true", help="comma-separated values below a header")
     add("--sort", choices=table.SORT_KEYS, help="the order of the table (default: postal_code)")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--from-beginning", action="store_true", help="every record, oldest first")
     start.add_argument(
-        "--since", type=runtime.moment, metavar="T", help="only snapshots from T: 2026-11-01 08:00"
+        "--since",
+        type=runtime.moment,
+        metavar="T",
+        help="only snapshots from T on, such as '2026-11-01 08:00'",
     )
     add("--until", type=runtime.moment, metavar="T", help="only snapshots before T, then stop")
     add(
@@ -251,7 +257,10 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if options.table and (options.from_beginning or is_span):
         parser.error("--table cannot be combined with --from-beginning, --since or --until")
     if options.dead_letters and (options.table or options.csv or options.postal_code or is_span):
-        parser.error("--dead-letters only goes with --json, --max-messages and --timeout-ms")
+        parser.error(
+            "--dead-letters cannot be combined with --table, --csv, --postal-code, --since"
+            " or --until"
+        )
     if options.sort and not options.table:
         parser.error("--sort needs --table")
     if since >= until:
@@ -268,7 +277,7 @@ def _postal_code(text: str) -> str:
 
 def _at_least_one(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 

@@ -14,7 +14,6 @@ can read the same numbers:
 
 import argparse
 import asyncio
-import os
 import socket
 import time
 from collections.abc import Callable
@@ -58,7 +57,6 @@ def main(stop: Event) -> None:
     serve_root()
     app.on_startup(lambda: pages.refresh(until=lambda: stop.is_set() or following.done()))
     app.on_startup(lambda: log.info("The page: http://%s", shown(arguments.host, arguments.port)))
-    os.environ.pop("PYTEST_CURRENT_TEST", None)  # NiceGUI would take it for one of its own tests
     ui.run(
         host=ip_address,
         port=arguments.port,
@@ -68,7 +66,8 @@ def main(stop: Event) -> None:
         favicon="🚲",
         dark=None,
         tailwind=False,
-        timeout_graceful_shutdown=1,  # seconds; an open page would delay it forever
+        # Seconds; otherwise an open page would keep the server from stopping.
+        timeout_graceful_shutdown=1,
         message_history_length=50,  # kept for a browser that has not confirmed them
     )
     if following.done():
@@ -97,7 +96,7 @@ def address_of(host: str, port: int) -> str:
         reason = str(getattr(error, "strerror", error)).partition(" (")[0]
         raise Failure(
             f"The page cannot be served at {shown(host, port)} ({reason}):"
-            " name another --port or --host"
+            " choose another --port or --host"
         ) from None
     return address
 
@@ -138,8 +137,8 @@ class Pages:
         ui.context.client.on_delete(lambda: self.open.discard(page))
 
     async def refresh(self, until: Callable[[], bool]) -> None:
-        """Show news on every page within REFRESH_SECONDS and ages every second; stop the server
-        `until`.
+        """Until `until()` is true, show new records on every page within REFRESH_SECONDS and ages
+        every second; then stop the server.
         """
         shown_version, second = -1, 0
         while not until():

@@ -3,7 +3,7 @@
     python kafka_project.py                poll the feed until stopped
     python kafka_project.py --once         publish one snapshot, then stop
     python kafka_project.py --record DIR   also keep every snapshot in a file, unchanged
-    python kafka_project.py --replay DIR   publish what was recorded, at its original pace
+    python kafka_project.py --replay PATH  publish what was recorded, at its original pace
 
 To try it without the internet, with a Kafka and a feed on this machine, run each of these in its
 own terminal:
@@ -26,7 +26,7 @@ import time
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from queue import Empty, Full, Queue
+from queue import Empty, Queue
 from threading import Event
 
 import config
@@ -39,7 +39,7 @@ from velib.producer.positions import Positions
 from velib.producer.publisher import Publisher
 from velib.producer.recording import Recording
 from velib.producer.replay import Replay, parse_speed
-from velib.runtime import in_thread, local_time, log
+from velib.runtime import in_background, in_thread, local_time, log
 
 
 def main(stop: Event) -> None:
@@ -78,7 +78,7 @@ def publish_queued(publisher: Publisher, waiting: "Queue[Snapshot]") -> None:
     """Publish each snapshot in the queue, and the positions of the stations, until stopped."""
     try:
         publisher.find_newest()
-        in_thread(lambda: Positions(publisher.settings).publish_hourly(publisher.stop))
+        in_background(lambda: Positions(publisher.settings).publish_hourly(publisher.stop))
         with membership.joined(publisher.settings):
             while not publisher.stop.is_set():
                 with suppress(Empty):
@@ -105,9 +105,9 @@ def keep_newest(waiting: "Queue[Snapshot]", snapshot: Snapshot, publisher: Publi
     with suppress(Empty):
         dropped = waiting.get_nowait().last_updated
         if publisher.newest < dropped < snapshot.last_updated:
-            log.info("Snapshot %s dropped: a newer one waits for Kafka", local_time(dropped))
-    with suppress(Full):
-        waiting.put_nowait(snapshot)
+            reason = "a newer one came while Kafka was unavailable"
+            log.info("Snapshot %s is not published: %s", local_time(dropped), reason)
+    waiting.put_nowait(snapshot)
 
 
 def publish_once(publisher: Publisher, recording: Recording | None) -> None:
@@ -126,7 +126,7 @@ def replay(publisher: Publisher, arguments: argparse.Namespace) -> None:
     speed = 1 if arguments.speed is None else arguments.speed
     recorded = Replay(arguments.replay, arguments.start, arguments.end, speed)
     newest = publisher.find_newest()
-    if not recorded.is_complete(publisher.settings.raw_topic, newest):
+    if not recorded.is_published(publisher.settings.raw_topic, newest):
         with membership.joined(publisher.settings):
             recorded.publish_after(newest, publisher.publish, publisher.stop)
 
@@ -143,7 +143,13 @@ def parse_arguments() -> argparse.Namespace:
         metavar="N",
         help="N times the original pace; 0: without waiting",
     )
-    add("--from", dest="start", type=runtime.moment, metavar="T", help="from T: 2026-11-01 08:00")
+    add(
+        "--from",
+        dest="start",
+        type=runtime.moment,
+        metavar="T",
+        help="only snapshots from T on, such as '2026-11-01 08:00'",
+    )
     add("--to", dest="end", type=runtime.moment, metavar="T", help="only snapshots before T")
     metrics.add_option(parser)
     arguments = parser.parse_args()

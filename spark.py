@@ -22,7 +22,7 @@ import config
 from config import Settings
 from velib import java, metrics, runtime
 from velib.job import columns
-from velib.job.checkpoint import Checkpoint, confirm_reset, held
+from velib.job.checkpoint import Checkpoint, confirm_reset, locked_checkpoint
 from velib.job.session import set_shuffle_partitions, spark_session
 from velib.job.supervisor import PATIENCE, keep_running
 from velib.kafka import clients, topics
@@ -32,7 +32,8 @@ from velib.totals.records import COUNTS
 RECORD_COLUMNS = ("key", "value", "topic", "partition", "offset")
 """What a record contains, and its position in the topic."""
 
-MAX_BUFFERED = 64 * columns.MAX_VALUE  # bytes of records that Kafka's sink sends at a time
+MAX_BUFFERED = 64 * columns.MAX_VALUE
+"""Bytes: the limit for one request of Kafka's sink, and for all that it has not sent yet."""
 
 
 def read(spark: SparkSession, settings: Settings, starting_offsets: str) -> DataFrame:
@@ -48,7 +49,8 @@ def read(spark: SparkSession, settings: Settings, starting_offsets: str) -> Data
         .option("subscribe", settings.raw_topic)
         .option("startingOffsets", starting_offsets)
         .option("kafka.isolation.level", "read_committed")
-        # The last offset is a commit marker, not a record: the default waits 500 ms behind it.
+        # The last offset is a commit marker, not a record: with the default, Spark would wait
+        # 500 ms for a record after it.
         .option("kafka.fetch.max.wait.ms", "10")
         # Cap the batch so that a backlog fits in memory; split partitions to use all cores.
         .option("maxOffsetsPerTrigger", "2000000")
@@ -58,7 +60,7 @@ def read(spark: SparkSession, settings: Settings, starting_offsets: str) -> Data
 
 
 def parse(records: DataFrame) -> DataFrame:
-    """Extract the station from each record, and the reason if it cannot be counted.
+    """Extract the station from each record and, if the record cannot be counted, the reason.
 
     Input: Kafka's columns. Output: RECORD_COLUMNS, stationCode (string), last_updated (epoch
     seconds), postal_code (string), counts (struct of COUNTS) and reason (string), which is
@@ -86,11 +88,11 @@ def parse(records: DataFrame) -> DataFrame:
             "counts",
             "reason",
         )
-        .transform(parse_once)
+        .transform(observe_parsed)
     )
 
 
-def parse_once(parsed: DataFrame) -> DataFrame:
+def observe_parsed(parsed: DataFrame) -> DataFrame:
     """Keep Spark from copying the expression of `reason` into each filter that follows.
 
     With the copies it would parse each record about twenty times: 14,000 records a second instead
@@ -116,8 +118,8 @@ def keep_stations(parsed: DataFrame, codes: tuple[str, ...] | str) -> DataFrame:
 def sum_by_postal_code(stations: DataFrame, watermark: str) -> DataFrame:
     """Sum the stations of each snapshot by postal code, each station once.
 
-    A topic may contain a record twice, if a tool has copied it: the set contains it once. If the
-    records of a station differ, the one that sorts last counts.
+    If a tool has copied a record, the topic contains it twice, the set once. If a station's records
+    differ, the one with the greatest counts, compared in the order of COUNTS, is used.
 
     Output: snapshot (timestamp), postal_code (string) and COUNTS (long):
     snapshot 2024-11-19 08:22:18, postal_code 75016, stations 58, num_bikes_available 708,
@@ -209,7 +211,7 @@ def main(stop: Event) -> None:
     java.find()
     if arguments.reset_checkpoint and not arguments.yes:
         confirm_reset(settings)
-    with held(settings), spark_session(settings) as spark:
+    with locked_checkpoint(settings), spark_session(settings) as spark:
         run(spark, settings, stop, arguments.available_now, arguments.reset_checkpoint)
 
 

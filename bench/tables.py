@@ -102,7 +102,7 @@ def latency(runs: Runs) -> str:
 
 
 MEMORY = ("memory, MB", "memory_mb", "{:,.0f}")
-CPU = ("CPU seconds a snapshot", "cpu_per_snapshot", "{:.3f}")
+CPU = ("CPU seconds per snapshot", "cpu_per_snapshot", "{:.3f}")
 
 
 def of_figures(first: str, runs: Runs, names: Iterable[str], *columns: tuple[str, str, str]) -> str:
@@ -152,12 +152,12 @@ def cost(runs: Runs) -> str:
         for part in parts
     ]
     disk = [
-        ["raw topic, KB a snapshot", spread(whole, "raw_kb", "{:,.1f}")],
-        ["final topic, KB a snapshot", spread(whole, "final_kb", "{:,.1f}")],
+        ["raw topic, KB per snapshot", spread(whole, "raw_kb", "{:,.1f}")],
+        ["final topic, KB per snapshot", spread(whole, "final_kb", "{:,.1f}")],
         ["checkpoint, MB", spread(whole, "checkpoint_mb", "{:,.1f}")],
     ]
     return "\n\n".join(
-        [table("| memory, MB | CPU seconds a snapshot", rows), table("on disk |", disk)]
+        [table("| memory, MB | CPU seconds per snapshot", rows), table("on disk |", disk)]
     )
 
 
@@ -169,7 +169,7 @@ def growth_latency(runs: Runs) -> str:
         ("p50, s", "p50", "{:.2f}"),
         ("p99, s", "p99", "{:.2f}"),
         MEMORY,
-        ("CPU seconds a snapshot", "cpu_per_snapshot", "{:.2f}"),
+        ("CPU seconds per snapshot", "cpu_per_snapshot", "{:.2f}"),
     )
 
 
@@ -185,7 +185,7 @@ def growth_catch_up(runs: Runs) -> str:
 
 def publishing(runs: Runs) -> str:
     return table(
-        "a snapshot has | records/s | seconds a snapshot | of a minute",
+        "a snapshot has | records/s | seconds per snapshot | share of a minute",
         (
             [
                 name,

@@ -33,9 +33,10 @@ class Wrong(Exception):
 
 def folder_of(number: int) -> Path:
     """The folder of an exercise; raises ValueError if there is none."""
-    for folder in FOLDER.glob(f"{number:02}-*"):
-        return folder
-    raise ValueError(f"There is no exercise {number}")
+    folder = next(FOLDER.glob(f"{number:02}-*"), None)
+    if folder is None:
+        raise ValueError(f"There is no exercise {number}")
+    return folder
 
 
 def load(file: Path) -> ModuleType:
@@ -91,8 +92,8 @@ class Lab:
         return pocket.read(self.spark, self.kafka, topic)
 
     def write(self, records: DataFrame) -> list[Any]:
-        """Write a stream of records, with `key` and `value`, to a topic of its own until all that
-        is there now is processed; returns what is in that topic then.
+        """Write a stream of records (`key`, `value`) to a new topic until the input that exists now
+        is processed; returns the new topic's records.
         """
         topic = self.topic("totals")
         query = pocket.write(records, str(self.folder / topic), self.kafka, topic)

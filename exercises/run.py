@@ -8,20 +8,15 @@ Exits with status 1 if it is wrong.
 
 import argparse
 import logging
-import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import config
-from exercises.lab import FOLDER, Lab, Wrong, folder_of, test
-from local.broker import free_port
-from local.processes import stop
+from exercises.lab import Lab, Wrong, folder_of, test
+from local.broker import own_kafka
 from velib import java, runtime
-from velib.errors import Failure
 from velib.job.session import spark_session
 from velib.runtime import log
 
@@ -38,14 +33,14 @@ def main() -> None:
     answer = "solution" if arguments.solution else "exercise"
     log.setLevel(logging.WARNING)  # the answer is what counts
     with tempfile.TemporaryDirectory(prefix="velib-exercise-") as temporary:
-        wrong = fault(arguments.number, answer, Path(temporary))
+        wrong = what_is_wrong(arguments.number, answer, Path(temporary))
     file = (folder / f"{answer}.py").relative_to(Path.cwd())
     if wrong:
         sys.exit(f"{file}: not solved. {wrong}")
     print(f"{file}: solved. Now read the discussion at the end of its README.")
 
 
-def fault(number: int, answer: str, temporary: Path) -> str:
+def what_is_wrong(number: int, answer: str, temporary: Path) -> str:
     """What is wrong with an answer, in a line; "" if it is right. Raises Failure."""
     settings = config.Settings(cache_dir=config.load().cache_dir, spark_master="local[2]")
     java.find()
@@ -64,28 +59,6 @@ def describe(error: Exception, file: str) -> str:
     lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.endswith(file)]
     line = f"line {lines[-1].lineno}: " if lines else ""
     return f"{line}{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-
-
-@contextmanager
-def own_kafka(folder: Path) -> Iterator[str]:
-    """A Kafka while the block runs, with its data in a folder; its address. Raises Failure."""
-    port = free_port()
-    command = [sys.executable, "-m", "local.broker", "--port", str(port), "--data-dir", str(folder)]
-    broker = subprocess.Popen(
-        command,
-        cwd=FOLDER.parent,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        assert broker.stdout is not None and broker.stderr is not None
-        if broker.stdout.readline() != "ready\n":
-            raise Failure(broker.stderr.read().strip())
-        yield f"localhost:{port}"
-    finally:
-        stop("Kafka", [broker])
 
 
 if __name__ == "__main__":

@@ -18,9 +18,11 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,8 +110,8 @@ def main() -> None:
     command = kafka_command(config.load().cache_dir)
     in_use = (
         f"The data directory {directory} belongs to another running broker:"
-        " stop that one (`pgrep -af kafka.Kafka` finds it if its script was killed), or name"
-        " another --data-dir"
+        " stop that one (`pgrep -af kafka.Kafka` finds it if its script was killed), or"
+        " choose another --data-dir"
     )
     # Kafka inherits the lock, which lasts as long as Kafka even if this process is killed.
     with locked(directory, in_use) as lock:
@@ -168,6 +170,28 @@ def _nodes(count: int, port: int, directory: Path) -> list[Node]:
     ]
 
 
+@contextmanager
+def own_kafka(folder: Path) -> Iterator[str]:
+    """A Kafka while the block runs, with its data in a folder; its address. Raises Failure."""
+    port = free_port()
+    command = [sys.executable, "-m", "local.broker", "--port", str(port), "--data-dir", str(folder)]
+    broker = subprocess.Popen(
+        command,
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert broker.stdout is not None and broker.stderr is not None
+        if broker.stdout.readline() != "ready\n":
+            raise Failure(broker.stderr.read().strip())
+        yield f"localhost:{port}"
+    finally:
+        stop("Kafka", [broker])
+
+
 def free_port(preferred: int = 0) -> int:
     """A port of localhost that no process uses now: the preferred one, if it is such a port."""
     port = preferred or random.choice(PORTS)
@@ -191,9 +215,9 @@ def _check_free(port: int) -> None:
         _bind(runtime.loopback(), port)
     except OSError as error:
         raise Failure(
-            f"Port {port} cannot be used ({error.strerror}). If Kafka runs there already, the"
-            " scripts use it as it is; else name another --port and set"
-            " KAFKA_BOOTSTRAP_SERVERS to it"
+            f"Port {port} cannot be used ({error.strerror}). If that is a Kafka, the scripts can"
+            " use it as it is; otherwise choose another --port and set KAFKA_BOOTSTRAP_SERVERS"
+            " accordingly"
         ) from None
 
 
@@ -206,7 +230,7 @@ def _security(java_command: str, directory: Path) -> Security:
     if not security.directory.exists() and any(directory.rglob("meta.properties")):
         raise Failure(
             f"The data directory {directory} was created without --secure:"
-            " name another --data-dir for --secure"
+            " choose another --data-dir for --secure"
         )
     security.make(java_command)
     return security
@@ -289,7 +313,7 @@ def _serve(
         print("ready", flush=True)
         log.info("Kafka listens on %s; data in %s", servers, directory)
         essential = nodes if len(nodes) == 1 else []
-        watch(running, lambda node: _start(command, node, lock), _end, essential)
+        watch(running, lambda node: _start(command, node, lock), _describe_end, essential)
     finally:
         stop("Kafka", running.values())  # it closes its log: the next start needs no recovery
 
@@ -311,7 +335,7 @@ def _wait_until_ready(kafka: subprocess.Popen[bytes], node: Node) -> None:
     deadline = time.monotonic() + START_TIMEOUT
     while not clients.listens(f"127.0.0.1:{node.port}"):
         if kafka.poll() is not None:
-            raise Failure(_end(node, kafka.returncode))
+            raise Failure(_describe_end(node, kafka.returncode))
         if time.monotonic() > deadline:
             raise Failure(
                 f"Kafka did not start within {START_TIMEOUT} s: see {node.directory / 'kafka.log'}"
@@ -333,9 +357,9 @@ def _grant(security: Security, servers: str) -> None:
             time.sleep(0.5)
 
 
-def _end(node: Node, status: int) -> str:
+def _describe_end(node: Node, status: int) -> str:
     """The message that Kafka has ended, and why: the disk is full, or the last error in its log."""
-    ended, kafka_log = f"Kafka ended by itself (status {status})", node.directory / "kafka.log"
+    ended, kafka_log = f"Kafka exited unexpectedly (status {status})", node.directory / "kafka.log"
     if shutil.disk_usage(node.directory).free < MIN_FREE:
         return f"{ended}. The disk of {kafka_log} is full: make room. No published record is lost"
     text = kafka_log.read_text(errors="replace") if kafka_log.exists() else ""

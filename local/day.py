@@ -13,7 +13,7 @@ from velib.totals.areas import DATA
 DATE, OFFSET = "2024-11-07", "+01:00"  # of Paris in winter
 STATIONS, MAX_STATIONS = 1485, 1_000_000
 FIRST_CODES = ("16107", "32017")
-"""The stations that the scripts count by default: simulated however few stations there are."""
+"""The stations that the scripts count by default, part of every simulated feed, however small."""
 
 
 class Snapshot(NamedTuple):
@@ -66,7 +66,7 @@ class Day:
 
     def __post_init__(self) -> None:
         if not 1 <= self.stations <= MAX_STATIONS:
-            raise ValueError(f"{self.stations} is not from 1 to {MAX_STATIONS}")
+            raise ValueError(f"{self.stations} is not between 1 and {MAX_STATIONS}")
 
     def snapshot(self, last_updated: int) -> Snapshot:
         """The snapshot that is served at a time (epoch seconds)."""

@@ -121,17 +121,18 @@ def run(commands: dict[str, list[str]], describe: Callable[[int], str] | None = 
     try:
         for name, arguments in commands.items():
             parts.start(name, arguments)
-        # Until its first batch is done the job needs the whole processor.
-        ended = parts.wait(
-            lambda: "records in" in _log_file("spark").read_text(), FIRST_BATCH_TIMEOUT
-        )
-        if not ended:
-            parts.start("dashboard", ["dashboard.py", "--port", str(port)])
-            ended = parts.wait()
+        deadline = time.monotonic() + FIRST_BATCH_TIMEOUT
+        while not (ended := parts.ended()):
+            # Until its first batch is done the job needs the whole processor.
+            if "dashboard" not in parts.processes and (
+                "records in" in _log_file("spark").read_text() or time.monotonic() > deadline
+            ):
+                parts.start("dashboard", ["dashboard.py", "--port", str(port)])
+            time.sleep(0.2)
     finally:
         parts.stop()
         log.info("Everything is stopped, the logs are in %s", LOGS)
-    raise Failure(f"Stopped: the {ended} ended, {_log_file(ended)} says why")
+    raise Failure(f"Stopped, because a part ended by itself: {ended}. See {_log_file(ended)}")
 
 
 class Parts:
@@ -178,21 +179,16 @@ class Parts:
                     with suppress(OSError):  # the terminal is gone
                         print(shown, file=sys.stderr)
 
-    def wait(
-        self, condition: Callable[[], bool] = lambda: False, timeout: float = float("inf")
-    ) -> str:
-        """Wait until a part has ended, and return its name; "" once the condition is true or
-        `timeout` seconds are over. Raises the exception with which the consumer has ended.
+    def ended(self) -> str:
+        """The name of a part that has ended, "" if all run. Raises the exception with which the
+        consumer has ended.
         """
-        deadline = time.monotonic() + timeout
-        while not condition() and time.monotonic() < deadline:
-            if self.consumer.done():
-                self.consumer.result()
-            for name, process in self.processes.items():
-                if process.poll() is not None:
-                    self.log_copiers[name].join(1)
-                    return name
-            time.sleep(0.2)
+        if self.consumer.done():
+            self.consumer.result()
+        for name, process in self.processes.items():
+            if process.poll() is not None:
+                self.log_copiers[name].join(1)
+                return name
         return ""
 
     @contextmanager

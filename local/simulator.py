@@ -44,7 +44,7 @@ def main() -> None:
         type=int,
         default=STATIONS,
         metavar="N",
-        help="how many (default: %(default)s)",
+        help="number of stations (default: %(default)s)",
     )
     parser.add_argument(
         "--period",
@@ -54,7 +54,10 @@ def main() -> None:
         help="seconds between snapshots (default: %(default)s)",
     )
     parser.add_argument(
-        "--start", type=int, metavar="EPOCH", help="start of the day, in seconds (default: now)"
+        "--start",
+        type=int,
+        metavar="EPOCH",
+        help="when the day begins, in epoch seconds (default: now)",
     )
     arguments = parser.parse_args()
     if arguments.period < 1:
@@ -123,7 +126,7 @@ def serve(day: Day, port: int) -> None:
         server = Server((runtime.loopback(), port), Handler)
     except OSError as error:
         raise Failure(
-            f"Port {port} cannot be used ({error.strerror}): name another --port"
+            f"Port {port} cannot be used ({error.strerror}): choose another --port"
         ) from None
     log.info(
         "%d stations, a snapshot every %d s: VELIB_API_URL=http://localhost:%d",

@@ -39,7 +39,7 @@ def main() -> None:
             cluster.start_worker(number, arguments.cores, arguments.memory)
         cluster.wait_for_workers()
         print("ready", flush=True)
-        log.info("Spark's master is %s, UI at %s", cluster.master, cluster.page)
+        log.info("Spark's master is %s, UI at %s", cluster.master, cluster.ui_url)
         watch(cluster.processes, cluster.run, cluster.describe_end, ["master"])
     finally:
         stop("Spark", cluster.processes.values())  # the workers end what they run for the job
@@ -50,10 +50,22 @@ def _parse_arguments() -> argparse.Namespace:
         prog="python -m local.spark_cluster", description="A Spark cluster for this machine only."
     )
     add = parser.add_argument
-    add("--port", type=runtime.port, default=7077, help="of the master (default: %(default)s)")
-    add("--workers", type=int, default=2, metavar="N", help="number (default: %(default)s)")
-    add("--cores", type=int, default=1, metavar="N", help="of each worker (default: %(default)s)")
-    add("--memory", default="1500m", help="of each worker (default: %(default)s)")
+    add("--port", type=runtime.port, default=7077, help="the master's port (default: %(default)s)")
+    add(
+        "--workers",
+        type=int,
+        default=2,
+        metavar="N",
+        help="number of workers (default: %(default)s)",
+    )
+    add(
+        "--cores",
+        type=int,
+        default=1,
+        metavar="N",
+        help="cores of each worker (default: %(default)s)",
+    )
+    add("--memory", default="1500m", help="memory of each worker (default: %(default)s)")
     add(
         "--data-dir",
         type=Path,
@@ -62,7 +74,7 @@ def _parse_arguments() -> argparse.Namespace:
     )
     arguments = parser.parse_args()
     if arguments.workers < 1 or arguments.cores < 1:
-        parser.error("--workers and --cores are whole numbers from 1")
+        parser.error("--workers and --cores must be at least 1")
     return arguments
 
 
@@ -72,16 +84,16 @@ class Cluster:
     def __init__(self, port: int, directory: Path) -> None:
         self.port, self.directory = port, directory
         self.master = f"spark://{HOST}:{port}"
-        self.page_port = free_port()
-        self.page = f"http://{HOST}:{self.page_port}"
+        self.ui_port = free_port()
+        self.ui_url = f"http://{HOST}:{self.ui_port}"
         self.commands: dict[str, list[str]] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start_master(self) -> None:
         """Start the master, and wait until it serves; raises Failure."""
         if clients.listens(f"{HOST}:{self.port}"):
-            raise Failure(f"Port {self.port} is in use: name another --port")
-        ports = ["--port", str(self.port), "--webui-port", str(self.page_port)]
+            raise Failure(f"Port {self.port} is in use: choose another --port")
+        ports = ["--port", str(self.port), "--webui-port", str(self.ui_port)]
         self._start("master", "master.Master", ports)
         self._wait_until(lambda: clients.listens(f"{HOST}:{self.port}"))
 
@@ -124,13 +136,13 @@ class Cluster:
     def _alive_workers(self) -> int:
         """How many workers the master knows, 0 while it does not answer."""
         try:
-            state = requests.get(f"{self.page}/json/", timeout=5).json()
+            state = requests.get(f"{self.ui_url}/json/", timeout=5).json()
         except requests.RequestException:
             return 0
         return int(state["aliveworkers"])
 
     def _wait_until(self, condition: Callable[[], bool]) -> None:
-        """Return when the condition is true; raises Failure if a process ends before."""
+        """Return when the condition is true; raises Failure if a process ends first."""
         deadline = time.monotonic() + START_TIMEOUT
         while not condition():
             ended = [name for name, process in self.processes.items() if process.poll() is not None]

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pyte
 
+import tests
 from tests import PROJECT
 from tests.pipeline import wait_until
 
@@ -58,7 +59,7 @@ class Terminal:
         self.shell = subprocess.Popen(
             ["bash", "-c", command],
             cwd=folder,
-            env=os.environ | python | (environment or {}),
+            env=tests.environment() | python | (environment or {}),
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,

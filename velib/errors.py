@@ -21,7 +21,7 @@ class Failure(Exception):
 
 
 class JavaMissing(Failure):
-    """No Java was found on which Spark and Kafka run. The text says how to install one."""
+    """No Java that can run Spark and Kafka was found. The text says how to install one."""
 
 
 class Known(NamedTuple):
@@ -30,7 +30,7 @@ class Known(NamedTuple):
     pattern: str
     """A regular expression that occurs in the name of the error or in what it says."""
     message: str
-    """`{0}` is the first group of the pattern, `describe` lists the other fields."""
+    """`describe` fills in its fields; `{0}` is the first group of the pattern."""
     is_retriable: bool = False
 
 
@@ -60,7 +60,7 @@ KNOWN = (
     Known(r"WRONG_VERSION_NUMBER", "{kafka} does not speak TLS: correct KAFKA_SECURITY_PROTOCOL"),
     Known(
         r"ALERT_(BAD_CERTIFICATE|CERTIFICATE|UNKNOWN_CA|HANDSHAKE_FAILURE)",
-        "{kafka} asks for a certificate of this client:"
+        "{kafka} requires a client certificate:"
         " set KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE to one that it trusts",
     ),
     Known(r"Invalid frame length", "{kafka} does not speak this KAFKA_SECURITY_PROTOCOL"),
@@ -72,7 +72,7 @@ KNOWN = (
     ),
     Known(
         r"(MessageSize|RecordList|Record)TooLarge",
-        "{refused}: a record is larger than max.message.bytes of the topic allows: raise it",
+        "{refused}: a record is larger than the topic's max.message.bytes: raise that limit",
     ),
     Known(r"(Not authorized.*)", "{refused}: {0}"),
     Known(
@@ -99,7 +99,7 @@ KNOWN = (
     ),
     Known(
         r"UnsatisfiedLinkError",
-        "Java may not run its libraries in its temporary folder, which is /tmp: name another one"
+        "Java is not allowed to load libraries from its temporary folder, /tmp: choose another one"
         " with JAVA_TOOL_OPTIONS=-Djava.io.tmpdir=FOLDER",
     ),
     Known(
@@ -108,7 +108,7 @@ KNOWN = (
     ),
     Known(
         r"Invalid UID",
-        "Spark did not start: this user has a number but no name: add it to /etc/passwd",
+        "Spark did not start: the user id of this process has no entry in /etc/passwd: add one",
     ),
     Known(
         r"Error loading java.security",
@@ -139,8 +139,10 @@ KNOWN = (
         is_retriable=True,
     ),
 )
-"""An error that is not listed is retried: Kafka marks as final many errors that a reconnect, or a
-restart of the query, does fix.
+"""The errors that have a message; the first pattern that matches counts.
+
+Whatever is not listed is retried: a reconnect, or a restart of the query, fixes many errors that
+Kafka calls final.
 """
 
 CAUSES = (

@@ -96,7 +96,7 @@ def _run_ivy(folder: Path, name: str, ivy_file: str) -> None:
     # A relative path: Ivy would treat brackets in an absolute one as part of the pattern.
     command += ["-retrieve", "jars/[artifact]-[revision](-[classifier]).[ext]"]
     console = Console(stderr=True)
-    console.print(f"Downloading {name} from Maven Central, once …", highlight=False)
+    console.print(f"Downloading {name} from Maven Central (only this once) …", highlight=False)
     columns = TextColumn("  {task.description}"), BarColumn(), TimeElapsedColumn()
     with (
         subprocess.Popen(
@@ -118,7 +118,7 @@ def _run_ivy(folder: Path, name: str, ivy_file: str) -> None:
     if proxy:
         raise Failure(
             f"{name} cannot be downloaded through the proxy {proxy.host}:{proxy.port} {reason}:"
-            " correct HTTPS_PROXY, or name the host in NO_PROXY"
+            " correct HTTPS_PROXY, or add the host to NO_PROXY"
         )
     raise Failure(
         f"{name} cannot be downloaded {reason}: check the internet connection and try again;"

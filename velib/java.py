@@ -33,8 +33,8 @@ LOCALE = {"LC_ALL": "C.UTF-8"} if sys.getfilesystemencoding() == "utf-8" else {}
 """Environment variables for every Java process.
 
 Java cannot open a file whose name contains letters that its locale cannot encode. The locale C, or
-one that is not installed, has only ASCII, while Python reads file names as UTF-8 even there. In a
-Turkish locale the lower case of I is not i.
+one that is not installed, has only ASCII, while Python reads file names as UTF-8 even there. And in
+a Turkish locale Java would turn I into ı, which breaks case-insensitive names.
 """
 
 _PROXY = re.compile(
@@ -81,7 +81,9 @@ def _not_started(where: str, output: str) -> str:
 
 
 def quoted(argument: str) -> str:
-    """Quote an argument for Java's argument files and for Spark's options that go to Java."""
+    """Quote an argument for Java's argument files and JAAS configuration, and for Spark's options
+    that go to Java.
+    """
     escaped = argument.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
@@ -94,12 +96,12 @@ class Proxy:
     port: int = 80
     user: str | None = None
     password: str | None = None
-    excepted: str = ""
+    no_proxy: str = ""
     """NO_PROXY: hosts and domains, separated by commas."""
 
     def options(self) -> list[str]:
         """Options with which Java uses the proxy. They may contain a password."""
-        names = [name.strip(" .").partition(":")[0] for name in self.excepted.split(",")]
+        names = [name.strip(" .").partition(":")[0] for name in self.no_proxy.split(",")]
         patterns = [pattern for name in names if name for pattern in (name, f"*.{name}")]
         options = {
             "https.proxyHost": self.host,
@@ -125,8 +127,8 @@ def proxy() -> Proxy | None:
     found = _PROXY.fullmatch(address)
     if found is None:
         raise Failure(
-            "HTTPS_PROXY is not the address of a proxy, such as http://host:3128 or"
-            " http://user:password@host:3128"
+            "HTTPS_PROXY (or ALL_PROXY) must be the address of a proxy, such as http://host:3128"
+            " or http://user:password@host:3128"
         )
     user, password = (text and unquote(text) for text in found.group("user", "password"))
     host, port = found["host"].strip("[]"), int(found["port"] or 80)

@@ -73,11 +73,13 @@ def moment(text: str) -> int:
         time = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text))
         first, second = (int(time.replace(fold=fold).timestamp()) for fold in (0, 1))
     except (ValueError, OverflowError, OSError):
-        reason = f"{text!r} is not a time, such as '2026-11-01 08:00', 2026-11-01T08:00+01:00"
+        reason = f"{text!r} is not a time: write '2026-11-01 08:00', 2026-11-01T08:00+01:00"
         raise argparse.ArgumentTypeError(f"{reason} or 2026-11-01") from None
     if first < second:
         both = f"'{local_time(first)}' or '{local_time(second)}'"
-        raise argparse.ArgumentTypeError(f"{text!r} occurs twice: write {both}")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} occurs twice, because the clocks go back: write {both}"
+        )
     return first
 
 
@@ -129,8 +131,8 @@ def run(main: Callable[[Event], None], patience: float = PATIENCE) -> NoReturn:
 
 
 def run_tool(main: Callable[[], None]) -> NoReturn:
-    """Run a program of `local/` or of developers: a signal interrupts its `main`, whose `finally`
-    clauses stop what it has started.
+    """Run a tool (`local/`, tests, bench). A signal raises an exception in `main`, so that its
+    `finally` clauses stop what it has started.
     """
     _start_log()
 
@@ -144,9 +146,8 @@ def run_tool(main: Callable[[], None]) -> NoReturn:
 
 
 def suspend_within(context: Callable[[], AbstractContextManager[None]]) -> None:
-    """From now on Ctrl-Z (SIGTSTP) suspends this process until `fg`, within a new context.
-
-    If no shell could resume the process, it is not suspended, and leaves the context immediately.
+    """From now on Ctrl-Z (SIGTSTP) suspends this process until `fg`, and enters `context()` for
+    that time. Without a shell that could resume it, the kernel does not suspend it.
     """
 
     def suspend(number: int, frame: FrameType | None) -> None:
@@ -180,6 +181,18 @@ def in_thread(call: Callable[[], T]) -> "Future[T]":
             result.set_exception(error)
 
     Thread(target=run_call, daemon=True).start()
+    return result
+
+
+def in_background(call: Callable[[], None]) -> "Future[None]":
+    """Run a call in a daemon thread, and log its exception: nobody asks for its result."""
+
+    def log_exception(result: "Future[None]") -> None:
+        if (error := result.exception()) is not None:
+            log.error("%s", error, exc_info=None if isinstance(error, Failure) else error)
+
+    result = in_thread(call)
+    result.add_done_callback(log_exception)
     return result
 
 

@@ -134,7 +134,7 @@ def test_the_latest_totals_are_not_printed_if_the_timeout_passes_before_all_are_
         reader.consumer.config["max_poll_records"] = 1
         reader.before_poll = lambda: time.sleep(0.1)
         reader.renew()
-        assert list(spans.latest_then_new(reader)) == []
+        assert list(spans.latest_values_then_new(reader)) == []
 
 
 def in_a_shell(pipeline: Pipeline, command: str) -> subprocess.CompletedProcess[str]:

@@ -136,7 +136,7 @@ def test_the_numbers_are_plain_sums_of_the_feed_and_change_by_themselves(
     expect(page.locator(".badge")).to_contain_text("live")
     expect(page.locator(".badge")).to_contain_text(re.compile("|".join(last_minutes())))
     expect(page.locator("header")).to_contain_text("Paris time")
-    expect(page.locator(".numbers")).to_contain_text("since previous")
+    expect(page.locator(".numbers")).to_contain_text("since the previous snapshot")
 
 
 def test_stations_that_are_closed_empty_or_full_are_counted(shown: Shown, page: Page) -> None:
@@ -257,7 +257,7 @@ def test_the_reader_looks_back_plays_and_returns_to_live(shown: Shown, page: Pag
     expect(page.get_by_label("Pause")).to_be_visible()
     wait_until(lambda: shown_numbers(page) != numbers_of(simulated(snapshots[1])), "it plays")
     assert f"at={snapshots[1]}" in page.url, "the address stays where it began"
-    page.get_by_label("Snapshots a second").click(force=True)
+    page.get_by_label("Snapshots per second").click(force=True)
     page.get_by_role("option", name="20 / s").click()
     expect(badge).to_contain_text("live")
     expect(page).not_to_have_url(re.compile("at=1"))
@@ -347,7 +347,7 @@ def test_hostile_texts_stay_text(shown: Shown, page: Page) -> None:
     pipeline.write(pipeline.settings.station_topic, (b"16107", json.dumps(entry).encode()))
     pipeline.write(pipeline.settings.raw_topic, (b"<b>", hostile.encode() + b"y" * 10_000))
     expect(page.locator(".health ul")).to_contain_text("<script>", timeout=60_000)
-    expect(health(page, "dead_letters")).to_contain_text("1 in 24 hours")
+    expect(health(page, "dead_letters")).to_contain_text("1 in the last 24 hours")
     page.evaluate(
         "getElement(parseInt(document.querySelector('.nicegui-leaflet').id.slice(1)))"
         ".map.setView([48.86, 2.276], 15, {animate: false})"

@@ -98,7 +98,8 @@ def test_in_a_terminal_the_demo_shows_a_table_stops_on_ctrl_z_and_ends_when_a_pa
         terminal.wait_for("status 1")
     finally:
         terminal.kill()
-    assert "Stopped: the producer ended, .velib/logs/producer.log says why" in terminal.text()
+    reason = "Stopped, because a part ended by itself: producer. See .velib/logs/producer.log"
+    assert reason in terminal.text()
     assert "1 dead letter: " in terminal.text()
     assert "75001" not in terminal.text()
     assert "Traceback" not in terminal.text()

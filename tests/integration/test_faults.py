@@ -147,7 +147,7 @@ def test_a_job_without_a_checkpoint_starts_after_the_snapshot_that_may_have_lost
                     value = json.dumps({"last_updated": snapshot}).encode()
                     producer.send(topic, value, partition=partition).get(timeout=30)
         admin.delete_records({TopicPartition(topic, n): offset for n, offset in enumerate(cuts)})
-    assert raw_topic.first_whole_snapshot(pipeline.settings) == dict(enumerate(first_whole))
+    assert raw_topic.first_offsets(pipeline.settings) == dict(enumerate(first_whole))
 
 
 def test_the_consumer_prints_dead_letters_and_they_cannot_move_the_terminal(

@@ -92,7 +92,7 @@ def test_positions_that_kafka_refuses_stop_no_snapshot_and_are_one_line(
         admin.create_acls([ACL(f"User:{PRODUCER}", "*", ACLOperation.WRITE, deny, pattern)])
     producer = pipeline.start("kafka_project.py")
     wait_until(lambda: len(pipeline.published()) >= 3, "three snapshots")
-    producer.wait_for("Positions of stations, which maps need, are not published")
+    producer.wait_for("The stations' positions, which only maps need, were not published")
     assert producer.stop() == 0
 
 

@@ -101,7 +101,7 @@ def test_a_broker_that_advertises_a_wrong_address_differs_from_one_that_is_away(
     servers = f"127.0.0.1:{ports['ELSEWHERE']}"
     line = (
         f"Kafka at {servers} advertises kafka.invalid:9092, which cannot be reached from here:"
-        " correct advertised.listeners of that Kafka"
+        " correct advertised.listeners on that Kafka"
     )
     names = ("kafka_project.py", "consumer.py")
     scripts = [pipeline.start(name, KAFKA_BOOTSTRAP_SERVERS=servers) for name in names]
@@ -136,7 +136,7 @@ def test_a_kafka_that_asks_for_a_certificate_is_reached_with_one_and_says_so_wit
 ) -> None:
     servers = f"localhost:{ports['MUTUAL']}"
     line = (
-        f"Kafka at {servers} asks for a certificate of this client: set KAFKA_SSL_CERTFILE and"
+        f"Kafka at {servers} requires a client certificate: set KAFKA_SSL_CERTFILE and"
         " KAFKA_SSL_KEYFILE to one that it trusts"
     )
     scripts = [
@@ -170,7 +170,7 @@ def test_a_raw_topic_that_is_compacted_is_refused(pipeline: Pipeline, run_job: R
         admin.create_topics({topic: {"configs": {"cleanup.policy": "compact"}}})
     line = (
         f"The topic {topic} has cleanup.policy=compact, which removes stations from its"
-        " snapshots: set it to delete, or name another topic in VELIB_RAW_TOPIC"
+        " snapshots: set it to delete, or set VELIB_RAW_TOPIC to another topic"
     )
     for call in (pipeline.publish_once, run_job):
         with pytest.raises(Failure, match=re.escape(line)):
@@ -192,7 +192,7 @@ def test_a_snapshot_is_split_for_a_topic_of_small_messages_and_a_record_too_larg
     api.put(feed(now, station(name=random.Random(1).randbytes(2000).hex())))
     assert _refusal(pipeline.start("kafka_project.py", "--once")) == (
         f"Kafka at {pipeline.settings.kafka.bootstrap_servers} refused:"
-        " a record is larger than max.message.bytes of the topic allows: raise it"
+        " a record is larger than the topic's max.message.bytes: raise that limit"
     )
     assert pipeline.published().keys() == {now - 60}
 

@@ -89,7 +89,7 @@ def test_what_curl_appended_is_replayed_and_what_cannot_be_ends_with_status_1(
     assert page.end() == 1
     warning, error = page.log().splitlines()
     assert warning.endswith("WARNING page is skipped: it contains no JSON object")
-    assert error.endswith("ERROR   Nothing to replay: 0 snapshots in page (files: 1)")
+    assert error.endswith("ERROR   Nothing to replay: page has no snapshots (files: 1)")
     record(pipeline, 1)
     older = pipeline.start(*REPLAY, "--speed", "0")
     assert older.end() == 1

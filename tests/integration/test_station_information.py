@@ -13,7 +13,7 @@ from local.day import Day
 from tests.expected import feed, station
 from tests.pipeline import Pipeline, wait_until
 
-PROBLEM = "Positions of stations, which maps need, are not published: "
+PROBLEM = "The stations' positions, which only maps need, were not published: "
 NOW = int(time.time())
 FIELDS = ("stationCode", "name", "lat", "lon", "capacity")
 
@@ -42,7 +42,7 @@ def test_the_topic_has_each_station_of_the_simulator_once_however_often_the_prod
         for entry in day.information(NOW)["data"]["stations"]
     ]
     producer = pipeline.start("kafka_project.py")
-    producer.wait_for("Published the positions of 1485 stations that are new or have changed\n")
+    producer.wait_for("Published 1485 new or changed station positions\n")
     assert producer.stop() == 0
     assert _published(pipeline) == expected
 
@@ -62,14 +62,13 @@ def test_only_what_has_changed_is_published_and_bad_entries_are_counted(
     first = pipeline.start("kafka_project.py", "--once")
     assert first.end() == 0
     assert (
-        "Published the positions of 2 stations that are new or have changed;"
-        " 1 without code or position left out"
+        "Published 2 new or changed station positions; left out 1 without a code or a position"
     ) in first.log()
     moved |= {"lat": 48.95}
     api.put(_answer(new, moved, kept), "station_information.json")
     second = pipeline.start("kafka_project.py", "--once")
     assert second.end() == 0
-    assert "Published the positions of 2 stations that are new or have changed\n" in second.log()
+    assert "Published 2 new or changed station positions\n" in second.log()
     codes = [code for code, _ in _published(pipeline)]
     assert codes == [b"16107", b"32017", b"6015", b"32017"]
     assert dict(_published(pipeline))[b"32017"]["lat"] == 48.95

@@ -32,7 +32,9 @@ def test_the_page_is_served_at_an_ipv4_address_though_localhost_is_first_an_ipv6
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "a..b", "nowhere.invalid"])
 def test_a_host_that_is_not_this_machine_is_one_clear_line(host: str) -> None:
-    reason = rf"^The page cannot be served at {host}:8080 \([^()]+\): name another --port or --host"
+    reason = (
+        rf"^The page cannot be served at {host}:8080 \([^()]+\): choose another --port or --host"
+    )
     with pytest.raises(Failure, match=reason):
         address_of(host, 8080)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from local.broker import Node, _end, _serve, _start, free_port
+from local.broker import Node, _describe_end, _serve, _start, free_port
 from local.processes import watch
 from velib.errors import Failure
 from velib.locks import locked
@@ -30,7 +30,9 @@ def test_a_kafka_that_ends_at_its_start_is_an_error_with_its_own_cause_and_never
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "kafka.log").write_text(KAFKA_LOG)
-    reason = r"^Kafka ended by itself \(status 1\): BindException: Address already in use \(more in"
+    reason = (
+        r"^Kafka exited unexpectedly \(status 1\): BindException: Address already in use \(more in"
+    )
     with locked(tmp_path) as lock, pytest.raises(Failure, match=reason):
         _serve(["false"], [node(1, tmp_path)], tmp_path, lock, None)
     assert capsys.readouterr().out == ""
@@ -40,6 +42,8 @@ def test_a_node_of_a_cluster_that_ends_at_once_is_not_restarted_forever(tmp_path
     with locked(tmp_path) as lock, subprocess.Popen(["sleep", "60"]) as lasting:
         short = subprocess.Popen(["false"])
         running = {node(1, tmp_path): lasting, node(2, tmp_path): short}
-        with pytest.raises(Failure, match=r"^Kafka ended by itself \(status 1\): see .*kafka.out"):
-            watch(running, lambda node: _start(["false"], node, lock), _end, [])
+        with pytest.raises(
+            Failure, match=r"^Kafka exited unexpectedly \(status 1\): see .*kafka.out"
+        ):
+            watch(running, lambda node: _start(["false"], node, lock), _describe_end, [])
         lasting.kill()

@@ -84,13 +84,13 @@ def _failed_query(cause: str) -> str:
         ),
         (
             MessageSizeTooLargeError(),
-            "{kafka} refused: a record is larger than max.message.bytes of the topic allows:"
-            " raise it",
+            "{kafka} refused: a record is larger than the topic's max.message.bytes:"
+            " raise that limit",
         ),
         (
             _failed_query("org.apache.kafka.common.errors.RecordTooLargeException: 2000 bytes"),
-            "{kafka} refused: a record is larger than max.message.bytes of the topic allows:"
-            " raise it",
+            "{kafka} refused: a record is larger than the topic's max.message.bytes:"
+            " raise that limit",
         ),
         (
             TopicAuthorizationFailedError("velib-projet"),

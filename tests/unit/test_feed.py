@@ -195,12 +195,12 @@ def test_each_reason_is_logged_once_and_the_recovery_once(caplog: pytest.LogCapt
     failures = FailureLog()
     failures.recovered()
     for number, reason in enumerate(("refused", "refused", "no answer", "no answer")):
-        failures.failed(FeedError(reason, "timeout", details=f" at {number} o'clock"))
+        failures.failed(FeedError(f"{reason}: at {number} o'clock", "timeout"))
     failures.recovered()
     failures.recovered()
     assert caplog.messages == [
-        "refused at 0 o'clock. Retrying with increasing delays",
-        "no answer at 2 o'clock. Retrying with increasing delays",
+        "refused: at 0 o'clock. Retrying with increasing delays",
+        "no answer: at 2 o'clock. Retrying with increasing delays",
         "The feed is back after 0 s",
     ]
 
@@ -219,12 +219,12 @@ def test_a_snapshot_has_the_stations_as_they_came() -> None:
         (b"\xff\xfe", "is not JSON"),
         (b"[" * 100_000, "is not JSON"),
         (b"", "is not JSON"),
-        (b"[]", "no time stamp"),
-        (b"null", "no time stamp"),
-        (b'{"lastUpdatedOther": "1732004538", "data": {"stations": [{}]}}', "no time stamp"),
-        (b'{"lastUpdatedOther": true, "data": {"stations": [{}]}}', "no time stamp"),
-        (b'{"lastUpdatedOther": 1732004538.5, "data": {"stations": [{}]}}', "no time stamp"),
-        (b'{"lastUpdatedOther": -1, "data": {"stations": [{}]}}', "no time stamp"),
+        (b"[]", "no timestamp"),
+        (b"null", "no timestamp"),
+        (b'{"lastUpdatedOther": "1732004538", "data": {"stations": [{}]}}', "no timestamp"),
+        (b'{"lastUpdatedOther": true, "data": {"stations": [{}]}}', "no timestamp"),
+        (b'{"lastUpdatedOther": 1732004538.5, "data": {"stations": [{}]}}', "no timestamp"),
+        (b'{"lastUpdatedOther": -1, "data": {"stations": [{}]}}', "no timestamp"),
         (b'{"lastUpdatedOther": 1732004538}', "no stations"),
         (b'{"lastUpdatedOther": 1732004538, "data": []}', "no stations"),
         (b'{"lastUpdatedOther": 1732004538, "data": {"stations": []}}', "no stations"),
@@ -251,7 +251,7 @@ def test_a_snapshot_of_next_year_is_refused_but_not_one_from_a_fast_clock() -> N
     [
         (None, "This machine's clock may be wrong: the API does not send its own time"),
         (3 * 3600, "This machine's clock is wrong: the API's says {}"),
-        (0, "The time stamp is wrong: the API's own clock says {}"),
+        (0, "The timestamp is wrong: the API's own clock says {}"),
     ],
 )
 def test_a_snapshot_from_the_future_is_refused_with_both_times_and_the_clock_that_is_wrong(
@@ -263,7 +263,7 @@ def test_a_snapshot_from_the_future_is_refused_with_both_times_and_the_clock_tha
     with pytest.raises(FeedError) as error:
         parse(body, None if api_clock is None else now + api_clock)
     text = str(error.value)
-    assert text.startswith(f"The feed's time stamp is in the future: {local_time(now + 3 * 3600)},")
+    assert text.startswith(f"The feed's timestamp is in the future: {local_time(now + 3 * 3600)},")
     assert re.search(rf"this machine's clock says ({local_time(now)}|{local_time(now + 1)})", text)
     assert text.endswith(verdict.format(local_time(now + (api_clock or 0))))
 
@@ -275,7 +275,7 @@ def test_a_time_stamp_in_milliseconds_is_refused_and_quoted() -> None:
 
 def test_the_time_of_the_api_comes_from_its_answer(server: str) -> None:
     in_three_hours = int(time.time()) + 3 * 3600
-    with pytest.raises(FeedError, match="The time stamp is wrong: the API's own clock says"):
+    with pytest.raises(FeedError, match="The timestamp is wrong: the API's own clock says"):
         _feed(f"{server}/at-{in_three_hours}").snapshot()
 
 
@@ -286,10 +286,11 @@ def test_one_bad_station_among_good_ones_does_not_stop_the_snapshot() -> None:
 
 
 def test_a_stalled_feed_and_its_recovery_are_each_logged_once(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level("INFO", logger="velib")
-    watch = FeedWatch(Settings(stations="all"), stalled_after=0.2)
+    monkeypatch.setattr("velib.feed.watch.STALLED_AFTER", 0.2)
+    watch = FeedWatch(Settings(stations="all"))
     old, same, new = (Snapshot(last_updated, [station()]) for last_updated in (60, 120, 180))
     watch.check(same)
     watch.check(same)
@@ -301,16 +302,20 @@ def test_a_stalled_feed_and_its_recovery_are_each_logged_once(
     watch.check(new)
     watch.check(new)
     still, moves = caplog.messages
-    assert still == f"The feed: no new snapshot since {local_time(120)}"
+    assert still == f"The feed has had no new snapshot since {local_time(120)}"
     assert moves == "The feed is updating again after 0 s"
 
 
-def test_a_feed_may_stall_again(caplog: pytest.LogCaptureFixture) -> None:
-    watch = FeedWatch(Settings(stations="all"), stalled_after=0)
+def test_a_feed_may_stall_again(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("velib.feed.watch.STALLED_AFTER", 0)
+    watch = FeedWatch(Settings(stations="all"))
     for last_updated in (60, 60, 60, 120, 120, 120):
         watch.check(Snapshot(last_updated, [station()]))
     assert [message for message in caplog.messages if "no new" in message] == [
-        f"The feed: no new snapshot since {local_time(last_updated)}" for last_updated in (60, 120)
+        f"The feed has had no new snapshot since {local_time(last_updated)}"
+        for last_updated in (60, 120)
     ]
 
 

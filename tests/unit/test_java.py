@@ -149,12 +149,14 @@ def test_a_proxy_that_is_not_an_address_is_one_line_without_the_password(
     environment: pytest.MonkeyPatch,
 ) -> None:
     environment.setenv("HTTPS_PROXY", "http://me:secret@")
-    with pytest.raises(Failure, match="HTTPS_PROXY is not the address of a proxy") as error:
+    with pytest.raises(
+        Failure, match=r"HTTPS_PROXY \(or ALL_PROXY\) must be the address of a proxy"
+    ) as error:
         java.proxy()
     assert "secret" not in str(error.value)
 
 
-def test_java_gets_the_proxy_with_its_user_and_the_excepted_hosts() -> None:
+def test_java_gets_the_proxy_with_its_user_and_the_hosts_of_no_proxy() -> None:
     options = Proxy("proxy.corp", 3128, "me", "p@ss", "localhost, .corp,example.org:443").options()
     assert options[:3] == [
         "-Dhttps.proxyHost=proxy.corp",

@@ -10,7 +10,7 @@ import pytest
 import config
 from tests import PROJECT
 from velib.errors import Failure
-from velib.job.checkpoint import held
+from velib.job.checkpoint import locked_checkpoint
 from velib.locks import locked
 
 HOLDER = """
@@ -54,7 +54,7 @@ def run_job(checkpoint: str, folder: Path) -> str:
 @pytest.mark.parametrize("scheme", ["", "file:", "file://"])
 def test_a_second_job_on_a_checkpoint_ends_at_once(scheme: str, tmp_path: Path) -> None:
     folder = str(tmp_path / "checkpoint")
-    with held(config.load().model_copy(update={"checkpoint_dir": folder})):
+    with locked_checkpoint(config.load().model_copy(update={"checkpoint_dir": folder})):
         (line,) = run_job(scheme + folder, tmp_path).splitlines()
     assert f"The checkpoint {scheme}{folder} is in use by another job" in line
 
@@ -72,5 +72,5 @@ def test_an_object_store_has_no_lock_and_makes_no_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     settings = config.load().model_copy(update={"checkpoint_dir": "s3a://bucket/folder"})
-    with held(settings), held(settings):
+    with locked_checkpoint(settings), locked_checkpoint(settings):
         assert not list(tmp_path.iterdir())

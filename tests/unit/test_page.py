@@ -28,10 +28,7 @@ def test_both_languages_have_the_same_texts_with_the_same_values() -> None:
         ("de,fr;q=0.8,en;q=0.7", "fr"),
         ("de", "en"),
         ("", "en"),
-        ("*;q=x,fr;q=0", "en"),
-        ("en; q=0.5, fr", "fr"),
-        ("fr ;Q=0.2, en-GB;\tq=0.3", "en"),
-        ("en-AU;q=0.1, en;q=0.9, fr;q=0.5", "en"),
+        ("*, FR-fr;q=0.5", "fr"),
         ("frr, en;q=0.5", "en"),  # Frisian
     ],
 )

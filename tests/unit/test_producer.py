@@ -113,7 +113,7 @@ def test_polling_ends_when_the_script_stops_even_if_the_feed_fails(server: Serve
     assert time.monotonic() - started < 30
 
 
-def test_once_a_failure_of_the_feed_ends_the_script(server: Server) -> None:
+def test_with_the_option_once_a_failure_of_the_feed_ends_the_script(server: Server) -> None:
     server.answers = iter([(404, 0), (200, NOW)])
     with pytest.raises(Failure, match="returned 404"):
         poll_once(server.feed)
@@ -167,6 +167,20 @@ def test_a_record_is_the_station_as_it_came_with_the_time_of_its_snapshot(
     assert (record_key, json.loads(record_value)) == (key, value)
 
 
+def test_after_a_stop_while_kafka_is_awaited_nothing_is_attempted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def ensure(settings: Settings, stop: threading.Event) -> bool:
+        stop.set()
+        return False
+
+    asked: list[Settings] = []
+    monkeypatch.setattr("velib.kafka.topics.ensure", ensure)
+    monkeypatch.setattr("velib.kafka.raw_topic.newest_snapshot", asked.append)
+    assert Publisher(Settings(), threading.Event()).find_newest() == 0
+    assert asked == []
+
+
 def test_of_the_snapshots_that_wait_for_kafka_the_newest_is_kept_and_a_line_names_the_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -176,4 +190,6 @@ def test_of_the_snapshots_that_wait_for_kafka_the_newest_is_kept_and_a_line_name
     for last_updated in (100, 160, 160, 220):
         keep_newest(waiting, Snapshot(last_updated, []), publisher)
     assert waiting.get_nowait().last_updated == 220
-    assert caplog.messages == [f"Snapshot {local_time(160)} dropped: a newer one waits for Kafka"]
+    assert caplog.messages == [
+        f"Snapshot {local_time(160)} is not published: a newer one came while Kafka was unavailable"
+    ]

@@ -4,13 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from argparse import ArgumentTypeError
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests import PROJECT
 from velib import runtime
+from velib.errors import Failure
 
 
 def _start(folder: Path, code: str) -> subprocess.Popen[str]:
@@ -48,7 +51,7 @@ runtime.run(main)
         ("raise SystemExit(2)", 2, ""),
     ],
 )
-def test_the_exit_status_and_the_line_of_each_end(
+def test_each_way_to_end_has_its_status_and_line(
     statement: str, status: int, log: str, tmp_path: Path
 ) -> None:
     process = _start(tmp_path, MAIN.format(statement))
@@ -208,9 +211,23 @@ def test_an_option_with_a_time_that_occurs_twice_is_refused_with_both() -> None:
     with pytest.raises(ArgumentTypeError) as error:
         runtime.moment("2026-10-25 02:31")
     assert str(error.value) == (
-        "'2026-10-25 02:31' occurs twice:"
+        "'2026-10-25 02:31' occurs twice, because the clocks go back:"
         " write '2026-10-25 02:31:00+02:00' or '2026-10-25 02:31:00+01:00'"
     )
+
+
+def test_an_error_in_the_background_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(error: Exception) -> None:
+        raise error
+
+    for count, error in enumerate((Failure("Kafka refuses"), KeyError("missing")), start=1):
+        runtime.in_background(partial(fail, error))
+        while len(caplog.records) < count:
+            time.sleep(0.01)
+    failure, bug = caplog.records
+    assert (failure.getMessage(), failure.exc_info) == ("Kafka refuses", None)
+    assert bug.exc_info is not None
+    assert bug.exc_info[0] is KeyError
 
 
 def test_no_text_can_move_the_terminal() -> None:

@@ -78,7 +78,7 @@ def postal_codes(spark: SparkSession, codes: list[str | None]) -> list[str | Non
     ]
 
 
-def test_the_code_carries_the_postal_code(spark: SparkSession) -> None:
+def test_a_station_code_gives_the_postal_code(spark: SparkSession) -> None:
     by_code = {
         "1001": "75001",
         "6015": "75006",
@@ -108,7 +108,7 @@ def test_the_stations_on_a_boundary_have_the_postal_code_of_the_exceptions_file(
     assert postal_codes(spark, list(exceptions)) == list(exceptions.values())
 
 
-def test_another_code_has_none(spark: SparkSession) -> None:
+def test_any_other_code_gives_none(spark: SparkSession) -> None:
     odd = [
         None,
         "",

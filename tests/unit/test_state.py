@@ -269,7 +269,7 @@ def test_a_job_that_leaves_records_waiting_has_stalled(running: PipelineState) -
     assert levels(running, SNAPSHOT + 130)["job"] is Level.GOOD
     job = found(running, SNAPSHOT + 150)["job"]
     assert job.level is Level.BAD
-    assert job.values == {"records": 1, "since_at": SNAPSHOT + 125}
+    assert job.values == {"records": 1, "since": health.Time(SNAPSHOT + 125)}
     assert health.worst(health.findings(running, SNAPSHOT + 150)).part == "job"
 
 

@@ -119,7 +119,7 @@ def test_the_fill_is_a_percentage(bikes: int, docks: int, fill: str) -> None:
     assert rows(shown(live))["75016"][7] == fill
 
 
-def test_the_orders() -> None:
+def test_rows_are_sorted_by_each_key() -> None:
     totals = [
         total("75001", NOW, 10, docks=0),
         total("75002", NOW, 30, docks=70),

@@ -37,7 +37,7 @@ CAUSES = {
     "redirects": "redirect loop",
     "IncompleteRead": "response truncated",
     "Connection broken": "response truncated",
-    "Connection aborted": "it closed the connection",
+    "Connection aborted": "the server closed the connection",
     "Missing dependencies for SOCKS": "a SOCKS proxy needs `pip install pysocks`",
 }
 """The cause of an HTTP error by what its text contains; the first match counts."""
@@ -49,15 +49,10 @@ ErrorKind = Literal["http_status", "unreachable", "timeout", "malformed"]
 class FeedError(Exception):
     """The feed cannot be read now. The text says why."""
 
-    def __init__(
-        self, reason: str, kind: ErrorKind, retry_after: float = 0, details: str = ""
-    ) -> None:
-        """retry_after: the seconds that the server asks its clients to wait, 0 if it does not.
-
-        details: the end of the text, which may differ from one poll to the next.
-        """
-        super().__init__(reason + details)
-        self.reason, self.kind, self.retry_after = reason, kind, retry_after
+    def __init__(self, text: str, kind: ErrorKind, retry_after: float = 0) -> None:
+        """retry_after: the seconds that the server asks its clients to wait, 0 if it does not."""
+        super().__init__(text)
+        self.kind, self.retry_after = kind, retry_after
 
 
 @dataclass(frozen=True)
@@ -121,9 +116,7 @@ class Api:
 
 
 class _Session(requests.Session):
-    """Follows redirects, but sends the API's key to no other host, as `requests` does with
-    passwords.
-    """
+    """Drops the API's key when a redirect leads to another host, as `requests` drops passwords."""
 
     def rebuild_auth(
         self, prepared_request: requests.PreparedRequest, response: requests.Response

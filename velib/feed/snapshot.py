@@ -5,9 +5,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from config import Settings
+from config import CLOCK_TOLERANCE, Settings
 from velib.feed.api import Api, FeedError
-from velib.kafka.raw_topic import CLOCK_TOLERANCE
 from velib.runtime import local_time
 
 
@@ -16,7 +15,7 @@ class Snapshot:
     """One state of the whole feed."""
 
     last_updated: int
-    """The feed's own time stamp, `lastUpdatedOther` (epoch seconds)."""
+    """The feed's own timestamp, `lastUpdatedOther` (epoch seconds)."""
 
     stations: list[Any]
     """The stations as received: each should be a JSON object, but the feed may send others."""
@@ -51,25 +50,25 @@ def parse(body: bytes, api_clock: float | None = None) -> Snapshot:
     last_updated = answer.get("lastUpdatedOther")
     if type(last_updated) is not int or last_updated <= 0:
         raise FeedError(
-            f"The feed has no time stamp: lastUpdatedOther is {_short(last_updated)}", "malformed"
+            f"The feed has no timestamp: lastUpdatedOther is {_short(last_updated)}", "malformed"
         )
     if last_updated >= time.time() + CLOCK_TOLERANCE:
         raise FeedError(
-            "The feed's time stamp is in the future",
+            f"The feed's timestamp is in the future: {_shown_time(last_updated)}, while this"
+            f" machine's clock says {local_time(time.time())}."
+            f" {_wrong_clock(last_updated, api_clock)}",
             "malformed",
-            details=f": {_shown_time(last_updated)}, while this machine's clock says"
-            f" {local_time(time.time())}. {_wrong_clock(last_updated, api_clock)}",
         )
     return Snapshot(last_updated, _stations(answer), body)
 
 
 def _wrong_clock(last_updated: int, api_clock: float | None) -> str:
-    """Which clock is wrong, when the feed's time stamp is ahead of this machine's clock."""
+    """Which clock is wrong, when the feed's timestamp is ahead of this machine's clock."""
     if api_clock is None:
         return "This machine's clock may be wrong: the API does not send its own time"
     if last_updated < api_clock + CLOCK_TOLERANCE:
         return f"This machine's clock is wrong: the API's says {local_time(api_clock)}"
-    return f"The time stamp is wrong: the API's own clock says {local_time(api_clock)}"
+    return f"The timestamp is wrong: the API's own clock says {local_time(api_clock)}"
 
 
 def _shown_time(last_updated: int) -> str:

@@ -13,12 +13,11 @@ STALLED_AFTER = 600.0  # seconds with the same snapshot; the feed has a new one 
 class FeedWatch:
     """Warns if the feed has stalled, has lost most of its stations, or lacks a selected one.
 
-    Each warning is logged once.
+    Each warning is logged once for each occurrence: a feed that recovers may stall again.
     """
 
-    def __init__(self, settings: Settings, stalled_after: float = STALLED_AFTER) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.expected = set() if settings.stations == config.ALL else set(settings.stations)
-        self.stalled_after = stalled_after
         self.newest: Snapshot | None = None
         self.first_seen = 0.0  # when the newest snapshot came, on the monotonic clock
         self.has_stalled = False
@@ -29,8 +28,10 @@ class FeedWatch:
         if self.newest is None or snapshot.last_updated > self.newest.last_updated:
             self._check_change(snapshot)
             self.newest, self.first_seen, self.has_stalled = snapshot, time.monotonic(), False
-        elif not self.has_stalled and time.monotonic() - self.first_seen >= self.stalled_after:
-            log.warning("The feed: no new snapshot since %s", local_time(self.newest.last_updated))
+        elif not self.has_stalled and time.monotonic() - self.first_seen >= STALLED_AFTER:
+            log.warning(
+                "The feed has had no new snapshot since %s", local_time(self.newest.last_updated)
+            )
             self.has_stalled = True
 
     def _check_expected(self, snapshot: Snapshot) -> None:

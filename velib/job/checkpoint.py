@@ -1,16 +1,14 @@
 """The job's checkpoint: a folder, or an object store that Hadoop knows, with Spark's progress.
 
-In addition to Spark's files it contains two for changes that Spark does not notice: `topic-id`, for
-a topic that was deleted and recreated and has more records now; and `counts`, for another choice of
-counts, because to Spark the sets of stations in the state are bytes.
+Beside Spark's files it holds two of the job's own, for changes that Spark would not notice:
+`topic-id` reveals a topic that was deleted and created again, `counts` a job that now counts
+something else. (To Spark, the sets of stations in the state are just bytes.)
 """
 
 import json
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 from py4j.protocol import Py4JJavaError
@@ -26,28 +24,28 @@ from velib.runtime import log
 from velib.totals.records import COUNTS
 
 SPARK_FILES = ("commits", "metadata", "offsets", "sources", "state")
-TOPIC_ID, COUNTED = "topic-id", "counts"
+TOPIC_ID_FILE, COUNTS_FILE = "topic-id", "counts"
 
 
 @contextmanager
-def held(settings: Settings) -> Iterator[None]:
+def locked_checkpoint(settings: Settings) -> Iterator[None]:
     """Lock the checkpoint against a second job while the block runs, if it is a folder: an object
     store has no locks. Raises Failure if another job uses it, or if it cannot be created or read.
 
     After a `kill -9` of the job, Java may run for a few more seconds without the lock. That does no
     harm: of two queries, Spark lets only one commit a batch.
     """
-    folder = re.sub("^file:/+", "/", settings.checkpoint_dir)
+    folder = config.checkpoint_folder(settings)
     name = f"The checkpoint {settings.checkpoint_dir}"
     refusal = f"{name} is in use by another job: stop that one, or set VELIB_CHECKPOINT_DIR"
     with ExitStack() as stack:
         try:
-            if ":" not in folder.partition("/")[0]:  # no scheme
-                stack.enter_context(locked(Path(folder), refusal))
+            if folder is not None:
+                stack.enter_context(locked(folder, refusal))
         except OSError as error:
             if not config.under_spark_submit() and settings.spark_master.startswith("local"):
                 raise Failure(f"{name} cannot be written: {error.strerror}") from None
-            # The Hadoop of a cluster may keep a path without a scheme elsewhere, such as in HDFS.
+            # On a cluster the path may be one of HDFS.
         yield
 
 
@@ -81,7 +79,7 @@ class Checkpoint:
         """
         if self.files.exists(self.path(self.folder, "offsets")):
             return "earliest"
-        return json.dumps({self.settings.raw_topic: raw_topic.first_whole_snapshot(self.settings)})
+        return json.dumps({self.settings.raw_topic: raw_topic.first_offsets(self.settings)})
 
     def check(self) -> None:
         """Check that the raw topic is not compacted, and is the one that the checkpoint belongs to,
@@ -89,10 +87,12 @@ class Checkpoint:
         """
         raw_topic.refuse_compaction(self.settings)
         counted = json.dumps({name: (count.field, count.kind) for name, count in COUNTS.items()})
-        self._check_file(TOPIC_ID, raw_topic.identity(self.settings), "the topic was recreated")
-        self._check_file(COUNTED, counted, "the job has changed what it counts")
+        self._remember_or_compare(
+            TOPIC_ID_FILE, raw_topic.identity(self.settings), "the topic was recreated"
+        )
+        self._remember_or_compare(COUNTS_FILE, counted, "the job has changed what it counts")
 
-    def _check_file(self, name: str, content: str | None, reason: str) -> None:
+    def _remember_or_compare(self, name: str, content: str | None, reason: str) -> None:
         """Write a file of the checkpoint if it is missing, else compare its content.
 
         Raises Failure with the reason if it differs; does nothing if the content is not known.
@@ -112,8 +112,8 @@ class Checkpoint:
             writer.close()
 
     def reset(self) -> None:
-        """Delete only the files of Spark and of the job: it may be a wrong folder."""
-        for name in (*SPARK_FILES, TOPIC_ID, COUNTED):
+        """Delete only Spark's and the job's own files: the setting may name the wrong folder."""
+        for name in (*SPARK_FILES, TOPIC_ID_FILE, COUNTS_FILE):
             self.files.delete(self.path(self.folder, name), True)
         log.info("Checkpoint %s deleted", self.settings.checkpoint_dir)
 
@@ -122,8 +122,7 @@ def confirm_reset(settings: Settings) -> None:
     """Ask before the checkpoint is deleted; raises Failure unless the answer is yes."""
     if not sys.stdin.isatty():
         raise Failure(
-            "--reset-checkpoint asks before it deletes the progress,"
-            " and nobody can answer here: add --yes"
+            "--reset-checkpoint needs a confirmation, but stdin is not a terminal: add --yes"
         )
     print(
         f"Delete the progress in {settings.checkpoint_dir}"

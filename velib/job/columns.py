@@ -8,7 +8,7 @@ from functools import reduce
 from pyspark.sql import Column
 from pyspark.sql import functions as F  # noqa: N812
 
-from velib.kafka.raw_topic import CLOCK_TOLERANCE
+from config import CLOCK_TOLERANCE
 from velib.totals.areas import postal_code_exceptions
 from velib.totals.records import COUNTS, Count
 

@@ -39,8 +39,9 @@ OPTIONS = {
     "spark.sql.streaming.noDataMicroBatches.enabled": "false",
     # When a query stops, Spark would wait forever for a sink that waits for Kafka.
     "spark.sql.streaming.stopTimeout": "10s",
-    # By default Spark keeps records that a task has fetched but not read for five minutes. A
-    # backlog of days filled the heap with them; a million records take no longer with one second.
+    # By default Spark keeps records that a task has fetched but not read for five minutes. With a
+    # backlog of days they filled the heap. With one second, a million records are read just as
+    # fast.
     "spark.kafka.consumer.fetchedData.cache.timeout": "1s",
     "spark.kafka.consumer.fetchedData.cache.evictorThreadRunInterval": "1s",
     # Spark's page serves the metrics of the driver and its query to Prometheus. By default their
@@ -91,7 +92,7 @@ LOGGERS_OF_ENDING_QUERIES = (
 @contextmanager
 def spark_session(settings: Settings) -> Iterator[SparkSession]:
     """The Spark session of `spark-submit`, or one on VELIB_SPARK_MASTER; raises Failure."""
-    options = OPTIONS | ({} if "://" in settings.checkpoint_dir else LOCAL_CHECKPOINT_OPTIONS)
+    options = OPTIONS | (LOCAL_CHECKPOINT_OPTIONS if config.checkpoint_folder(settings) else {})
     if config.under_spark_submit():
         spark = _submitted_session(options)
     else:
@@ -150,8 +151,8 @@ def _own_session(settings: Settings, options: dict[str, str]) -> SparkSession:
             unknown = f"Spark did not start ({{error}}): see {SPARK_LOG}"
             raise Failure(describe(reason, settings, unknown)) from None
     context.setLogLevel("ERROR")
-    page = context.uiWebUrl
-    log.info("Spark %s runs on %s, UI at %s", context.version, settings.spark_master, page)
+    ui_url = context.uiWebUrl
+    log.info("Spark %s runs on %s, UI at %s", context.version, settings.spark_master, ui_url)
     return SparkSession(context)
 
 

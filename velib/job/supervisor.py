@@ -71,7 +71,7 @@ def keep_running(
                 raise Failure(reason) from None
             unknown_failures = 0 if is_known(error) else unknown_failures + 1
             if unknown_failures == MAX_UNKNOWN_FAILURES:
-                line = f"{reason}; that was {unknown_failures} times in a row, see {SPARK_LOG}"
+                line = f"{reason} ({unknown_failures} times in a row): see {SPARK_LOG}"
                 raise Failure(line) from None
         delay = next(delays)
         log.warning("%s. The query restarts in %.0f s", reason, delay)
@@ -125,7 +125,7 @@ def log_batch(progress: StreamingQueryProgress) -> None:
     """Log a batch and count it in the metrics.
 
     Spark reads the topic once for the totals and once for the dead letters, and `numInputRows` is
-    the sum of both. The figures that `parse_once` in spark.py observes count each record once.
+    the sum of both. The figures that `observe_parsed` in spark.py observes count each record once.
     """
     observed = progress.observedMetrics["parsed"]
     totals = progress.sink.numOutputRows - observed.dead_letters
@@ -152,23 +152,24 @@ def log_batch(progress: StreamingQueryProgress) -> None:
             dropped,
         )
     if observed.dead_letters:
-        number, could_count = observed.dead_letters, observed.dead_letters < observed.records
+        number, counted_any = observed.dead_letters, observed.dead_letters < observed.records
         log.warning(
             "batch %d: %s: %s%s",
             progress.batchId,
             "1 dead letter" if number == 1 else f"{number} dead letters, most of them",
             observed.commonest_reason,
-            "" if could_count or number == 1 else f". {NOTHING_COUNTED}",
+            "" if counted_any or number == 1 else f". {NOTHING_COUNTED}",
         )
 
 
 def _watermark(progress: StreamingQueryProgress) -> str:
+    # Until the first snapshot Spark reports 1970-01-01T00:00:00.000Z. Such texts sort by time.
     watermark = progress.eventTime.get("watermark", "")
     return "no watermark yet" if watermark < "1970-01-02" else f"watermark {watermark}"
 
 
 def _backlog(progress: StreamingQueryProgress, speed: float) -> str:
-    """How many records are left and how long they take at this speed (records a second).
+    """How many records are left and how long they take at this speed (records per second).
 
     "" if few are left.
     """
@@ -178,7 +179,7 @@ def _backlog(progress: StreamingQueryProgress, speed: float) -> str:
     left = _records_up_to(source.latestOffset) - _records_up_to(source.endOffset)
     if left < BACKLOG:
         return ""
-    return f"; {left:,} records left, {speed:,.0f} a second: about {left / speed:.0f} s"
+    return f"; {left:,} records left, {speed:,.0f} per second: about {left / speed:.0f} s"
 
 
 def _records_up_to(offsets: str) -> int:

@@ -12,12 +12,15 @@ from kafka.errors import KafkaError
 
 from config import Settings
 from velib.errors import Failure, cause, describe, is_retriable
+from velib.java import quoted
 from velib.runtime import backoff, log
 
 FIRST_RETRY, MAX_RETRY = 0.25, 1.0  # seconds between two attempts to reach Kafka
 QUIET_START = 1.0  # seconds: a broker that is just starting is not worth a log line
 ADDRESS_TIMEOUT = 5.0  # seconds to wait until an advertised address of a broker can be reached
-NOTHING_LISTENS = "nothing listens there: `python -m local.broker` starts one here"
+NOTHING_LISTENS = (
+    "nothing is listening there; `python -m local.broker` starts a Kafka on this machine"
+)
 
 
 def kafka_python_options(settings: Settings) -> dict[str, Any]:
@@ -53,8 +56,8 @@ def spark_options(settings: Settings) -> dict[str, str]:
     if kafka.sasl_password and kafka.security_protocol.startswith("SASL_"):
         is_plain = kafka.sasl_mechanism == "PLAIN"
         module = "plain.PlainLoginModule" if is_plain else "scram.ScramLoginModule"
-        username = _jaas_string(kafka.sasl_username or "")
-        password = _jaas_string(kafka.sasl_password.get_secret_value())
+        username = quoted(kafka.sasl_username or "")
+        password = quoted(kafka.sasl_password.get_secret_value())
         options |= {
             "kafka.sasl.mechanism": str(kafka.sasl_mechanism),
             "kafka.sasl.jaas.config": f"org.apache.kafka.common.security.{module} required"
@@ -73,12 +76,6 @@ def spark_options(settings: Settings) -> dict[str, str]:
             "kafka.ssl.keystore.key": kafka.ssl_keyfile.read_text(),
         }
     return options
-
-
-def _jaas_string(text: str) -> str:
-    """The text in quotes, as Java's JAAS configuration reads it."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
 
 
 def committed_consumer(settings: Settings) -> KafkaConsumer:
@@ -150,7 +147,7 @@ def _check_addresses(settings: Settings, admin: KafkaAdminClient) -> None:
         if time.monotonic() > deadline:
             raise Failure(
                 f"Kafka at {settings.kafka.bootstrap_servers} advertises {', '.join(addresses)},"
-                " which cannot be reached from here: correct advertised.listeners of that Kafka"
+                " which cannot be reached from here: correct advertised.listeners on that Kafka"
             )
         time.sleep(MAX_RETRY)
 

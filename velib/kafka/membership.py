@@ -15,7 +15,7 @@ from kafka.errors import CoordinatorNotAvailableError, KafkaError
 from config import Settings
 from velib.errors import is_retriable
 from velib.kafka import clients
-from velib.runtime import in_thread, log
+from velib.runtime import in_background, log
 
 SESSION_TIMEOUT_MS = 15_000  # kafka-python sends a heartbeat every 3 s
 POLL_MS = 500
@@ -36,7 +36,7 @@ def joined(settings: Settings) -> Iterator[None]:
     It has a thread of its own, so no failure of Kafka reaches or delays the caller.
     """
     ended = Event()
-    member = in_thread(lambda: _stay_joined(settings, ended))
+    member = in_background(lambda: _stay_joined(settings, ended))
     try:
         yield
     finally:

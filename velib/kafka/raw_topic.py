@@ -8,14 +8,13 @@ from typing import Any
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource
 
-from config import Settings
+from config import CLOCK_TOLERANCE, Settings
 from velib.errors import Failure
 from velib.kafka import clients
 from velib.kafka.reader import assign, batches, partitions
 from velib.runtime import local_time, log
 
 LOOK_BACK = 2_000  # offsets at the end of a partition: a snapshot of the bike network
-CLOCK_TOLERANCE = 3600  # seconds that a snapshot may be ahead of the clock that it is compared with
 
 
 def refuse_compaction(settings: Settings) -> None:
@@ -31,7 +30,7 @@ def refuse_compaction(settings: Settings) -> None:
     if "compact" in policy:
         raise Failure(
             f"The topic {settings.raw_topic} has cleanup.policy={policy}, which removes stations"
-            " from its snapshots: set it to delete, or name another topic in VELIB_RAW_TOPIC"
+            " from its snapshots: set it to delete, or set VELIB_RAW_TOPIC to another topic"
         )
 
 
@@ -58,7 +57,7 @@ def snapshot_of(record: Any) -> int:
     return last_updated if is_plausible else 0
 
 
-def first_whole_snapshot(settings: Settings) -> dict[int, int]:
+def first_offsets(settings: Settings) -> dict[int, int]:
     """The offset from which a new job reads, by partition of the raw topic; raises KafkaError.
 
     Retention removes a topic's oldest records by whole segments, whose borders may lie within a

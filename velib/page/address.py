@@ -15,7 +15,7 @@ Choice = TypeVar("Choice", str, int)
 NUMBER = re.compile("[0-9]{1,12}")
 
 SCRIPT = """<script>
-window.keepInAddress = (name, value, change = "pushState") => {
+window.keepInAddress = (name, value, change) => {
   const address = new URL(location);
   address.searchParams.set(name, value);
   history[change](null, "", address);
@@ -37,11 +37,7 @@ def chosen_number(name: str) -> int:
     return int(text) if NUMBER.fullmatch(text) else 0
 
 
-def keep(name: str, choice: object) -> None:
-    """Add a choice to the address of this page, as a step in the browser's history."""
-    ui.run_javascript(f"keepInAddress({json.dumps(name)}, {json.dumps(choice)})")
-
-
-def replace(name: str, choice: object) -> None:
-    """Put a choice into the address of this page, without a step in the browser's history."""
-    ui.run_javascript(f"keepInAddress({json.dumps(name)}, {json.dumps(choice)}, 'replaceState')")
+def keep(name: str, choice: object, in_history: bool = True) -> None:
+    """Put a choice into the address of this page; `in_history`: as a step to which Back returns."""
+    arguments = (name, choice, "pushState" if in_history else "replaceState")
+    ui.run_javascript(f"keepInAddress({', '.join(map(json.dumps, arguments))})")

@@ -12,13 +12,12 @@ from typing import NoReturn
 from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.errors import KafkaError
 
-from config import Settings
+from config import CLOCK_TOLERANCE, Settings
 from velib.errors import is_retriable
 from velib.kafka import clients, membership, topics
-from velib.kafka.raw_topic import CLOCK_TOLERANCE
 from velib.kafka.reader import Offsets, Reader, assign, batches, offsets_at, partitions
 from velib.page.state import DAY, MAX_DEAD_LETTERS, PipelineState
-from velib.runtime import in_thread, log
+from velib.runtime import in_background, log
 from velib.totals import spans
 
 MAX_TOTALS = 200_000  # offsets: the most that are read of a day
@@ -52,7 +51,7 @@ class Follower:
         with clients.committed_consumer(self.settings) as consumer:
             starts = self._starts(consumer)
             if not self.state.latest:
-                in_thread(lambda: self._read_older_totals(starts))
+                in_background(lambda: self._read_older_totals(starts))
             with self.state.lock:
                 self.state.reset_backlog()
             assign(consumer, starts)
@@ -119,9 +118,8 @@ class Follower:
         if self.state.raw_published_at - self.state.raw_snapshot > CLOCK_TOLERANCE:
             return 0
         first = {p: start for p, start in starts.items() if p.topic == self.settings.raw_topic}
-        newest_ms = self.state.newest_snapshot * 1000
-        later = consumer.offsets_for_times(dict.fromkeys(first, newest_ms), TIMEOUT_MS)
-        return sum(max(0, start - later[p].offset) for p, start in first.items() if later.get(p))
+        later = offsets_at(consumer, first, self.state.newest_snapshot, TIMEOUT_MS)
+        return sum(max(0, start - later[p]) for p, start in first.items())
 
 
 def start_offsets(

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
 from nicegui import ui
 
@@ -28,17 +29,29 @@ class Level(IntEnum):
 ICONS = {Level.GOOD: "check_circle", Level.WARNING: "error", Level.BAD: "cancel"}
 
 
+class Age(NamedTuple):
+    """How long ago a time was."""
+
+    time: float  # epoch seconds
+
+
+class Time(NamedTuple):
+    """A time of day."""
+
+    time: float  # epoch seconds
+
+
+Values = Mapping[str, float | str | Age | Time]
+
+
 @dataclass(frozen=True)
 class Finding:
-    """What is known about a part: the name of a text (velib/page/text.py) and its values.
-
-    Values whose names end in `_at` are epoch seconds.
-    """
+    """What is known about a part: the name of a text (velib/page/text.py) and its values."""
 
     part: str
     level: Level
     text: str
-    values: Mapping[str, float | str] = field(default_factory=dict)
+    values: Values = field(default_factory=dict)
 
 
 def findings(state: PipelineState, now: float) -> list[Finding]:
@@ -73,10 +86,10 @@ def sentence(finding: Finding, words: Words, now: float) -> str:
     for name, value in finding.values.items():
         if isinstance(value, str):
             values[name] = readable(value)
-        elif name == "since_at":
-            values["since"] = words.time(value, now)
-        elif name.endswith("_at"):
-            values[name.removesuffix("_at")] = words.age(now - value)
+        elif isinstance(value, Time):
+            values[name] = words.time(value.time, now)
+        elif isinstance(value, Age):
+            values[name] = words.age(now - value.time)
         else:
             values[name] = words.number(value)
     return words(finding.text, **values)
@@ -90,12 +103,12 @@ def _feed(state: PipelineState, now: float) -> Finding:
         return Finding("feed", level, "feed_moves", {"seconds": state.interval()})
     if state.producers == 0:
         level = Level.WARNING  # nothing polls the feed, so it may well have a new one
-    return Finding("feed", level, "feed_old", {"since_at": state.raw_snapshot})
+    return Finding("feed", level, "feed_old", {"since": Time(state.raw_snapshot)})
 
 
 def _producer(state: PipelineState, now: float) -> Finding:
     level = age_level(state, now - state.raw_snapshot)
-    values = {"number": state.producers or 0, "published_at": state.raw_published_at}
+    values: Values = {"number": state.producers or 0, "published": Age(state.raw_published_at)}
     if state.producers == 0:
         # `kafka_project.py --once`, run repeatedly, is not a member between two runs.
         is_overdue = state.raw_snapshot and level is not Level.GOOD
@@ -117,11 +130,11 @@ def _job(state: PipelineState, now: float) -> Finding:
     pause = now - state.waiting_since if waiting and state.waiting_since else 0.0
     # A snapshot without a selected station has no totals.
     if pause > JOB_PAUSE and state.selected_stations():
-        values = {"records": waiting, "since_at": state.waiting_since}
+        values: Values = {"records": waiting, "since": Time(state.waiting_since)}
         return Finding("job", Level.BAD, "job_stalled", values)
     if not state.newest_snapshot:
         return Finding("job", Level.WARNING, "job_unseen")
-    values = {"records": waiting, "written_at": state.total_written_at}
+    values = {"records": waiting, "written": Age(state.total_written_at)}
     is_behind = waiting > 2 * max(len(state.stations), 1)
     return Finding("job", Level.WARNING if is_behind else Level.GOOD, "job_runs", values)
 
@@ -130,10 +143,7 @@ def _dead_letters(state: PipelineState, now: float) -> Finding:
     letters = state.dead_letters_since(now - DAY)
     if not letters:
         return Finding("dead_letters", Level.GOOD, "dead_letters_none")
-    values: dict[str, float | str] = {
-        "number": len(letters),
-        "reason": commonest_reason(letters),
-    }
+    values: Values = {"number": len(letters), "reason": commonest_reason(letters)}
     return Finding("dead_letters", Level.WARNING, "dead_letters_some", values)
 
 

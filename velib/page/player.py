@@ -79,8 +79,8 @@ class Player:
         if self.moment.advance(time.time()):
             self.on_change()
             if self.moment.is_live:
-                address.replace("at", "")
+                address.keep("at", "", in_history=False)
 
     def changed(self) -> None:
-        address.replace("at", self.moment.chosen or "")
+        address.keep("at", self.moment.chosen or "", in_history=False)
         self.on_change()

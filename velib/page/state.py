@@ -16,7 +16,7 @@ from threading import RLock
 from typing import Any
 
 import config
-from config import Settings
+from config import CLOCK_TOLERANCE, Settings
 from velib.kafka import raw_topic
 from velib.totals.records import (
     COUNTS,
@@ -31,7 +31,7 @@ DAY = 24 * 3600  # seconds
 MAX_SNAPSHOTS = 2_000  # a day of the feed has 1,440
 MAX_DEAD_LETTERS = 5_000  # the newest ones, whose reasons are counted
 MAX_FIELD = 300  # characters kept of each field of a dead letter
-USUAL_GAPS = 10  # newest gaps between snapshots whose median is the usual one
+USUAL_GAPS = 10  # how many gaps between the newest snapshots the median is taken over
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class PipelineState:
         if total is None:
             return
         code, snapshot = total["postal_code"], total["last_updated"]
-        if snapshot > time.time() + raw_topic.CLOCK_TOLERANCE:
+        if snapshot > time.time() + CLOCK_TOLERANCE:
             return  # every real snapshot would be older than this one
         if (snapshot, record.offset) >= self.latest.get(code, (0, 0))[:2]:
             self.latest[code] = (snapshot, record.offset, record.value)
@@ -251,9 +251,9 @@ class PipelineState:
         newest = islice(reversed(self.dead_letters.values()), number)
         return [letter for letter in newest if letter.written_at >= since]
 
-    def dead_letters_since(self, time: float) -> list[DeadLetter]:
+    def dead_letters_since(self, since: float) -> list[DeadLetter]:
         """The dead letters that were written since then, the newest last."""
-        return [letter for letter in self.dead_letters.values() if letter.written_at >= time]
+        return [letter for letter in self.dead_letters.values() if letter.written_at >= since]
 
 
 def commonest_reason(dead_letters: list[DeadLetter]) -> str:
@@ -289,7 +289,7 @@ def parse_station(value: bytes | None) -> Station | None:
 
 def parse_recorded_at(value: bytes | None) -> datetime | None:
     """When a raw record of a replayed feed was recorded (its field `recorded_at`, ISO 8601 with an
-    offset); None if it does not say so; the real feed never does.
+    offset). None if it does not say. The real feed never says it.
     """
     try:
         recorded_at = datetime.fromisoformat(json.loads(value or b"")["recorded_at"])

@@ -2,7 +2,6 @@
 
 import calendar
 import re
-from contextlib import suppress
 from datetime import datetime
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -34,9 +33,9 @@ TEXTS = {
         "stations_open": "Stations open",
         "stations_closed": "{n} closed",
         "empty_full": "Empty · full",
-        "empty_full_explained": "only docks · only bikes",
-        "change": "{n} since previous",
-        "share": "{n} of the bikes",
+        "empty_full_explained": "no bikes · no free docks",
+        "change": "{n} since the previous snapshot",
+        "share": "{n} of all bikes",
         "live_only": "live only",
         "bikes_change": "Last hour",
         "change_since": "Bikes that came or left since {time}, as a share of the docks",
@@ -48,9 +47,9 @@ TEXTS = {
         "play": "Play",
         "pause": "Pause",
         "speed": "{n} / s",
-        "speed_name": "Snapshots a second",
+        "speed_name": "Snapshots per second",
         "go_live": "Live",
-        "stations_live_only": "Stations are only shown live",
+        "stations_live_only": "Stations are shown live only",
         "map": "Map",
         "streets": "Streets",
         "unplaced": "Stations without a position: {n}",
@@ -64,7 +63,7 @@ TEXTS = {
         "area_label": "{place}: {bikes} bikes ({mechanical} + {ebike}), {docks} docks, {fill}",
         "area_unknown": "{place}: no total",
         "place_summary": "{bikes} bikes ({ebike} electric) · {docks} docks · {stations} stations",
-        "place_old": "not in the newest snapshot",
+        "place_old": "no total in this snapshot",
         "hours": "{n} h",
         "station_open": "open",
         "station_closed": "closed",
@@ -80,7 +79,7 @@ TEXTS = {
         "job": "Spark job",
         "dead_letters": "Dead letters",
         "good": "OK",
-        "warning": "check",
+        "warning": "needs attention",
         "bad": "failed",
         "kafka_up": "answers",
         "kafka_away": "does not answer: showing the last known data",
@@ -96,8 +95,8 @@ TEXTS = {
         "job_stalled": "stalled since {since}: {records} records waiting",
         "job_unseen": "no total written yet",
         "job_runs": "{records} records waiting, last total {written} ago",
-        "dead_letters_none": "none in 24 hours",
-        "dead_letters_some": "{number} in 24 hours, mostly: {reason}",
+        "dead_letters_none": "none in the last 24 hours",
+        "dead_letters_some": "{number} in the last 24 hours, mostly: {reason}",
         "last_dead_letters": "Latest dead letters",
     },
     "fr": {
@@ -217,14 +216,10 @@ LANGUAGES: dict[str, Literal["en-US", "fr"]] = {"en": "en-US", "fr": "fr"}
 
 
 def preferred_language(accept_language: str) -> str:
-    """The language of TEXTS that a browser's Accept-Language header prefers; `en` if none."""
-    weights: dict[str, float] = {}
-    for entry in re.sub(r"\s", "", accept_language.lower()).split(","):
-        name, _, weight = entry.partition(";q=")
-        language = name.partition("-")[0]
-        with suppress(ValueError):
-            weights[language] = max(weights.get(language, 0.0), float(weight or 1))
-    return max(TEXTS, key=lambda language: (weights.get(language, 0.0), language == "en"))
+    """The first language of TEXTS in a browser's Accept-Language header; `en` if none."""
+    # Browsers list the languages in the order of preference.
+    found = re.search(rf"(?:^|,)\s*({'|'.join(TEXTS)})\b", accept_language.lower())
+    return found[1] if found else "en"
 
 
 class Words:

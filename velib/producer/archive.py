@@ -15,10 +15,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from config import CLOCK_TOLERANCE
 from velib.errors import Failure
 from velib.feed.api import FeedError
 from velib.feed.snapshot import Snapshot, parse
-from velib.kafka.raw_topic import CLOCK_TOLERANCE
 from velib.producer.documents import Unusable, documents, without_rest
 from velib.producer.recording import time_of
 from velib.runtime import local_time, log
@@ -62,9 +62,9 @@ class Archive:
         self.recorded.sort()
         self.skipped.log()
         if not self.recorded:
-            of_span = ", none of them in that span" if self.snapshot_count else ""
+            of_span = ", none of them from the chosen span" if self.snapshot_count else ""
             raise Failure(
-                f"Nothing to replay: {self.snapshot_count} snapshots in {path}"
+                f"Nothing to replay: {path} has {self.snapshot_count or 'no'} snapshots"
                 f" (files: {self.file_count}){of_span}"
             )
 
@@ -117,10 +117,10 @@ class Archive:
             last_updated = time_in_name or _time_in(document)
             if last_updated is None:
                 start = document[:40].decode(errors="replace")
-                reason = f"it has no time stamp, lastUpdatedOther (it starts with {start!r})"
+                reason = f"it has no timestamp, lastUpdatedOther (it starts with {start!r})"
                 self.skipped.add(file, reason)
             elif not 0 < last_updated < time.time() + CLOCK_TOLERANCE:
-                self.skipped.add(file, "its time stamp is 0 or in the future")
+                self.skipped.add(file, "its timestamp is 0 or in the future")
             else:
                 self.snapshot_count += 1
                 if self.start <= last_updated < self.end:
@@ -192,7 +192,7 @@ def _parse(document: bytes, recorded: Recorded) -> Snapshot:
         snapshot = parse(without_rest(document))
     if snapshot.last_updated != recorded.last_updated:
         raise Unusable(
-            f"it has two time stamps: {local_time(snapshot.last_updated)} and"
+            f"it has two timestamps: {local_time(snapshot.last_updated)} and"
             f" {local_time(recorded.last_updated)}"
         )
     stations = (station for station in snapshot.stations if isinstance(station, dict))

@@ -65,9 +65,10 @@ class FailureLog:
     def failed(self, error: FeedError) -> None:
         if not self.reason:
             self.failing_since = time.monotonic()
-        if error.reason != self.reason:
+        reason = str(error).partition(": ")[0]  # the rest may differ from one poll to the next
+        if reason != self.reason:
             log.warning("%s. Retrying with increasing delays", error)
-        self.reason = error.reason
+        self.reason = reason
 
     def recovered(self) -> None:
         if self.reason:

@@ -20,7 +20,7 @@ from velib.feed.api import FeedError
 from velib.feed.snapshot import Feed
 from velib.kafka import topics
 from velib.kafka.reader import latest_values
-from velib.producer.publisher import is_fenced, new_epoch, send_in_transaction
+from velib.producer.publisher import fencing_producer, is_fenced, send_in_transaction
 from velib.runtime import log
 
 INTERVAL = 3600.0  # seconds between two checks of the feed
@@ -52,7 +52,9 @@ class Positions:
         except (FeedError, KafkaError, Failure) as error:
             is_lost_race = isinstance(error, KafkaError) and is_fenced(error)
             if str(error) != self.problem and not is_lost_race:
-                log.warning("Positions of stations, which maps need, are not published: %s", error)
+                log.warning(
+                    "The stations' positions, which only maps need, were not published: %s", error
+                )
             self.problem = str(error)
             return False
         self.problem = ""
@@ -64,13 +66,13 @@ class Positions:
         left_out = len(stations) - len(records)
         changed = _changed(records, latest_values(self.settings, topic))
         if changed:
-            with new_epoch(self.settings, topics.positions_id(self.settings)) as producer:
+            with fencing_producer(self.settings, topics.positions_id(self.settings)) as producer:
                 send_in_transaction(producer, topic, changed)
         if changed or left_out != self.left_out:
             log.info(
-                "Published the positions of %d stations that are new or have changed%s",
+                "Published %d new or changed station positions%s",
                 len(changed),
-                f"; {left_out} without code or position left out" if left_out else "",
+                f"; left out {left_out} without a code or a position" if left_out else "",
             )
         self.left_out = left_out
 

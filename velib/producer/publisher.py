@@ -44,7 +44,7 @@ DURATION = Histogram(
 )
 FEED_AGE = Gauge(
     "velib_producer_feed_age_seconds",
-    "Age of the newest published snapshot by the feed's own time stamp, NaN if there is none.",
+    "Age of the newest published snapshot by the feed's own timestamp, NaN if there is none.",
 )
 
 Record = tuple[bytes | None, bytes]
@@ -67,7 +67,8 @@ class Publisher:
 
         FEED_AGE.set_function(lambda: time.time() - self.newest if self.newest else math.nan)
         self.is_connected = False
-        self.skipped: set[int] = set()  # already logged: many polls return the same snapshot
+        self.published = 0  # the newest snapshot that this producer itself has published
+        self.has_skipped = False
 
     def publish(self, snapshots: Sequence[Snapshot]) -> float | None:
         """Publish what is newer in one transaction, and return the seconds that it took.
@@ -86,8 +87,8 @@ class Publisher:
         delays = backoff(FIRST_PAUSE, MAX_PAUSE)
         while not self.stop.is_set():
             try:
-                self._connect()
-                return attempt()
+                if self._connect():
+                    return attempt()
             except KafkaError as error:
                 self.is_connected = False
                 if not is_fenced(error):
@@ -97,11 +98,15 @@ class Publisher:
             self.stop.wait(random.uniform(longest / 2, longest))
         return None
 
-    def _connect(self) -> None:
-        """Wait for Kafka and for the topics, after the start and after a failure."""
+    def _connect(self) -> bool:
+        """Wait for Kafka and for the topics, after the start and after a failure.
+
+        Returns False if `stop` is set first.
+        """
         if not self.is_connected and topics.ensure(self.settings, stop=self.stop):
             raw_topic.refuse_compaction(self.settings)
             self.is_connected = True
+        return self.is_connected
 
     def _read_newest(self) -> None:
         newest = raw_topic.newest_snapshot(self.settings)
@@ -113,7 +118,7 @@ class Publisher:
         started = time.monotonic()
         if not self._newer(snapshots):
             return None
-        with new_epoch(self.settings, topics.transactional_id(self.settings)) as producer:
+        with fencing_producer(self.settings, topics.transactional_id(self.settings)) as producer:
             self._read_newest()
             newer = self._newer(snapshots)
             if not newer:
@@ -125,30 +130,27 @@ class Publisher:
             PUBLISHED.inc()
             STATIONS.set(len(snapshot.stations))
             DURATION.observe(seconds / len(newer))
-        self.newest = newer[-1].last_updated
-        self.skipped = {self.newest}
+        self.newest = self.published = newer[-1].last_updated
         return seconds
 
     def _newer(self, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
-        """The snapshots that the topic does not have yet; logs the others, each once."""
+        """The snapshots that the topic does not have yet. Logs the first time that there are none,
+        unless a poll only returns what this producer has published.
+        """
         newer = [snapshot for snapshot in snapshots if snapshot.last_updated > self.newest]
-        if not newer and snapshots[-1].last_updated not in self.skipped:
-            self._log_skipped(snapshots[-1].last_updated)
-        return newer
-
-    def _log_skipped(self, last_updated: int) -> None:
-        # No line if another producer was faster with this very snapshot, except in the first poll.
-        if last_updated < self.newest or not self.skipped:
+        last = snapshots[-1].last_updated
+        if not (newer or self.has_skipped or last == self.published):
+            self.has_skipped = True
             log.info(
                 "Snapshot %s skipped: %s is already published",
-                local_time(last_updated),
+                local_time(last),
                 local_time(self.newest),
             )
-        self.skipped.add(last_updated)
+        return newer
 
 
 @contextmanager
-def new_epoch(settings: Settings, transactional_id: str) -> Iterator[KafkaProducer]:
+def fencing_producer(settings: Settings, transactional_id: str) -> Iterator[KafkaProducer]:
     """A producer that has fenced every earlier one with this id; raises KafkaError.
 
     By then a transaction that an earlier producer left open is aborted, or committed if its commit
@@ -179,8 +181,8 @@ def _init_transactions(producer: KafkaProducer) -> None:
         producer.init_transactions()
     except KafkaTimeoutError:
         raise KafkaTimeoutError(
-            f"it offers no transactions, tried for {TRANSACTION_TIMEOUT} s: does it have as many"
-            " brokers as its transaction.state.log.replication.factor says?"
+            f"no transaction could be started within {TRANSACTION_TIMEOUT} s: are there as many"
+            " brokers as transaction.state.log.replication.factor requires?"
         ) from None
 
 

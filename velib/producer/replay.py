@@ -30,7 +30,7 @@ def parse_speed(text: str) -> float:
     """The speed given by an option; raises ArgumentTypeError."""
     is_number = re.fullmatch(r"[0-9]+(\.[0-9]+)?", text)
     if not is_number or 0 < float(text) < MIN_SPEED:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither 0 nor a number from {MIN_SPEED}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not 0 or a number of at least {MIN_SPEED}")
     return float(text)
 
 
@@ -54,7 +54,7 @@ class Replay:
             local_time(self.newest),
         )
 
-    def is_complete(self, topic: str, newest: int) -> bool:
+    def is_published(self, topic: str, newest: int) -> bool:
         """Whether the topic, whose newest snapshot is `newest` (0: none), contains the last one.
 
         Raises Failure if the topic's newest snapshot is neither one of the recorded ones nor older
@@ -98,7 +98,7 @@ class Replay:
                 if self.speed:
                     left = (self.newest - newest) / self.speed
                 log.info(
-                    "%d of %d snapshots, up to %s: %.0f records a second, %s left",
+                    "%d of %d snapshots, up to %s: %.0f records per second, %s left",
                     number,
                     len(self.recorded),
                     local_time(newest),
@@ -109,7 +109,7 @@ class Replay:
         if records:
             seconds = time.monotonic() - started
             log.info(
-                "Replayed up to %s: %d records in %.0f s, %.0f a second",
+                "Replayed up to %s: %d records in %.0f s, %.0f per second",
                 local_time(newest),
                 records,
                 seconds,

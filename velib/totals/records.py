@@ -30,11 +30,11 @@ class Counts(NamedTuple):
     """What is summed by postal code, by its name in the topic.
 
     To add a count of what `station_status.json` contains, add a line here. The job and the
-    consumer's --json and --csv follow. What else shows it has its own list: `as_text` in
-    consumer.py, COLUMNS in velib/totals/table.py, and in velib/page LINES (chart), MEASURES
-    (colours), COLUMNS (table), Numbers (header) and `metrics` (endpoints). A station without the
-    new `field` becomes a dead letter. The job then needs a new checkpoint, because its state
-    contains the counts, and readers ignore the totals that lack it.
+    consumer's --json and --csv follow. Everything else that shows counts has a list of its own:
+    `as_text` in consumer.py, COLUMNS in velib/totals/table.py, and in velib/page LINES (chart),
+    MEASURES (colours), COLUMNS (table), Numbers (header) and `metrics` (endpoints). A station
+    without the new `field` becomes a dead letter. The job then needs a new checkpoint, because its
+    state contains the counts, and readers ignore the totals that lack it.
     """
 
     stations: Annotated[int, Count("Stations", "Stations")]

@@ -8,8 +8,8 @@ from collections.abc import Collection, Hashable, Iterable, Iterator
 from threading import Event
 from typing import Any, NamedTuple
 
+from config import CLOCK_TOLERANCE
 from velib.errors import Failure
-from velib.kafka.raw_topic import CLOCK_TOLERANCE
 from velib.kafka.reader import Reader
 from velib.runtime import local_time, log
 from velib.totals.records import parse_total
@@ -23,7 +23,7 @@ NOT_WHOLE = "Kafka did not send all totals of the span in time: none are shown"
 
 class Span(NamedTuple):
     """The snapshots from `since` up to but not including `until` (epoch seconds), and the postal
-    codes whose totals are asked for; if empty, all.
+    codes asked for: an empty collection means all.
     """
 
     since: int = -1
@@ -38,7 +38,7 @@ class Span(NamedTuple):
         return self.until < math.inf
 
     def has_all_snapshots(self) -> bool:
-        return self.since < 0 and not self.has_end()
+        return self == Span(postal_codes=self.postal_codes)
 
     def wait_until_written(self, stop: Event) -> None:
         """Wait until all totals of a span that has an end are in the topic, by our clock.
@@ -54,13 +54,13 @@ class Span(NamedTuple):
                 return
 
 
-def of_span(reader: Reader, span: Span) -> Iterator[bytes]:
-    """The values of the records that may contain a span's totals; older records are not read.
+def values_of_span(reader: Reader, span: Span) -> Iterator[bytes]:
+    """The values of the records that may contain a span's totals.
 
-    A total is never written before its snapshot's time, unless clocks differ. If the span has an
-    end, yields the last value of each total, by snapshot and postal code; otherwise every record as
-    stored, then each new one. Raises Failure if the timeout passes before a span with an end is
-    read.
+    Reading begins at what was written an hour before the span: a total is never written earlier
+    than its snapshot's time, give or take the clocks. If the span has an end, yields the last value
+    of each total, by snapshot and postal code; otherwise every record as stored, then each new one.
+    Raises Failure if the timeout passes before a span with an end is read.
     """
     starts = reader.offsets_at(span.since - CLOCK_TOLERANCE)
     if span.has_end():
@@ -95,21 +95,24 @@ def _latest_values(reader: Reader, records: Iterable[Any], span: Span) -> Iterat
         yield from (snapshot[postal_code] for postal_code in sorted(snapshot))
 
 
-def latest_then_new(reader: Reader) -> Iterator[bytes]:
+def latest_values_then_new(reader: Reader) -> Iterator[bytes]:
     """The value of every postal code's latest total, then the value of each new record."""
     recent = {partition: max(0, end - RECENT) for partition, end in reader.ends.items()}
     latest: dict[str, tuple[int, int]] = {}
-    for starts, ends in ((recent, reader.ends), (None, recent)):
-        later = later_totals(reader.read(starts, ends), latest)
-        if reader.is_over():
-            return  # not all records were read: the others may contain later totals
-        yield from (record.value for record in later)
+    newest = later_totals(reader.read(recent, reader.ends), latest)
+    if reader.is_over():
+        return  # not all records were read: the others may contain later totals
+    yield from (record.value for record in newest)
+    older = later_totals(reader.read(ends=recent), latest)
+    if reader.is_over():
+        return
+    yield from (record.value for record in older)
     yield from (record.value for record in reader.read(reader.ends))
 
 
 def later_totals(records: Iterable[Any], latest: dict[str, tuple[int, int]]) -> list[Any]:
-    """The latest total's record for each postal code that `latest` lacks or has an older one of,
-    sorted.
+    """For each postal code the record of its latest total, unless `latest` has a later one; sorted
+    by postal code.
 
     `latest` contains the `last_updated` and the offset of every latest total, and is updated. Of
     totals with the same `last_updated`, the one with the greatest offset is the latest.

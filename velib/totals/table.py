@@ -117,7 +117,7 @@ class LiveTable:
     ) -> None:
         """`sort` is one of SORT_KEYS, by default `postal_code`; the title is the first line.
 
-        `describe` returns the line to show above it for a snapshot (epoch seconds).
+        `describe` returns the line to show above the table for a snapshot (epoch seconds).
         """
         self.sort_key, self.title = SORT_KEYS[sort or "postal_code"], title
         self.describe = describe
