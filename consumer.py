@@ -20,7 +20,6 @@ its latest total.
 
 import argparse
 import json
-import os
 import re
 import select
 import sys
@@ -45,7 +44,6 @@ from velib.totals.spans import Repeats, Span, latest_values_then_new, values_of_
 from velib.totals.table import LiveTable
 
 MAX_SHOWN = 60  # characters of a dead letter's value in the text form
-MAX_LINES = 100  # that are buffered until the next poll
 CSV_COLUMNS = ("postal_code", "last_updated", *COUNTS)
 
 TOTALS_SHOWN = Counter("velib_consumer_totals_shown", "Totals shown since the start.")
@@ -126,61 +124,50 @@ def _output(
             yield lambda message: live_table.add(message.fields)
         return
     lines = Lines(",".join(CSV_COLUMNS) if options.csv else None)
-    reader.before_poll = lines.flush
-    try:
-        yield lambda message: lines.add(to_line(message, options))
-        if not reader.stop.is_set():
-            lines.add_header()
-    finally:
-        lines.flush()
+    reader.before_poll = lines.check_reader
+    yield lambda message: lines.add(to_line(message, options))
+    if not reader.stop.is_set():
+        lines.end()
 
 
 class Lines:
-    """Writes lines to stdout, each as a whole, even if the script is stopped while a pipe is full.
-    Only a line longer than PIPE_BUF may then be cut off.
+    """Prints lines, each in one write: a pipe takes up to PIPE_BUF bytes as a whole or not at all,
+    so no line is cut off if the script is stopped while the pipe is full.
 
-    The header is written before the first line, or at the end if there are no lines. If the script
-    fails before that, nothing is written: a header without lines means that there are no totals.
+    The header is printed before the first line, or by `end` if there are no lines. If the script
+    fails before that, nothing is printed: a header without lines means that there are no totals.
     """
 
     def __init__(self, header: str | None) -> None:
         self.header = header
-        self.lines: list[str] = []
-        # The shell may have closed stdout: `>&-`
-        stdout = 1 if sys.stdout else os.open(os.devnull, os.O_WRONLY)
-        self.encoding = sys.stdout.encoding if sys.stdout else "utf-8"
-        # A pipe takes PIPE_BUF bytes as a whole or not at all; Python's buffer keeps lines whole.
-        self.file = os.fdopen(stdout, "wb", buffering=select.PIPE_BUF, closefd=False)
-
-    def add_header(self) -> None:
-        if self.header is not None:
-            self.lines.append(self.header)
-            self.header = None
 
     def add(self, line: str) -> None:
-        """Print a line, with the next `flush` at the latest."""
-        self.add_header()
-        self.lines.append(printable(line))
-        if len(self.lines) >= MAX_LINES:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write all lines. Raises BrokenPipeError if the reader of a pipe has exited, even if there
-        is nothing to write, and Failure if they cannot be written.
+        """Print a line. Raises BrokenPipeError if the reader of a pipe has exited, and Failure if
+        the line cannot be written.
         """
+        self.end()
         try:
-            for line in self.lines:
-                self.file.write(f"{line}\n".encode(self.encoding, "replace"))
-            self.lines.clear()
-            self.file.flush()
+            print(printable(line), flush=True)
         except BrokenPipeError:
             raise
         except OSError as error:
+            runtime.discard_stdout()  # its buffer cannot be written either
             raise Failure(f"The output cannot be written: {error.strerror}") from None
-        poll = select.poll()
-        poll.register(self.file, 0)
-        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
-            raise BrokenPipeError
+
+    def end(self) -> None:
+        """Print the header, unless it is printed already."""
+        header, self.header = self.header, None
+        if header is not None:
+            self.add(header)
+
+    @staticmethod
+    def check_reader() -> None:
+        """Raise BrokenPipeError if stdout is a pipe whose reader has exited."""
+        if sys.stdout is not None:  # the shell has closed it: `>&-`
+            poll = select.poll()
+            poll.register(sys.stdout, 0)
+            if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+                raise BrokenPipeError
 
 
 def to_line(message: Message, options: argparse.Namespace) -> str:

@@ -6,12 +6,11 @@ Each set of jars has a folder of its own, which is complete or missing.
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from velib import java
 from velib.errors import Failure, cause
@@ -79,7 +78,7 @@ def _ivy_file(artifacts: Sequence[str], excluded: Sequence[str]) -> str:
 
 
 def _run_ivy(folder: Path, name: str, ivy_file: str) -> None:
-    """Download into `jars` in a folder, with a progress bar; raises Failure.
+    """Download into `jars` in a folder; raises Failure.
 
     Ivy keeps its downloads in the same folder, so that an interrupted download resumes.
     """
@@ -97,9 +96,8 @@ def _run_ivy(folder: Path, name: str, ivy_file: str) -> None:
     command += ["-retrieve", "jars/[artifact]-[revision](-[classifier]).[ext]"]
     console = Console(stderr=True)
     console.print(f"Downloading {name} from Maven Central (only this once) …", highlight=False)
-    columns = TextColumn("  {task.description}"), BarColumn(), TimeElapsedColumn()
-    with (
-        subprocess.Popen(
+    with console.status("a minute or two"):
+        done = subprocess.run(
             command,
             cwd=folder,
             env=os.environ | java.LOCALE,
@@ -107,14 +105,10 @@ def _run_ivy(folder: Path, name: str, ivy_file: str) -> None:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-        ) as ivy,
-        Progress(*columns, console=console) as progress,
-    ):
-        assert ivy.stdout is not None
-        lines = _show(ivy.stdout, progress)
-    if ivy.returncode == 0:
+        )
+    if done.returncode == 0:
         return
-    reason = f"({cause(''.join(lines))})"
+    reason = f"({cause(done.stdout)})"
     if proxy:
         raise Failure(
             f"{name} cannot be downloaded through the proxy {proxy.host}:{proxy.port} {reason}:"
@@ -124,21 +118,3 @@ def _run_ivy(folder: Path, name: str, ivy_file: str) -> None:
         f"{name} cannot be downloaded {reason}: check the internet connection and try again;"
         " behind a proxy set HTTPS_PROXY"
     )
-
-
-def _show(output: Iterable[str], progress: Progress) -> list[str]:
-    """Show Ivy's output as a progress bar; returns its lines."""
-    task = progress.add_task("resolving dependencies", total=None)
-    lines: list[str] = []
-    found = downloaded = 0
-    for line in output:
-        lines.append(line)
-        if "\tfound " in line:
-            found += 1
-            progress.update(task, description=f"resolving dependencies: {found} modules")
-        elif "[SUCCESSFUL ]" in line:
-            downloaded += 1
-            description = f"{downloaded} of {found} jars"
-            progress.update(task, description=description, total=found, completed=downloaded)
-    progress.update(task, description="done", total=1, completed=1)
-    return lines

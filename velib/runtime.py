@@ -196,6 +196,11 @@ def in_background(call: Callable[[], None]) -> "Future[None]":
     return result
 
 
+def discard_stdout() -> None:
+    """Write what is left in the buffer of stdout, and all that follows, nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _start_log() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # the shell has closed it: `>&-`
@@ -227,7 +232,7 @@ def _status_of(main: Callable[[], None]) -> int:
         log.error("%s", error)
         return error.status
     except BrokenPipeError:  # the reader of stdout has exited, as in `consumer.py | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_stdout()
         return 0
     except OSError as error:
         if error.filename is None:
