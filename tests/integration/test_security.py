@@ -42,10 +42,18 @@ def _is_refused(script: Script, line: str) -> None:
     assert line in error
 
 
-def test_a_wrong_password_is_one_line_without_the_password(pipeline: Pipeline) -> None:
+def test_a_wrong_password_is_one_line_without_the_password(
+    pipeline: Pipeline, run_job: RunJob
+) -> None:
     wrong = {"KAFKA_SASL_PASSWORD": "not-the-one"}
-    for script in [pipeline.start(name, *_options(name), **wrong) for name in SCRIPTS]:
-        _is_refused(script, "does not know this KAFKA_SASL_USERNAME with this KAFKA_SASL_PASSWORD")
+    line = "does not know this KAFKA_SASL_USERNAME with this KAFKA_SASL_PASSWORD"
+    others = [name for name in SCRIPTS if name != "spark.py"]
+    scripts = [pipeline.start(name, *_options(name), **wrong) for name in others]
+    with pytest.raises(Failure, match=line) as refusal:
+        run_job(**wrong)
+    assert "not-the-one" not in str(refusal.value)
+    for script in scripts:
+        _is_refused(script, line)
         assert "not-the-one" not in script.log()
 
 
