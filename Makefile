@@ -20,7 +20,7 @@ help:
 	@echo 'make bench  this pipeline and the alternatives; over two hours (QUICK=1: three minutes)'
 	@echo 'make chaos  break everything at random for five minutes, and compare every total (MINUTES=30 SEED=7 NODES=3)'
 	@echo 'make cluster-demo   three nodes of Kafka, a Spark cluster, all killed: are the totals right?'
-	@echo 'make soak   two days of snapshots in five minutes: does anything grow?'
+	@echo 'make soak   two days of snapshots in half an hour: does anything grow?'
 	@echo 'make clean  remove what make made, and the records of the Kafka on this machine'
 
 setup:

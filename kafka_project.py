@@ -15,7 +15,7 @@ own terminal:
 Each station of a snapshot is one record. Its key is the station code; its value is the station as
 in the feed, plus the time of the snapshot:
 
-    16107  {"station_id":213688169,"num_bikes_available":4,...,"last_updated":1732004538}
+    16107  {"station_id":213688169,"num_bikes_available":1,...,"last_updated":1732004538}
 
 The records of a snapshot are one transaction, so a reader sees the whole snapshot or none of it.
 Any number of producers may run on one feed: each snapshot is published once.

@@ -1,6 +1,6 @@
 """Sums the available bikes of the selected stations by postal code, for every snapshot of the feed.
 
-    python spark.py                     resume where the last run stopped, until stopped
+    python spark.py                     resume where the last run stopped, and run until stopped
     python spark.py --available-now     process what is in the topic now, then stop
     spark-submit --master 'local[2]' --packages \\
         org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0 spark.py      under spark-submit

@@ -1,10 +1,10 @@
-"""Two days of the whole network in a few minutes, to see what grows with the number of snapshots.
+"""Two days of the whole network in half an hour, to see what grows with the number of snapshots.
 
     make soak    prints the table and draws docs/soak.svg
 
 The real scripts on a real Kafka. The feed has a snapshot for each minute of the last two days, and
-serves the next one at each request. Memory is the resident set of each process, Java's and
-Python's. The exit status is 1 if something grows after the warm-up.
+serves the next one as soon as the producer has published the previous one. Memory is the resident
+set of each process, Java's and Python's. The exit status is 1 if something grows after the warm-up.
 """
 
 import re
@@ -41,16 +41,18 @@ Samples = dict[str, list[tuple[int, float]]]
 
 
 class FastFeed(Feed):
-    """Has the next snapshot at each request."""
+    """Has the next snapshot as soon as the previous one is published."""
 
     def __init__(self, port: int) -> None:
-        self.count = 0
+        self.count = 0  # snapshots served
         self.first = int(time.time()) // MINUTE * MINUTE - SNAPSHOTS * MINUTE
+        self.producer: Script | None = None
         super().__init__(Day(STATIONS, MINUTE), 1, port)
 
     def now(self) -> int:
         self.served.clear()  # nothing compares them here
-        self.count = min(self.count + 1, SNAPSHOTS)
+        lines = self.producer.log() if self.producer else ""
+        self.count = min(lines.count("stations of the snapshot of") + 1, SNAPSHOTS)
         return self.first + self.count * MINUTE
 
 
@@ -81,6 +83,7 @@ def run(pipeline: Pipeline, feed: FastFeed, port: int) -> Samples:
         "job": pipeline.start("spark.py"),
         "consumer": pipeline.start("consumer.py"),
     }
+    feed.producer = scripts["producer"]
     samples: Samples = defaultdict(list)
     deadline = time.monotonic() + TIMEOUT
     while feed.count < SNAPSHOTS:

@@ -108,7 +108,7 @@ def spark_session(settings: Settings) -> Iterator[SparkSession]:
 
 
 def _submitted_session(options: dict[str, str]) -> SparkSession:
-    """The session of `spark-submit`, whose log goes to stderr together with the job's."""
+    """The session of `spark-submit`, which sends Spark's log to stderr, and the job's to stdout."""
     chosen = SparkConf()
     options = options | {k: v for k, v in SUBMITTED_OPTIONS.items() if not chosen.contains(k)}
     spark = SparkSession.builder.appName("velib-projet").config(map={**options}).getOrCreate()

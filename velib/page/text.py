@@ -155,7 +155,7 @@ TEXTS = {
             "vélos\u00a0: {bikes} ({ebike} élec.) · places libres\u00a0: {docks}"
             " · stations\u00a0: {stations}"
         ),
-        "place_old": "absent du dernier relevé",
+        "place_old": "aucun total dans ce relevé",
         "hours": "{n}\u00a0h",
         "station_open": "ouverte",
         "station_closed": "fermée",
