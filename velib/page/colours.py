@@ -7,7 +7,8 @@ from velib.totals.records import Counts
 FILL = "fill"
 CHANGE = "bikes_change"
 MEASURES = (FILL, "num_bikes_available", "ebike", "num_docks_available", CHANGE)
-"""How full a place is, one of its counts, or how many bikes came or left, as a share of its docks.
+"""How full a place is, one of its counts, or how much the number of bikes rose or fell: the last as
+a share of its docks.
 """
 
 COLOURS = [f"var(--few-many-{number})" for number in range(6)]

@@ -38,7 +38,7 @@ TEXTS = {
         "share": "{n} of all bikes",
         "live_only": "live only",
         "bikes_change": "Last hour",
-        "change_since": "Bikes that came or left since {time}, as a share of the docks",
+        "change_since": "Change in the number of bikes since {time}, as a share of the docks",
         "change_unknown": "No earlier snapshot to compare with",
         "area_change": "{place}: {n} bikes",
         "no_total": "no total",
@@ -122,9 +122,7 @@ TEXTS = {
         "share": "soit {n} des vélos",
         "live_only": "en direct uniquement",
         "bikes_change": "Dernière heure",
-        "change_since": (
-            "Vélos arrivés ou partis depuis {time}, rapportés au nombre total de places"
-        ),
+        "change_since": "Variation du nombre de vélos depuis {time}, en part du nombre de places",
         "change_unknown": "Aucun relevé antérieur auquel comparer",
         "area_change": "{place} · vélos\u00a0: {n}",
         "no_total": "aucun total",
