@@ -14,6 +14,7 @@ can read the same numbers:
 
 import argparse
 import asyncio
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -57,6 +58,7 @@ def main(stop: Event) -> None:
     serve_root()
     app.on_startup(lambda: pages.refresh(until=lambda: stop.is_set() or following.done()))
     app.on_startup(lambda: log.info("The page: http://%s", shown(arguments.host, arguments.port)))
+    os.environ.pop("PYTEST_CURRENT_TEST", None)  # NiceGUI would take it for one of its own tests
     ui.run(
         host=ip_address,
         port=arguments.port,

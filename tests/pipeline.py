@@ -19,7 +19,6 @@ from kafka import KafkaConsumer, KafkaProducer
 
 import config
 import kafka_project
-import tests
 from config import KafkaSettings, Settings
 from local.broker import free_port
 from local.day import Day
@@ -75,7 +74,7 @@ class Script:
         self.out, self.err = folder / f"{name}.{number}.out", folder / f"{name}.{number}.err"
         python = {"PYTHONPATH": str(PROJECT), "PYTHONFAULTHANDLER": "1"}
         python["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-        all_variables = tests.environment() | python | environment
+        all_variables = os.environ | python | environment
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(
                 command,

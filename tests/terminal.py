@@ -14,7 +14,6 @@ from typing import Any
 import psutil
 import pyte
 
-import tests
 from tests import PROJECT
 from tests.pipeline import wait_until
 
@@ -59,7 +58,7 @@ class Terminal:
         self.shell = subprocess.Popen(
             ["bash", "-c", command],
             cwd=folder,
-            env=tests.environment() | python | (environment or {}),
+            env=os.environ | python | (environment or {}),
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,

@@ -11,7 +11,6 @@ import pyspark
 import pytest
 
 import config
-import tests
 from local.broker import free_port
 from tests import PROJECT, expected
 from tests.expected import Total
@@ -114,7 +113,7 @@ def walkthrough(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         SIMULATOR: SIMULATOR.replace("8000", feed_port),
     }
     outputs = {command: clone / f"terminal-{n}" for n, command in enumerate(on_ports)}
-    environment = tests.environment() | {
+    environment = os.environ | {
         "PATH": PATH,
         "KAFKA_BOOTSTRAP_SERVERS": f"localhost:{kafka_port}",
     }
