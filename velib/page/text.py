@@ -113,7 +113,7 @@ TEXTS = {
         "short_num_bikes_available": "Vélos",
         "short_ebike": "Élec.",
         "short_num_docks_available": "Places",
-        "short_fill": "Rempl.",
+        "short_fill": "Taux",
         "stations_open": "Stations ouvertes",
         "stations_closed": "fermées\u00a0: {n}",
         "empty_full": "Vides · pleines",
