@@ -21,7 +21,11 @@ def test(lab: Lab, answer: ModuleType) -> None:
     committed = [record.offset for record in lab.records(topic)]
     sent = [record.offset for record in lab.records(topic, committed=False)]
     partition = TopicPartition(topic, 0)
-    with KafkaConsumer(bootstrap_servers=lab.kafka, isolation_level="read_committed") as consumer:
+    with KafkaConsumer(
+        bootstrap_servers=lab.kafka,
+        isolation_level="read_committed",
+        max_poll_records=2,  # one poll is not enough
+    ) as consumer:
         consumer.assign([partition])
         end = consumer.end_offsets([partition])[partition]
         count = answer.count_committed(consumer, partition)

@@ -141,11 +141,8 @@ class Publisher:
         last = snapshots[-1].last_updated
         if not (newer or self.has_skipped or last == self.published):
             self.has_skipped = True
-            log.info(
-                "Snapshot %s skipped: %s is already published",
-                local_time(last),
-                local_time(self.newest),
-            )
+            published = "it" if last == self.newest else local_time(self.newest)
+            log.info("Snapshot %s skipped: %s is already published", local_time(last), published)
         return newer
 
 
