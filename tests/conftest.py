@@ -11,11 +11,8 @@ from pyspark.sql import SparkSession
 import config
 from velib.job import session
 
-# A process that lives for a minute starts faster if its code is neither compiled thoroughly nor
-# verified.
-QUICK_START = (
-    "-XX:TieredStopAtLevel=1 -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote"
-)
+# A process that lives for a minute starts faster if its code is not compiled thoroughly.
+QUICK_START = "-XX:TieredStopAtLevel=1"
 
 
 @pytest.fixture(scope="session", autouse=True)
