@@ -1,19 +1,34 @@
-"""docs/pocket.py computes the totals of the project: every total of the real day."""
+"""For learners: docs/pocket.py has the totals of the job, exercises tell right from wrong."""
 
 import json
 from pathlib import Path
 from threading import Event
 
+import pytest
 from pyspark.sql import SparkSession
 
 import spark as job
 from docs import pocket
+from exercises import lab
+from exercises.lab import Lab, Wrong
 from local import day
 from tests import expected
 from tests.pipeline import Pipeline
 
+NUMBERS = [int(folder.name[:2]) for folder in sorted(lab.FOLDER.glob("[0-9]*"))]
 
-def test_its_totals_of_the_real_day_are_those_of_the_job(
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_the_solution_is_right_and_the_stub_is_not(
+    number: int, plain_kafka: str, spark: SparkSession, tmp_path: Path
+) -> None:
+    lab.test(number, "solution", Lab(plain_kafka, spark, tmp_path))
+    with pytest.raises(Wrong) as wrong:
+        lab.test(number, "exercise", Lab(plain_kafka, spark, tmp_path))
+    assert "\n" not in str(wrong.value)
+
+
+def test_the_pocket_pipeline_has_the_totals_of_the_job_for_the_real_day(
     plain_kafka: str, spark: SparkSession, tmp_path: Path
 ) -> None:
     pipeline = Pipeline(plain_kafka, tmp_path)
