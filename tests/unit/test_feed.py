@@ -195,12 +195,12 @@ def test_each_reason_is_logged_once_and_the_recovery_once(caplog: pytest.LogCapt
     failures = FailureLog()
     failures.recovered()
     for number, reason in enumerate(("refused", "refused", "no answer", "no answer")):
-        failures.failed(FeedError(f"{reason}: at {number} o'clock", "timeout"))
+        failures.failed(FeedError(reason, "timeout", details=f" at {number} o'clock"))
     failures.recovered()
     failures.recovered()
     assert caplog.messages == [
-        "refused: at 0 o'clock. Retrying with increasing delays",
-        "no answer: at 2 o'clock. Retrying with increasing delays",
+        "refused at 0 o'clock. Retrying with increasing delays",
+        "no answer at 2 o'clock. Retrying with increasing delays",
         "The feed is back after 0 s",
     ]
 

@@ -49,10 +49,15 @@ ErrorKind = Literal["http_status", "unreachable", "timeout", "malformed"]
 class FeedError(Exception):
     """The feed cannot be read now. The text says why."""
 
-    def __init__(self, text: str, kind: ErrorKind, retry_after: float = 0) -> None:
-        """retry_after: the seconds that the server asks its clients to wait, 0 if it does not."""
-        super().__init__(text)
-        self.kind, self.retry_after = kind, retry_after
+    def __init__(
+        self, reason: str, kind: ErrorKind, retry_after: float = 0, details: str = ""
+    ) -> None:
+        """retry_after: the seconds that the server asks its clients to wait, 0 if it does not.
+
+        details: the end of the text, which may differ from one poll to the next.
+        """
+        super().__init__(reason + details)
+        self.reason, self.kind, self.retry_after = reason, kind, retry_after
 
 
 @dataclass(frozen=True)

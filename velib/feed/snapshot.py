@@ -54,10 +54,10 @@ def parse(body: bytes, api_clock: float | None = None) -> Snapshot:
         )
     if last_updated >= time.time() + CLOCK_TOLERANCE:
         raise FeedError(
-            f"The feed's timestamp is in the future: {_shown_time(last_updated)}, while this"
-            f" machine's clock says {local_time(time.time())}."
-            f" {_wrong_clock(last_updated, api_clock)}",
+            "The feed's timestamp is in the future",
             "malformed",
+            details=f": {_shown_time(last_updated)}, while this machine's clock says"
+            f" {local_time(time.time())}. {_wrong_clock(last_updated, api_clock)}",
         )
     return Snapshot(last_updated, _stations(answer), body)
 

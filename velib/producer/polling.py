@@ -65,10 +65,9 @@ class FailureLog:
     def failed(self, error: FeedError) -> None:
         if not self.reason:
             self.failing_since = time.monotonic()
-        reason = str(error).partition(": ")[0]  # the rest may differ from one poll to the next
-        if reason != self.reason:
+        if error.reason != self.reason:
             log.warning("%s. Retrying with increasing delays", error)
-        self.reason = reason
+        self.reason = error.reason
 
     def recovered(self) -> None:
         if self.reason:
