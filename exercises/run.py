@@ -15,7 +15,7 @@ from pathlib import Path
 
 import config
 from exercises.lab import Lab, Wrong, folder_of, test
-from local.broker import own_kafka
+from local.own_kafka import own_kafka
 from velib import java, runtime
 from velib.job.session import spark_session
 from velib.runtime import log

@@ -18,11 +18,9 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -168,28 +166,6 @@ def _nodes(count: int, port: int, directory: Path) -> list[Node]:
     return [
         Node(n + 1, port + n, free_port(), free_port(), folder) for n, folder in enumerate(folders)
     ]
-
-
-@contextmanager
-def own_kafka(folder: Path) -> Iterator[str]:
-    """A Kafka while the block runs, with its data in a folder; its address. Raises Failure."""
-    port = free_port()
-    command = [sys.executable, "-m", "local.broker", "--port", str(port), "--data-dir", str(folder)]
-    broker = subprocess.Popen(
-        command,
-        cwd=Path(__file__).parents[1],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        assert broker.stdout is not None and broker.stderr is not None
-        if broker.stdout.readline() != "ready\n":
-            raise Failure(broker.stderr.read().strip())
-        yield f"localhost:{port}"
-    finally:
-        stop("Kafka", [broker])
 
 
 def free_port(preferred: int = 0) -> int:

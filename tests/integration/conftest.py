@@ -9,7 +9,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 import spark as job
-from local.broker import free_port, own_kafka
+from local.broker import free_port
+from local.own_kafka import own_kafka
 from local.security import Security
 from tests.in_process import Consumer, RunJob, Start
 from tests.pipeline import Pipeline, Script, wait_until
