@@ -33,8 +33,8 @@ class Player:
             self.live.props("flat dense no-caps")
         group.props(f'aria-label="{words("player")}"')
         self.slider.props(f"aria-describedby={self.time.html_id}")
-        # Not the event's value: it may be outdated, and would be sent back.
-        self.slider.on("update:model-value", lambda: self.seek(self.slider.value), throttle=0.1)
+        # The event's own value: new totals may have set the slider back since the reader moved it.
+        self.slider.on("update:model-value", lambda event: self.seek(event.args), throttle=0.1)
         self.slider.on("keydown.space.prevent", self.toggle)
 
     def show(self) -> None:
