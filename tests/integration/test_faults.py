@@ -37,7 +37,7 @@ def _recorded(pipeline: Pipeline) -> dict[int, dict[str, Any]]:
 def test_every_script_outlives_a_broker_that_is_killed_and_comes_back(pipeline: Pipeline) -> None:
     pipeline.use(f"localhost:{free_port()}")
     broker = pipeline.start_broker()
-    day = Day(period=2)
+    day = Day(300, period=2)
     pipeline.simulate(day)
     producer = pipeline.start("kafka_project.py", "--record", "history")
     job = pipeline.start("spark.py", VELIB_STATIONS="all")

@@ -40,22 +40,6 @@ def test_three_producers_publish_each_snapshot_once_even_when_one_is_killed(
     assert {len(stations) for stations in pipeline.published().values()} == {200}
 
 
-def test_a_snapshot_of_a_killed_producer_is_published_whole_by_another(pipeline: Pipeline) -> None:
-    now = int(time.time())
-    api, raw = pipeline.serve_api(), pipeline.settings.raw_topic
-    first = pipeline.start("kafka_project.py")
-    first.wait_for("404")  # there is nothing to publish yet
-    api.put(feed(now, *[station(str(code)) for code in range(15_000)]))  # takes its time
-    wait_until(lambda: pipeline.records(raw, committed=False), "records of the transaction")
-    first.kill()
-    assert pipeline.raw() == [], "the producer was not killed in the middle"
-    second = pipeline.start("kafka_project.py")
-    second.wait_for("Published 15000 stations")
-    assert second.stop() == 0
-    counts = _counts(pipeline)
-    assert (len(counts), set(counts.values())) == (15_000, {1})
-
-
 def test_a_suspended_producer_neither_publishes_an_old_snapshot_nor_repeats_one(
     pipeline: Pipeline,
 ) -> None:

@@ -56,12 +56,20 @@ def test_the_producer_warns_once_of_a_station_that_the_feed_does_not_have(
     assert producer.log().count("The feed has no station 4242 (VELIB_STATIONS)") == 1
 
 
-def test_the_broker_keeps_its_records_and_needs_no_recovery_after_a_stop(
+def test_the_broker_names_what_another_has_taken_and_keeps_its_records_when_stopped(
     pipeline: Pipeline,
 ) -> None:
-    pipeline.use(f"localhost:{free_port()}")
+    port = free_port()
+    pipeline.use(f"localhost:{port}")
     broker = pipeline.start_broker()
     pipeline.write_totals(total("75016", int(time.time())))
+    arguments = ("-m", "local.broker", "--port")
+    same_port = pipeline.start(*arguments, str(port), "--data-dir", "other")
+    same_data = pipeline.start(*arguments, str(free_port()), "--data-dir", "own")
+    assert (same_port.end(), same_data.end()) == (1, 1)
+    assert f"Port {port} cannot be used" in same_port.log()
+    assert "belongs to another running broker" in same_data.log()
+
     assert broker.stop(signal.SIGINT) in (0, 130)
     broker = pipeline.start_broker()
     wait_until(lambda: broker.printed() == ["ready"], "Kafka is ready")
@@ -69,21 +77,6 @@ def test_the_broker_keeps_its_records_and_needs_no_recovery_after_a_stop(
     assert broker.stop(signal.SIGINT) in (0, 130)
     kafka_log = (pipeline.folder / "own" / "kafka.log").read_text()
     assert "Skipping recovery of 4 logs" in kafka_log
-
-
-def test_the_broker_names_the_port_or_the_data_directory_that_is_taken(pipeline: Pipeline) -> None:
-    port = free_port()
-    pipeline.use(f"localhost:{port}")
-    broker = pipeline.start_broker()
-    wait_until(broker.printed, "Kafka is ready")
-    arguments = ("-m", "local.broker", "--port")
-    same_port = pipeline.start(*arguments, str(port), "--data-dir", "other")
-    assert same_port.end() == 1
-    assert f"Port {port} cannot be used" in same_port.log()
-    same_data = pipeline.start(*arguments, str(free_port()), "--data-dir", "own")
-    assert same_data.end() == 1
-    assert "belongs to another running broker" in same_data.log()
-    assert broker.stop() == 0
 
 
 @pytest.mark.parametrize("command", [("spark.py",), ("-m", "local.broker")])
