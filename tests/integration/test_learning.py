@@ -22,9 +22,10 @@ NUMBERS = [int(folder.name[:2]) for folder in sorted(lab.FOLDER.glob("[0-9]*"))]
 def test_the_solution_is_right_and_the_stub_is_not(
     number: int, plain_kafka: str, spark: SparkSession, tmp_path: Path
 ) -> None:
-    lab.test(number, "solution", Lab(plain_kafka, spark, tmp_path))
+    shared = Lab(plain_kafka, spark, tmp_path)
+    lab.test(number, "solution", shared)
     with pytest.raises(Wrong) as wrong:
-        lab.test(number, "exercise", Lab(plain_kafka, spark, tmp_path))
+        lab.test(number, "exercise", shared)
     assert "\n" not in str(wrong.value)
 
 
