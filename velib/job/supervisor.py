@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from threading import Event
 
 from kafka.errors import KafkaError
@@ -23,7 +24,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from config import Settings
 from velib.errors import SPARK_LOG, Failure, describe, is_known, is_retriable
-from velib.runtime import backoff, log
+from velib.runtime import backoff, local_time, log
 
 PATIENCE = 60.0  # seconds the job is given to end after a signal: its batch, then Java
 BATCH_TIMEOUT = 30.0  # seconds the batch in progress is given to end
@@ -163,9 +164,10 @@ def log_batch(progress: StreamingQueryProgress) -> None:
 
 
 def _watermark(progress: StreamingQueryProgress) -> str:
-    # Until the first snapshot Spark reports 1970-01-01T00:00:00.000Z. Such texts sort by time.
-    watermark = progress.eventTime.get("watermark", "")
-    return "no watermark yet" if watermark < "1970-01-02" else f"watermark {watermark}"
+    """The watermark in local time, as the log's other times are."""
+    text = progress.eventTime.get("watermark", "1970-01-01T00:00:00.000Z")  # as before the first
+    reached = datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    return f"watermark {local_time(reached)}" if reached > 0 else "no watermark yet"
 
 
 def _backlog(progress: StreamingQueryProgress, speed: float) -> str:
