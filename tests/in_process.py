@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Event
+from typing import TextIO
 
 import pytest
 
@@ -20,13 +21,14 @@ def own_messages(caplog: pytest.LogCaptureFixture) -> list[str]:
 class Consumer:
     """The consumer in a thread, and what it has printed until now."""
 
-    def __init__(self, capfd: pytest.CaptureFixture[str], *options: str) -> None:
-        self.capfd, self.out, self.stop = capfd, "", Event()
+    def __init__(self, output: TextIO, *options: str) -> None:
+        """`output` reads the file that is stdout now."""
+        self.output, self.out, self.stop = output, "", Event()
         parsed = consumer.parse_options(options)
         self.result: Future[None] = in_thread(lambda: consumer.main(parsed, None, self.stop))
 
     def printed(self) -> list[str]:
-        self.out += self.capfd.readouterr().out
+        self.out += self.output.read()
         return self.out.splitlines()
 
     def printed_totals(self) -> list[Total]:

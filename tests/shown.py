@@ -30,11 +30,15 @@ class Shown:
         self.port = free_port()
         self.pipeline = Pipeline(f"localhost:{free_port()}", folder)
         self.pipeline.environment["VELIB_STATIONS"] = "all"
-        self.broker = self.pipeline.start_broker()
-        self.feed = self.pipeline.simulate(day)
-        self.producer = self.pipeline.start("kafka_project.py")
-        self.job = self.pipeline.start("spark.py")
-        self.dashboard = self.start_dashboard()
+        try:
+            self.broker = self.pipeline.start_broker()
+            self.feed = self.pipeline.simulate(day)
+            self.producer = self.pipeline.start("kafka_project.py")
+            self.job = self.pipeline.start("spark.py")
+            self.dashboard = self.start_dashboard()
+        except BaseException:
+            self.pipeline.kill_all()
+            raise
 
     def start_dashboard(self) -> Script:
         script = self.pipeline.start("dashboard.py", "--port", str(self.port))

@@ -6,6 +6,7 @@ import pty
 import struct
 import subprocess
 import termios
+import time
 from copy import deepcopy
 from pathlib import Path
 from threading import Lock, Thread
@@ -91,9 +92,15 @@ class Terminal:
         return " ".join(next(lines, "").split())
 
     def wait_for(self, text: str) -> None:
-        """Wait until the terminal shows this text."""
+        """Wait until the terminal shows this text, and is not just being drawn."""
+
+        def is_shown() -> bool:
+            shown = self.text()
+            time.sleep(0.1)
+            return text in shown and shown == self.text()
+
         try:
-            wait_until(lambda: text in self.text(), f"{text!r} on the terminal")
+            wait_until(is_shown, f"{text!r} on the terminal")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.text()}") from None
 

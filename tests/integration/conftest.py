@@ -1,6 +1,7 @@
 """The Kafka that the integration tests share, and each test's own pipeline on it."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -53,18 +54,19 @@ def pipeline(kafka: tuple[str, Security | None], tmp_path: Path) -> Iterator[Pip
 
 
 @pytest.fixture
-def start(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Start:
+def start(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Start]:
     """Starts the consumer with these options, as the user who may only read its two topics."""
+    stdout = tmp_path / "stdout"  # pytest's own capture loses what is printed while it is read
 
     def start(*options: str) -> Consumer:
         settings = pipeline.environment | pipeline.user("consumer.py")
         for name, value in settings.items():
             monkeypatch.setenv(name, value)
-        return Consumer(capfd, *options)
+        monkeypatch.setattr(sys, "stdout", file)
+        return Consumer(output, *options)
 
-    return start
+    with stdout.open("w", buffering=1) as file, stdout.open() as output:
+        yield start
 
 
 @pytest.fixture

@@ -57,7 +57,9 @@ def test_a_missing_right_to_the_group_costs_one_warning(pipeline: Pipeline) -> N
     port = free_port()
     dashboard = pipeline.start("dashboard.py", "--port", str(port))
     producer = pipeline.start("kafka_project.py")
-    enough = 12  # one a second: both have tried again
+    producer.wait_for("The dashboard cannot tell")
+    dashboard.wait_for("The dashboard cannot tell")
+    enough = len(pipeline.published()) + 12  # one a second: both have tried again
     wait_until(lambda: len(pipeline.published()) >= enough, f"{enough} snapshots")
     assert producer.log().count("The dashboard cannot tell that this producer runs") == 1
     assert dashboard.log().count("The dashboard cannot tell whether a producer runs") == 1

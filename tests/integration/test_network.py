@@ -19,7 +19,7 @@ from tests.chaos.proxy import Api, Proxy, Step, late
 from tests.chaos.reading import read
 from tests.pipeline import Pipeline, wait_until
 
-STATIONS = 800  # several requests carry a snapshot: a part of it can be in the topic
+STATIONS = 1000  # more than a batch of the producer: a part of it can be in the topic
 POLL_SECONDS = 0.5
 
 

@@ -4,11 +4,15 @@ import json
 import time
 from functools import partial
 
+from kafka import KafkaConsumer
+
 from local.day import Day
 from tests.expected import feed, simulated_totals, station
 from tests.in_process import RunJob, Start
 from tests.pipeline import Pipeline, wait_until
 from velib.kafka import topics
+from velib.kafka.reader import partitions
+from velib.runtime import local_time
 
 
 def test_the_totals_of_every_snapshot_equal_the_plain_sums(
@@ -83,18 +87,22 @@ def test_records_are_keyed_by_station_and_postal_code_and_are_as_the_feed_has_th
     ]
 
 
-def test_a_snapshot_of_a_producer_killed_in_its_transaction_is_published_whole_by_the_next(
+def test_a_snapshot_of_a_producer_killed_in_its_transaction_is_published_whole_by_the_next_one(
     pipeline: Pipeline, run_job: RunJob
 ) -> None:
     day, now = Day(15_000), int(time.time())  # so many stations that the transaction takes its time
     answer = day.status(now)
     pipeline.serve_api().put(answer)
     raw = pipeline.settings.raw_topic
-    victim = pipeline.start("kafka_project.py")
-    wait_until(
-        lambda: pipeline.records(raw, committed=False), "the first records of the transaction"
-    )
-    victim.kill()
+    topics.ensure(pipeline.settings)
+    with KafkaConsumer(**pipeline.client) as watcher:
+        (partition,) = partitions(watcher, raw)
+        victim = pipeline.start("kafka_project.py")
+        wait_until(
+            lambda: watcher.end_offsets([partition])[partition] > 0,
+            "the first records of the transaction",
+        )
+        victim.kill()
     begun = len(pipeline.records(raw, committed=False))
     assert 0 < begun < day.stations, "the producer was not killed in the middle"
     assert pipeline.raw() == []
@@ -172,4 +180,5 @@ def test_a_late_snapshot_is_dropped_with_a_warning(pipeline: Pipeline, run_job: 
         pipeline.write(pipeline.settings.raw_topic, (b"16107", late))
         job_log = run_job()
     assert "1 totals dropped, of snapshots older than the watermark" in job_log
+    assert f"watermark {local_time(now - 600)}" in job_log
     assert list(pipeline.totals()) == [("75016", now)]

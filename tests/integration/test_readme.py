@@ -139,7 +139,7 @@ def walkthrough(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         for block in (BAD_RECORD, REPLAY):
             # The first command of the replay records until Ctrl-C.
             commands = block.replace("9092", kafka_port).replace("8000", feed_port)
-            commands = re.sub(r"python (.* --record)", r"timeout -s INT 6 python \1", commands)
+            commands = re.sub(r"python (.* --record)", r"timeout -s INT 10 python \1", commands)
             experiments[block] = subprocess.run(
                 ["bash", "-c", commands], cwd=clone, env=environment, capture_output=True, text=True
             ).stdout

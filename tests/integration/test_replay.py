@@ -16,7 +16,7 @@ from velib.feed.snapshot import parse
 from velib.producer.recording import Recording
 from velib.runtime import local_time
 
-DAY = Day(100)
+DAY = Day(90)
 MORNING = 1732004538
 REPLAY = ("kafka_project.py", "--replay", "history")
 
@@ -65,12 +65,12 @@ def test_a_replay_that_is_stopped_or_killed_publishes_each_snapshot_whole_once_a
     begun_at = end_of_topic(pipeline)
     replay = pipeline.start(*REPLAY, "--speed", "0")
     assert replay.end() == 0
-    assert f": {left * 100} records in " in replay.log()
+    assert f": {left * DAY.stations} records in " in replay.log()
     # A transaction of up to twenty snapshots ends with a marker, which takes an offset.
-    assert end_of_topic(pipeline) - begun_at == left * 100 + ceil(left / 20)
+    assert end_of_topic(pipeline) - begun_at == left * DAY.stations + ceil(left / 20)
     snapshots = [json.loads(record.value)["last_updated"] for record in pipeline.raw()]
     assert all(earlier <= later for earlier, later in pairwise(snapshots))
-    assert len(snapshots) == 100 * 100
+    assert len(snapshots) == 100 * DAY.stations
     assert replayed(pipeline) == recorded
     again = pipeline.start(*REPLAY, "--speed", "0")
     assert again.end() == 0

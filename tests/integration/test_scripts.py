@@ -12,14 +12,6 @@ from tests.expected import feed, station, total
 from tests.pipeline import Pipeline, wait_until
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
-def test_a_signal_stops_the_producer_cleanly(pipeline: Pipeline, number: int, status: int) -> None:
-    pipeline.serve_api().put(feed(int(time.time()), station()))
-    producer = pipeline.start("kafka_project.py")
-    producer.wait_for("Published")
-    assert producer.stop(number) == status
-
-
 def test_a_script_without_a_broker_waits_logs_it_and_can_be_stopped(pipeline: Pipeline) -> None:
     script = pipeline.start("kafka_project.py", KAFKA_BOOTSTRAP_SERVERS=f"localhost:{free_port()}")
     script.wait_for("Waiting for Kafka at localhost:")
@@ -56,7 +48,7 @@ def test_the_producer_warns_once_of_a_station_that_the_feed_does_not_have(
     assert producer.log().count("The feed has no station 4242 (VELIB_STATIONS)") == 1
 
 
-def test_the_broker_names_what_another_has_taken_and_keeps_its_records_when_stopped(
+def test_a_second_broker_is_refused_and_the_first_needs_no_recovery_after_a_stop(
     pipeline: Pipeline,
 ) -> None:
     port = free_port()

@@ -82,7 +82,7 @@ def test_a_span_that_has_just_ended_waits_for_its_last_totals(
 ) -> None:
     caplog.set_level("INFO")
     topics.ensure(pipeline.settings)
-    until = int(time.time()) - spans.GRACE + 4
+    until = int(time.time()) - spans.GRACE + 10
     span = [total(code, until - 60) for code in ("75011", "93200")]
     pipeline.write_totals(span[1])
     running = start("--json", *of_span(until - 60, until))

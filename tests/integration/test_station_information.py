@@ -127,6 +127,6 @@ def test_positions_that_never_arrive_delay_no_snapshot(
     pipeline: Pipeline, silent_information: str
 ) -> None:
     producer = pipeline.start("kafka_project.py", VELIB_API_URL=silent_information)
-    wait_until(lambda: producer.log().count("Published 1 stations") >= 5, "five snapshots", 30)
+    wait_until(lambda: producer.log().count("Published 1 stations") >= 3, "three snapshots")
     assert PROBLEM not in producer.log()  # it is still being waited for
     assert producer.stop() == 0

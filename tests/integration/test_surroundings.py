@@ -52,7 +52,7 @@ def _start_broker(pipeline: Pipeline) -> None:
 
 def _printed_as_latin_1(pipeline: Pipeline, *options: str) -> str:
     latin_1 = {"PYTHONIOENCODING": "latin-1"}
-    consumer = pipeline.start("consumer.py", "--timeout-ms", "2000", *options, **latin_1)
+    consumer = pipeline.start("consumer.py", "--max-messages", *options, **latin_1)
     assert consumer.end() == 0
     return consumer.out.read_text(encoding="latin-1")
 
@@ -85,8 +85,8 @@ def test_letters_in_every_path_a_locale_that_has_none_and_variables_of_another_s
     mechanical = {key: total["mechanical"] for key, total in pipeline.totals().items()}
     assert mechanical == {("75007", now): 6, ("93450", now): 3}
 
-    assert "93450  L?Île-Saint-Denis " in _printed_as_latin_1(pipeline)
-    assert "value a station for 5 ?\n" in _printed_as_latin_1(pipeline, "--dead-letters")
+    assert "93450  L?Île-Saint-Denis " in _printed_as_latin_1(pipeline, "2")
+    assert "value a station for 5 ?\n" in _printed_as_latin_1(pipeline, "1", "--dead-letters")
 
     assert [path.name for path in pipeline.folder.parent.iterdir()] == ["project"]
 

@@ -9,7 +9,6 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 import consumer
 from velib.totals import records, spans
-from velib.totals.areas import areas
 from velib.totals.spans import Span
 
 TOTAL = {
@@ -47,11 +46,6 @@ def test_a_total_is_one_aligned_line_in_local_time(last_updated: int, local_time
     )
 
 
-def test_every_postal_code_of_the_network_has_a_name() -> None:
-    assert len(areas()) == 89
-    assert areas()["93450"]["name"] == "L’Île-Saint-Denis"
-
-
 @pytest.mark.parametrize(
     "value",
     [
@@ -79,22 +73,6 @@ def test_a_value_that_is_not_a_total_is_one_log_line_that_cannot_move_the_termin
     assert records.parse_total(value) is None
     assert len(caplog.messages) == 1
     assert caplog.messages[0].isprintable()
-
-
-def test_a_record_without_a_value_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    assert records.parse_total(None) is None
-    assert caplog.messages == []
-
-
-def test_an_exact_repeat_is_recognised_and_a_changed_total_is_new() -> None:
-    changed = VALUE.replace(b"412", b"413")
-    repeats = spans.Repeats()
-    assert [repeats.check_and_remember(value) for value in (VALUE, VALUE, changed, VALUE)] == [
-        False,
-        True,
-        False,
-        True,
-    ]
 
 
 def test_the_memory_for_repeats_is_bounded() -> None:
@@ -184,13 +162,6 @@ def test_a_span_is_read_when_its_last_totals_have_had_time_to_be_written(
     assert len(caplog.messages) == 1
     Span(until=time.time() - spans.GRACE).wait_until_written(Event())
     assert len(caplog.messages) == 1
-
-
-def test_the_totals_of_a_span_are_those_of_the_chosen_postal_codes_and_snapshots() -> None:
-    some = [{"postal_code": "75016", "last_updated": time} for time in (59, 60, 179, 180)]
-    assert [Span(60, 180).has(total) for total in some] == [False, True, True, False]
-    assert Span(60, 180, ["75011", "75016"]).has(some[1])
-    assert not Span(60, 180, ["75011"]).has(some[1])
 
 
 @pytest.mark.parametrize(

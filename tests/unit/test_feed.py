@@ -205,12 +205,6 @@ def test_each_reason_is_logged_once_and_the_recovery_once(caplog: pytest.LogCapt
     ]
 
 
-def test_a_snapshot_has_the_stations_as_they_came() -> None:
-    stations = [station("16107"), station("6015", station_opening_hours=None)]
-    snapshot = parse(json.dumps(feed(1732004538, *stations)).encode())
-    assert snapshot == Snapshot(1732004538, stations)
-
-
 @pytest.mark.parametrize(
     ("body", "reason"),
     [

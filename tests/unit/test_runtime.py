@@ -232,7 +232,7 @@ def test_an_error_in_the_background_is_logged(caplog: pytest.LogCaptureFixture) 
 
 def test_no_text_can_move_the_terminal() -> None:
     assert runtime.printable("Île-Saint-Denis, 5 €") == "Île-Saint-Denis, 5 €"
-    assert runtime.printable("a\x1b[2J\nb") == "a\\u001b[2J\\nb"
+    assert runtime.printable("a\x1b[2J\x9b\nb") == "a\\u001b[2J\\u009b\\nb"
 
 
 def test_the_delays_double_up_to_the_longest() -> None:

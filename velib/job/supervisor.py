@@ -164,8 +164,8 @@ def log_batch(progress: StreamingQueryProgress) -> None:
 
 
 def _watermark(progress: StreamingQueryProgress) -> str:
-    """The watermark in local time, as the log's other times are."""
-    text = progress.eventTime.get("watermark", "1970-01-01T00:00:00.000Z")  # as before the first
+    """The watermark in local time. Before the first snapshot Spark reports none, or 1970."""
+    text = progress.eventTime.get("watermark", "1970-01-01T00:00:00.000Z")
     reached = datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
     return f"watermark {local_time(reached)}" if reached > 0 else "no watermark yet"
 

@@ -94,7 +94,7 @@ def grid_options(words: Words) -> dict[str, Any]:
         "defaultColDef": {"sortable": True, "resizable": False, "suppressMovable": True},
         "rowData": [],
         "pinnedBottomRowData": [],
-        "ensureDomOrder": True,  # screen readers go by it
+        "ensureDomOrder": True,  # screen readers read the rows in it
         "rowHeight": 30,
         "headerHeight": 34,
         "rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True},
