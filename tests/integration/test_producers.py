@@ -16,6 +16,11 @@ from tests.pipeline import Pipeline, wait_until
 from velib.kafka import raw_topic
 from velib.runtime import local_time
 
+UNKNOWN = "Unhandled error in EndTxnResponse: [Error -1] UnknownError"
+"""What Kafka rarely answers to the commit of a producer that is just being fenced. Whether it has
+committed is not known then, so the producer warns, and looks into the topic again.
+"""
+
 
 def _counts(pipeline: Pipeline) -> Counter[tuple[str, int]]:
     """How often each station of each snapshot is in the raw topic."""
@@ -35,7 +40,8 @@ def test_three_producers_publish_each_snapshot_once_even_when_one_is_killed(
     wait_until(lambda: max(pipeline.published()) > killed_at + 4, "snapshots after the kill")
     for producer in producers[1:]:
         assert producer.stop() == 0
-        assert "Kafka failed" not in producer.log(), "a lost race is nothing to warn about"
+        warnings = [line for line in producer.log().splitlines() if "Kafka failed" in line]
+        assert [line for line in warnings if UNKNOWN not in line] == [], "a lost race is no failure"
     assert set(_counts(pipeline).values()) == {1}
     assert {len(stations) for stations in pipeline.published().values()} == {200}
 
