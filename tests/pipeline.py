@@ -15,7 +15,7 @@ from threading import Event
 from typing import Any
 
 import pytest
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 import config
 import kafka_project
@@ -266,6 +266,12 @@ class Pipeline:
     def raw(self) -> list[Any]:
         """Every committed record of the raw topic."""
         return self.records(self.settings.raw_topic)
+
+    def end_of_raw_topic(self) -> int:
+        """The offset after the last record of the raw topic, which has one partition."""
+        partition = TopicPartition(self.settings.raw_topic, 0)
+        with KafkaConsumer(**self.client) as consumer:
+            return int(consumer.end_offsets([partition])[partition])
 
     def published(self) -> dict[int, list[Any]]:
         """The stations of each snapshot that the producer has published, as they are stored."""

@@ -317,7 +317,7 @@ def test_each_choice_is_in_the_address_and_back_undoes_it(page: Page) -> None:
 
 def test_a_station_has_a_card(shown: Shown, page: Page) -> None:
     expect(page.locator(".map .foot")).not_to_contain_text("without a position")
-    near(page)
+    show_stations(page, 48.857, 2.352)
     dot = page.locator(".station").first
     dot.click()
     card = page.locator(".station-card")
@@ -340,17 +340,12 @@ def test_a_station_has_a_card(shown: Shown, page: Page) -> None:
     expect(card).not_to_be_visible()
 
 
-def set_view(page: Page, latitude: float, longitude: float) -> None:
-    """Show a place of the map at the zoom of its stations, at once."""
+def show_stations(page: Page, latitude: float, longitude: float) -> None:
+    """Move the map to a place, near enough for its stations to be shown."""
     page.evaluate(
         "getElement(parseInt(document.querySelector('.nicegui-leaflet').id.slice(1)))"
         f".map.setView([{latitude}, {longitude}], 15, {{animate: false}})"
     )
-
-
-def near(page: Page) -> None:
-    """Zoom in until the stations are shown."""
-    set_view(page, 48.857, 2.352)
     expect(page.locator(".station").first).to_be_visible()
 
 
@@ -361,7 +356,7 @@ def test_hostile_texts_stay_text(shown: Shown, page: Page) -> None:
     pipeline.write(pipeline.settings.raw_topic, (b"<b>", hostile.encode() + b"y" * 10_000))
     expect(page.locator(".health ul")).to_contain_text("<script>", timeout=60_000)
     expect(health(page, "dead_letters")).to_contain_text("1 in the last 24 hours")
-    set_view(page, 48.86, 2.276)
+    show_stations(page, 48.86, 2.276)
     page.locator(".station[title*='script']").click()
     expect(page.locator(".station-card")).to_contain_text("<script>")
     assert page.title() == "Vélib’"

@@ -4,14 +4,11 @@ import json
 import time
 from functools import partial
 
-from kafka import KafkaConsumer
-
 from local.day import Day
 from tests.expected import feed, simulated_totals, station
 from tests.in_process import RunJob, Start
 from tests.pipeline import Pipeline, wait_until
 from velib.kafka import topics
-from velib.kafka.reader import partitions
 from velib.runtime import local_time
 
 
@@ -93,17 +90,11 @@ def test_a_snapshot_of_a_producer_killed_in_its_transaction_is_published_whole_b
     day, now = Day(15_000), int(time.time())  # so many stations that the transaction takes its time
     answer = day.status(now)
     pipeline.serve_api().put(answer)
-    raw = pipeline.settings.raw_topic
     topics.ensure(pipeline.settings)
-    with KafkaConsumer(**pipeline.client) as watcher:
-        (partition,) = partitions(watcher, raw)
-        victim = pipeline.start("kafka_project.py")
-        wait_until(
-            lambda: watcher.end_offsets([partition])[partition] > 0,
-            "the first records of the transaction",
-        )
-        victim.kill()
-    begun = len(pipeline.records(raw, committed=False))
+    victim = pipeline.start("kafka_project.py")
+    wait_until(pipeline.end_of_raw_topic, "the first records of the transaction")
+    victim.kill()
+    begun = len(pipeline.records(pipeline.settings.raw_topic, committed=False))
     assert 0 < begun < day.stations, "the producer was not killed in the middle"
     assert pipeline.raw() == []
 

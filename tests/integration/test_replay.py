@@ -7,8 +7,6 @@ from functools import partial
 from itertools import pairwise
 from math import ceil
 
-from kafka import KafkaConsumer, TopicPartition
-
 from local.day import Day
 from tests.expected import feed, station
 from tests.pipeline import Pipeline, wait_until
@@ -28,13 +26,6 @@ def record(pipeline: Pipeline, count: int) -> dict[int, list[object]]:
     for answer in answers:
         recording.keep(parse(json.dumps(answer).encode()))
     return {answer["lastUpdatedOther"]: answer["data"]["stations"] for answer in answers}
-
-
-def end_of_topic(pipeline: Pipeline) -> int:
-    """The offset after the last record of the raw topic."""
-    partition = TopicPartition(pipeline.settings.raw_topic, 0)
-    with KafkaConsumer(**pipeline.client) as consumer:
-        return int(consumer.end_offsets([partition])[partition])
 
 
 def replayed(pipeline: Pipeline) -> dict[int, list[object]]:
@@ -62,12 +53,12 @@ def test_a_replay_that_is_stopped_or_killed_publishes_each_snapshot_whole_once_a
         assert status == {signal.SIGTERM: 0, signal.SIGKILL: -9, signal.SIGINT: 130}[number]
     left = 100 - len(pipeline.published())
     assert left > 20
-    begun_at = end_of_topic(pipeline)
+    begun_at = pipeline.end_of_raw_topic()
     replay = pipeline.start(*REPLAY, "--speed", "0")
     assert replay.end() == 0
     assert f": {left * DAY.stations} records in " in replay.log()
     # A transaction of up to twenty snapshots ends with a marker, which takes an offset.
-    assert end_of_topic(pipeline) - begun_at == left * DAY.stations + ceil(left / 20)
+    assert pipeline.end_of_raw_topic() - begun_at == left * DAY.stations + ceil(left / 20)
     snapshots = [json.loads(record.value)["last_updated"] for record in pipeline.raw()]
     assert all(earlier <= later for earlier, later in pairwise(snapshots))
     assert len(snapshots) == 100 * DAY.stations
