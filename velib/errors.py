@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from config import Settings
 
 SPARK_LOG = ".velib/logs/spark-jvm.log"
-MAX_CAUSE = 200  # characters; of a longer cause a message shows the beginning and the end
+MAX_CAUSE = 250  # characters; of a longer cause a message shows the beginning and the end
 
 
 class Failure(Exception):
@@ -77,7 +77,7 @@ KNOWN = (
     Known(r"(Not authorized.*)", "{refused}: {0}"),
     Known(
         r"(Authorization|SslAuthentication|SecurityDisabled|PolicyViolation|UnsupportedVersion"
-        r"|IncompatibleBroker|Invalid(Config|Topic|Partitions|ReplicationFactor|Record|Timestamp)"
+        r"|IncompatibleBroker|Invalid(Config|Topic|Partitions|Record|Timestamp)"
         r"|Unsupported(ForMessageFormat|Compression|Codec))\w*(Error|Exception|Version)\b",
         "{refused}: {error}",
     ),

@@ -210,6 +210,21 @@ def test_a_kafka_whose_transactions_are_too_short_is_refused_with_its_setting(
     )
 
 
+def test_brokers_that_are_missing_for_the_replicas_of_a_topic_are_waited_for(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.use(f"localhost:{free_port()}")
+    pipeline.serve_api().put(feed(int(time.time()), station()))
+    kafka = pipeline.start_broker("--override", "default.replication.factor=3")
+    producer = pipeline.start("kafka_project.py", "--once")
+    reason = "The target replication factor of 3 cannot be reached because only 1 broker(s) are"
+    wait_until(lambda: reason in producer.log() or producer.has_ended(), "it waits for brokers")
+    kafka.stop()
+    pipeline.start_broker()
+    assert producer.end() == 0, producer.log()
+    assert len(pipeline.published()) == 1
+
+
 def test_the_job_says_that_the_feed_has_changed_format(pipeline: Pipeline, run_job: RunJob) -> None:
     pipeline.serve_api().put(feed(int(time.time()), station("A1"), station("A2")))
     pipeline.publish_once()

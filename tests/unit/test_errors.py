@@ -240,7 +240,7 @@ def test_a_refusal_names_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
             ":::: WARNINGS\n\tHost proxy.corp not found. url=https://host/x.pom\n",
             "Host proxy.corp not found",
         ),
-        (f"{'x' * 500}: the end", f"{'x' * 100} … {'x' * 91}: the end"),
+        (f"{'x' * 500}: the end", f"{'x' * 125} … {'x' * 116}: the end"),
         ("", "no reason is given"),
     ],
 )

@@ -101,16 +101,16 @@ def when_reachable(
     Returns False if `timeout` seconds pass or `stop` is set first. Raises Failure if Kafka refuses.
     """
     started = time.monotonic()
-    delays, is_waiting = backoff(FIRST_RETRY, MAX_RETRY), False
+    delays, logged = backoff(FIRST_RETRY, MAX_RETRY), set[str]()
     while (reason := _try(settings, do)) is not None:
         waited = time.monotonic() - started
-        if not is_waiting and waited > QUIET_START:
-            is_waiting = True
+        if waited > QUIET_START and reason not in logged:
+            logged.add(reason)
             log.info("Waiting for Kafka at %s (%s)", settings.kafka.bootstrap_servers, reason)
         retry = next(delays)
         if waited + retry > timeout or stop.wait(retry):
             return False
-    if is_waiting:
+    if logged:
         log.info("Kafka answers after %.0f s", time.monotonic() - started)
     return True
 

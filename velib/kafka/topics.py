@@ -3,12 +3,7 @@
 from threading import Event
 
 from kafka import KafkaAdminClient
-from kafka.errors import (
-    BrokerNotAvailableError,
-    InvalidReplicationFactorError,
-    TopicAlreadyExistsError,
-    for_code,
-)
+from kafka.errors import TopicAlreadyExistsError, for_code
 
 from config import Settings
 from velib.kafka import clients
@@ -80,9 +75,6 @@ def _create_missing(admin: KafkaAdminClient, topics: dict[str, dict[str, str]]) 
         error = for_code(code)
         if error is TopicAlreadyExistsError:  # another script was faster
             continue
-        if error is InvalidReplicationFactorError and replicas == 3:
-            # A cluster that is starting lists a broker before it can hold replicas: try again.
-            raise BrokerNotAvailableError(message)
         if code != 0:
             raise error(message)
         log.info("Created topic %s", name)
