@@ -62,5 +62,5 @@ soak: setup-dev
 	@$(VENV)/python -m tests.chaos.soak
 
 clean:
-	rm -rf .venv .velib .pytest_cache .mypy_cache .ruff_cache "$(CACHE)"/kafka-* "$(CACHE)"/spark-kafka-*
+	rm -rf .venv .velib .pytest_cache .mypy_cache .ruff_cache .hypothesis "$(CACHE)"/kafka-* "$(CACHE)"/spark-kafka-*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Exercise 10: read Spark's page."""
+"""Exercise 10: read Spark's web UI."""
 
 LONGEST_PHASE = None
 """The phase that takes most of a batch's time: addBatch, commitOffsets, getBatch, latestOffset,

@@ -1,4 +1,4 @@
-"""Exercise 10, solved: read Spark's page."""
+"""Exercise 10, solved: read Spark's web UI."""
 
 LONGEST_PHASE = "addBatch"
 

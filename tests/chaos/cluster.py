@@ -1,10 +1,10 @@
-"""The same scripts on clusters: three nodes of Kafka, a Spark master and two workers, all killed.
+"""The same scripts on clusters: three Kafka brokers, a Spark master and two workers, all killed.
 
     make cluster-demo                                    150,000 stations, some minutes
     python -m tests.chaos.cluster --stations 1500        smaller
 
 The raw topic has six partitions, and the job is submitted to the master with `spark-submit`. When
-it runs, a worker, the driver and a node of Kafka are killed (-9), one after the other. Every total
+it runs, a worker, the driver and a Kafka broker are killed (-9), one after the other. Every total
 is compared with a plain sum. The exit status is 1 if any is wrong or missing.
 """
 
@@ -64,7 +64,7 @@ def main() -> None:
         type=int,
         default=3,
         metavar="N",
-        help="of a worker, the driver, a node of Kafka (default: %(default)s)",
+        help="of a worker, the driver, a Kafka broker (default: %(default)s)",
     )
     parser.add_argument(
         "--nodes", type=int, choices=(1, 3), default=3, help="of Kafka (default: %(default)s)"
@@ -139,7 +139,7 @@ class ClusterDemo:
         victims = {
             "a worker": lambda: _kill(self.spark, "deploy.worker.Worker"),
             "the driver": self._kill_driver,
-            "a node of Kafka": lambda: _kill(self.kafka, "kafka.Kafka"),
+            "a Kafka broker": lambda: _kill(self.kafka, "kafka.Kafka"),
         }
         for name, kill in islice(victims.items(), kills):
             self._kill(name, kill)

@@ -57,7 +57,7 @@ DISTURBANCES: dict[str, tuple[proxy.Fault, float]] = {
     "delays": (proxy.delay(2.0), 0.3),
     "slow link": (proxy.slow_link(50_000), 1.0),
 }
-"""The random faults of the network by name, each with the share of the requests that it hits."""
+"""The random network faults by name, each with the share of the requests that it hits."""
 
 
 def _station(**fields: Any) -> bytes:

@@ -128,7 +128,7 @@ class Verdict:
             faults.add_row(name, str(times))
         faults.add_row("requests and answers that the network harmed", str(chaos.proxy.harmed))
         faults.add_row("requests that came late or twice", str(len(chaos.proxy.delivered)))
-        faults.add_row("bad answers of the feed", str(chaos.feed.faulty_answers))
+        faults.add_row("bad feed responses", str(chaos.feed.faulty_answers))
         results = Table("", "", title="Results")
         facts, differences = self._facts(), self._differences()
         for name, number in (facts | differences).items():

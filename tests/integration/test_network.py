@@ -46,15 +46,18 @@ class Publishing:
             "VELIB_API_URL": f"http://localhost:{self.feed.port}",
             "VELIB_POLL_SECONDS": str(POLL_SECONDS),
         }
-        broker = self.pipeline.start_broker(*network.broker_options(ports))
-        wait_until(lambda: "ready" in broker.printed() or broker.has_ended(), "Kafka is ready")
-        assert not broker.has_ended(), broker.log()
-        self.producer = self.pipeline.start("kafka_project.py")
-        self.producer.wait_for("positions")
+        self.broker_options = network.broker_options(ports)
         self.published: dict[int, list[object]] = defaultdict(list)
         """The stations of each snapshot in the raw topic."""
         self.changed: set[int] = set()
         self.next_offset = 0
+
+    def start(self) -> None:
+        broker = self.pipeline.start_broker(*self.broker_options)
+        wait_until(lambda: "ready" in broker.printed() or broker.has_ended(), "Kafka is ready")
+        assert not broker.has_ended(), broker.log()
+        self.producer = self.pipeline.start("kafka_project.py")
+        self.producer.wait_for("positions")
 
     def has_published_after(self, snapshot: int) -> bool:
         for record in read(self.servers, self.pipeline.settings.raw_topic, self.next_offset):
@@ -81,6 +84,7 @@ class Publishing:
 def publishing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Publishing]:
     publishing = Publishing(tmp_path_factory.mktemp("network"))
     try:
+        publishing.start()
         yield publishing
         assert publishing.producer.stop() == 0
         assert "Traceback" not in publishing.producer.log()
