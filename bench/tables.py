@@ -122,7 +122,7 @@ def peers_cost(runs: Runs) -> str:
 
 def catch_up(runs: Runs) -> str:
     return table(
-        "| records | records/s | with its start and end | memory, MB | CPU seconds | runs",
+        "| records | records/s | with start-up and shutdown | memory, MB | CPU seconds | runs",
         (
             [
                 bold(name),
@@ -220,7 +220,9 @@ def targets(results: Results) -> str:
         first, last = (median(larger[name], "p50") for name in (sizes[0], sizes[-1]))
         factor = number(sizes[-1]) / number(sizes[0])
         figure = f"{last / first:.0f} times for {factor:.0f} times the stations"
-        rows.append(("latency grows less than the network", figure, last / first < factor))
+        rows.append(
+            ("latency grows more slowly than the number of stations", figure, last / first < factor)
+        )
     scaled = "cores: 2, partitions: 1"
     if has(speeds, JOB.name) and has(larger, scaled):
         small, large = median(larger[scaled], "memory_mb"), median(speeds[JOB.name], "memory_mb")

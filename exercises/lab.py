@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from docs import pocket
 from local.day import Day
-from velib.kafka.reader import assign, batches, partitions
+from velib.kafka.reader import assign, batches, end_offsets
 from velib.page.text import PARIS
 
 FOLDER = Path(__file__).parent
@@ -107,7 +107,7 @@ class Lab:
         """The records that are in a topic now."""
         level = "read_committed" if committed else "read_uncommitted"
         with KafkaConsumer(bootstrap_servers=self.kafka, isolation_level=level) as consumer:
-            ends = consumer.end_offsets(partitions(consumer, topic))
+            ends = end_offsets(consumer, topic)
             assign(consumer, dict.fromkeys(ends, 0))
             return [record for records in batches(consumer, ends) for record in records]
 

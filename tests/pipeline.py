@@ -26,7 +26,6 @@ from local.security import ADMIN, MECHANISM, SCRIPTS, Security, grant
 from tests import PROJECT
 from tests.expected import Total
 from velib.kafka import clients, topics
-from velib.kafka.reader import partitions
 from velib.producer.publisher import Publisher
 
 DEADLINE = 150.0  # seconds; the machine may be slow, and a test that passes does not wait for it
@@ -252,7 +251,8 @@ class Pipeline:
         level = "read_committed" if committed else "read_uncommitted"
         options = {"isolation_level": level, "enable_auto_commit": False}
         with KafkaConsumer(**self.client, **options) as consumer:
-            for partition in partitions(consumer, topic):
+            for number in consumer.partitions_for_topic(topic) or ():
+                partition = TopicPartition(topic, number)
                 consumer.assign([partition])
                 consumer.seek_to_beginning(partition)
                 end = consumer.end_offsets([partition])[partition]

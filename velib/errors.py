@@ -77,7 +77,7 @@ KNOWN = (
     Known(r"(Not authorized.*)", "{refused}: {0}"),
     Known(
         r"(Authorization|SslAuthentication|SecurityDisabled|PolicyViolation|UnsupportedVersion"
-        r"|IncompatibleBroker|Invalid(Config|Topic|Partitions|Record|Timestamp)"
+        r"|IncompatibleBroker|Invalid(Config|Topic|Partitions|Record)"
         r"|Unsupported(ForMessageFormat|Compression|Codec))\w*(Error|Exception|Version)\b",
         "{refused}: {error}",
     ),
@@ -85,7 +85,8 @@ KNOWN = (
     Known(
         r"offset was changed|are gone|out of range for partition|OffsetOutOfRangeException"
         r"|failOnDataLoss|KAFKA_DATA_LOSS"
-        r"|STATE_STORE_|SCHEMA_NOT_COMPATIBLE|sources in the checkpoint",
+        r"|STATE_STORE_\w*(SCHEMA|ROW_FORMAT|AFTER_RESTART|NOT_EMPTY)"
+        r"|SCHEMA_NOT_COMPATIBLE|sources in the checkpoint",
         "{mismatch}",
     ),
     Known(

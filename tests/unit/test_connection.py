@@ -1,9 +1,15 @@
 """How the settings reach both clients of Kafka."""
 
+import os
+import socket
+import threading
 from pathlib import Path
+from threading import Event
 
 import certifi
+import psutil
 import pytest
+from kafka.errors import KafkaError
 
 import config
 from tests.certificates import make_certificate
@@ -92,3 +98,33 @@ def test_without_security_neither_user_nor_certificate_is_used(sasl: pytest.Monk
     settings = config.load()
     options = clients.kafka_python_options(settings) | clients.spark_options(settings)
     assert not [name for name in options if "sasl" in name or "ssl" in name]
+
+
+def test_a_client_that_cannot_connect_leaves_no_thread_and_no_socket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server(("localhost", 0)) as silent:
+        monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", f"localhost:{silent.getsockname()[1]}")
+        threads, descriptors = threading.active_count(), psutil.Process(os.getpid()).num_fds()
+        for client in (clients.Admin, clients.Consumer):
+            with pytest.raises(KafkaError):
+                client(config.load(), bootstrap_timeout_ms=200)
+        assert threading.active_count() == threads
+        assert psutil.Process(os.getpid()).num_fds() == descriptors
+
+
+@pytest.mark.parametrize(
+    ("server", "is_refused"), [("localhost:1", True), ("kafka.invalid:9092", False)]
+)
+def test_a_wrong_name_is_not_said_to_be_a_kafka_that_is_not_started(
+    server: str,
+    is_refused: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", server)
+    with caplog.at_level("INFO", "velib"):
+        assert not clients.when_reachable(config.load(), lambda _: None, Event(), timeout=2)
+    (line,) = caplog.messages
+    assert line.startswith(f"Waiting for Kafka at {server} (")
+    assert ("nothing is listening there" in line) == is_refused

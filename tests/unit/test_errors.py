@@ -3,6 +3,7 @@
 import pytest
 from kafka.errors import (
     IncompatibleBrokerVersion,
+    InvalidTimestampError,
     KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
@@ -190,6 +191,8 @@ def test_an_error_that_a_retry_may_fix_says_what_is_awaited(
             f"{BOOTSTRAP}[Errno 111] Connection refused",
         ),
         (_failed_query("java.lang.IllegalStateException: odd"), "IllegalStateException: odd"),
+        (_failed_query("X: [STATE_STORE_INVALID_STAMP] Old"), "X: [STATE_STORE_INVALID_STAMP] Old"),
+        (InvalidTimestampError("too far ahead"), "InvalidTimestampError: too far ahead"),
         (
             "An error occurred while calling o72.exists.\n"
             ": java.net.ConnectException: Call From vm failed\n\tat sun.nio.ch.Net\n",

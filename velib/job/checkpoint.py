@@ -75,9 +75,9 @@ class Checkpoint:
     def starting_offsets(self) -> str:
         """The option `startingOffsets` of a new query; raises KafkaError.
 
-        Spark ignores it if the checkpoint has offsets.
+        Spark ignores it if the checkpoint has the offsets of a batch.
         """
-        if self.files.exists(self.path(self.folder, "offsets")):
+        if len(self.files.globStatus(self.path(self.folder, "offsets/[0-9]*")) or ()):
             return "earliest"
         return json.dumps({self.settings.raw_topic: raw_topic.first_offsets(self.settings)})
 
@@ -96,20 +96,22 @@ class Checkpoint:
         """Write a file of the checkpoint if it is missing, else compare its content.
 
         Raises Failure with the reason if it differs; does nothing if the content is not known.
+        An empty file is a missing one: a crash, or a full disk, came before its content.
         """
         file = self.path(self.folder, name)
         if not content:
             return
+        known = ""
         if self.files.exists(file):
             reader: Any = self.files.open(file)
             known = bytes(reader.readAllBytes()).decode()
             reader.close()
-            if known != content:
-                raise Failure(mismatch(self.settings, reason))
-        else:
+        if not known:
             writer: Any = self.files.create(file, True)
             writer.write(bytearray(content.encode()))
             writer.close()
+        elif known != content:
+            raise Failure(mismatch(self.settings, reason))
 
     def reset(self) -> None:
         """Delete only Spark's and the job's own files: the setting may name the wrong folder."""

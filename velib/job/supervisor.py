@@ -50,8 +50,9 @@ def keep_running(
 
     A query survives about two minutes without Kafka: Spark's Kafka clients retry for that long by
     default. Then it fails and is restarted here, with delays that grow to MAX_BACKOFF, for as long
-    as Kafka is away: MAX_UNKNOWN_FAILURES does not count failures that velib/errors.py knows, such
-    as Kafka's timeouts. Raises Failure if the query fails for a reason that a restart will not fix.
+    as Kafka is away: MAX_UNKNOWN_FAILURES does not count Kafka's failures, nor others that
+    velib/errors.py knows. Raises Failure if the query fails for a reason that a restart will not
+    fix.
     """
     batches = BatchLog()
     spark.streams.addListener(batches)
@@ -67,10 +68,12 @@ def keep_running(
                 return
             if time.monotonic() - started > HEALTHY_AFTER:
                 delays, unknown_failures = backoff(1.0, MAX_BACKOFF), 0
-            reason = describe(error, settings, unknown="Spark stopped: {error}")
+            is_of_kafka = isinstance(error, KafkaError)
+            failed = "Kafka failed" if is_of_kafka else "Spark stopped"
+            reason = describe(error, settings, unknown=f"{failed}: {{error}}")
             if not is_retriable(error):
                 raise Failure(reason) from None
-            unknown_failures = 0 if is_known(error) else unknown_failures + 1
+            unknown_failures = 0 if is_known(error) or is_of_kafka else unknown_failures + 1
             if unknown_failures == MAX_UNKNOWN_FAILURES:
                 line = f"{reason} ({unknown_failures} times in a row): see {SPARK_LOG}"
                 raise Failure(line) from None

@@ -23,6 +23,27 @@ NOTHING_LISTENS = (
 )
 
 
+class _Client:
+    """A client of kafka-python. If it cannot connect, it leaves no thread and no socket behind."""
+
+    _client: Any
+
+    def __init__(self, settings: Settings, **options: Any) -> None:
+        try:
+            super().__init__(**kafka_python_options(settings) | options)
+        except KafkaError:
+            self._client.close()
+            raise
+
+
+class Admin(_Client, KafkaAdminClient):  # type: ignore[misc]
+    """An admin client with these settings; raises KafkaError if it cannot connect."""
+
+
+class Consumer(_Client, KafkaConsumer):  # type: ignore[misc]
+    """A consumer with these settings; raises KafkaError if it cannot connect."""
+
+
 def kafka_python_options(settings: Settings) -> dict[str, Any]:
     """The keyword arguments with which the clients of kafka-python reach Kafka."""
     kafka = settings.kafka
@@ -78,10 +99,10 @@ def spark_options(settings: Settings) -> dict[str, str]:
     return options
 
 
-def committed_consumer(settings: Settings) -> KafkaConsumer:
+def committed_consumer(settings: Settings) -> Consumer:
     """A consumer of committed records, in no group; the caller assigns its partitions."""
-    return KafkaConsumer(
-        **kafka_python_options(settings),
+    return Consumer(
+        settings,
         isolation_level="read_committed",
         auto_offset_reset="earliest",
         enable_auto_commit=False,
@@ -117,14 +138,13 @@ def when_reachable(
 
 def _try(settings: Settings, do: Callable[[KafkaAdminClient], None]) -> str | None:
     """Call `do`; returns why it must be retried, None if it succeeded."""
-    if not is_reachable(settings):
-        return NOTHING_LISTENS
+    if reason := _why_unreachable(settings):
+        return reason
     with BootstrapLog() as bootstrap:
         try:
             # A refused password often shows only as a closed connection. With a short backoff the
             # client asks often enough to be told the reason.
-            options = kafka_python_options(settings) | {"reconnect_backoff_max_ms": 100}
-            with KafkaAdminClient(**options) as admin:
+            with Admin(settings, reconnect_backoff_max_ms=100) as admin:
                 _check_addresses(settings, admin)
                 do(admin)
         except KafkaError as error:
@@ -184,14 +204,27 @@ def warn_of_retry(error: KafkaError, settings: Settings) -> None:
 
 def is_reachable(settings: Settings) -> bool:
     """Whether something listens at one of Kafka's addresses."""
-    return any(listens(server) for server in settings.kafka.bootstrap_servers.split(","))
+    return not _why_unreachable(settings)
 
 
 def listens(server: str) -> bool:
     """Whether something accepts connections at `host:port`."""
+    return not _connect(server)
+
+
+def _why_unreachable(settings: Settings) -> str:
+    """Why none of Kafka's addresses can be connected to; "" if one can."""
+    reasons = [_connect(server) for server in settings.kafka.bootstrap_servers.split(",")]
+    return reasons[0] if all(reasons) else ""
+
+
+def _connect(server: str) -> str:
+    """Connect to `host:port` for a moment; returns why that failed, else ""."""
     host, _, port = server.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=3).close()
-    except OSError:
-        return False
-    return True
+    except ConnectionRefusedError:
+        return NOTHING_LISTENS
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""

@@ -9,7 +9,7 @@ from concurrent import futures
 from contextlib import contextmanager
 from threading import Event
 
-from kafka import KafkaAdminClient, KafkaConsumer
+from kafka import KafkaAdminClient
 from kafka.errors import CoordinatorNotAvailableError, KafkaError
 
 from config import Settings
@@ -59,9 +59,7 @@ def _stay_joined(settings: Settings, ended: Event) -> None:
     has_warned = False
     while not ended.is_set():
         try:
-            # A client that cannot connect leaves a thread behind.
-            if clients.is_reachable(settings):
-                _heartbeat(settings, ended)
+            _heartbeat(settings, ended)
         except KafkaError as error:
             if not (has_warned or is_retriable(error)):
                 log.warning("The dashboard cannot tell that this producer runs: %s", error)
@@ -70,8 +68,8 @@ def _stay_joined(settings: Settings, ended: Event) -> None:
 
 
 def _heartbeat(settings: Settings, ended: Event) -> None:
-    with KafkaConsumer(
-        **clients.kafka_python_options(settings),
+    with clients.Consumer(
+        settings,
         group_id=group(settings),
         session_timeout_ms=SESSION_TIMEOUT_MS,
         enable_auto_commit=False,

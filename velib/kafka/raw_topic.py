@@ -5,13 +5,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource
 
 from config import CLOCK_TOLERANCE, Settings
 from velib.errors import Failure
 from velib.kafka import clients
-from velib.kafka.reader import assign, batches, partitions
+from velib.kafka.reader import assign, batches, end_offsets, partitions
 from velib.runtime import local_time, log
 
 LOOK_BACK = 2_000  # offsets at the end of a partition: a snapshot of the bike network
@@ -24,7 +24,7 @@ def refuse_compaction(settings: Settings) -> None:
     If the user may not read the topic's configuration, the check is skipped.
     """
     resource = ConfigResource("TOPIC", settings.raw_topic, ["cleanup.policy"])
-    with KafkaAdminClient(**clients.kafka_python_options(settings)) as admin:
+    with clients.Admin(settings) as admin:
         configurations = admin.describe_configs([resource])["topic"][settings.raw_topic]
     policy = configurations.get("cleanup.policy", {}).get("value", "")
     if "compact" in policy:
@@ -36,7 +36,7 @@ def refuse_compaction(settings: Settings) -> None:
 
 def identity(settings: Settings) -> str:
     """The id that Kafka gave the raw topic when it was created, "" if none; raises KafkaError."""
-    with KafkaAdminClient(**clients.kafka_python_options(settings)) as admin:
+    with clients.Admin(settings) as admin:
         (topic,) = admin.describe_topics([settings.raw_topic])
     return str(topic.get("topic_id") or "")
 
@@ -65,9 +65,8 @@ def first_offsets(settings: Settings) -> dict[int, int]:
     that does not begin at offset 0 is skipped.
     """
     with clients.committed_consumer(settings) as consumer:
-        all_partitions = partitions(consumer, settings.raw_topic)
-        starts = consumer.beginning_offsets(all_partitions)
-        ends = consumer.end_offsets(all_partitions)
+        ends = end_offsets(consumer, settings.raw_topic)
+        starts = {p: consumer.beginning_offsets([p])[p] for p in ends}
 
         def first_after(snapshot: int, partition: TopicPartition) -> tuple[int, int]:
             """Offset and snapshot of the first station of a later snapshot, else the end and 0."""
@@ -76,7 +75,7 @@ def first_offsets(settings: Settings) -> dict[int, int]:
                     return record.offset, later
             return ends[partition], 0
 
-        oldest = [first_after(0, p)[1] for p in all_partitions if starts[p] > 0]
+        oldest = [first_after(0, p)[1] for p in ends if starts[p] > 0]
         if 0 in oldest:  # a partition has lost everything: any snapshot may be incomplete
             log.warning("%s has lost its records: the job starts at its end", settings.raw_topic)
             starts = ends
@@ -87,7 +86,7 @@ def first_offsets(settings: Settings) -> dict[int, int]:
                 settings.raw_topic,
                 local_time(max(oldest)),
             )
-            starts = {p: first_after(max(oldest), p)[0] for p in all_partitions}
+            starts = {p: first_after(max(oldest), p)[0] for p in ends}
         return {p.partition: offset for p, offset in starts.items()}
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event
 from typing import Any
 
@@ -22,8 +22,23 @@ Offsets = dict[TopicPartition, int]
 
 
 def partitions(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:
-    """The partitions of a topic, none if there is no such topic."""
-    return [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
+    """The partitions of a topic; raises KafkaError if the consumer's broker does not know it."""
+    numbers = consumer.partitions_for_topic(topic)
+    if not numbers:
+        raise UnknownTopicOrPartitionError(topic)
+    return [TopicPartition(topic, number) for number in numbers]
+
+
+def end_offsets(consumer: KafkaConsumer, topic: str, timeout_ms: int | None = None) -> Offsets:
+    """The offset after the last record of each partition of a topic; raises KafkaError.
+
+    kafka-python forgets a partition that has no leader if it is asked for several, so it is asked
+    for one after the other.
+    """
+    return {
+        partition: consumer.end_offsets([partition], timeout_ms)[partition]
+        for partition in partitions(consumer, topic)
+    }
 
 
 def offsets_at(
@@ -70,7 +85,7 @@ def batches(consumer: KafkaConsumer, ends: Offsets | None = None) -> Iterator[li
 def latest_values(settings: Settings, topic: str) -> dict[bytes, bytes]:
     """The last value of each key of a whole topic, without deleted ones; raises KafkaError."""
     with clients.committed_consumer(settings) as consumer:
-        ends = consumer.end_offsets(partitions(consumer, topic))
+        ends = end_offsets(consumer, topic)
         assign(consumer, dict.fromkeys(ends, 0))
         values = {r.key: r.value for records in batches(consumer, ends) for r in records}
     return {key: value for key, value in values.items() if value is not None}
@@ -132,10 +147,9 @@ class Reader:
 
     def __enter__(self) -> "Reader":
         while not (self.ends or self.is_over()):
-            with self._waiting_out_failures():
+            with self._waiting_out_failures(), suppress(UnknownTopicOrPartitionError):
                 self.consumer = self.consumer or clients.committed_consumer(self.settings)
-                found = partitions(self.consumer, self.topic)
-                self.ends = self.consumer.end_offsets(found, OFFSETS_MS)
+                self.ends = end_offsets(self.consumer, self.topic, OFFSETS_MS)
             if not self.ends and self.wait_for_topic():
                 self.stop.wait(clients.FIRST_RETRY)  # the consumer's broker may not know it yet
         return self

@@ -18,7 +18,7 @@ def ensure(settings: Settings, stop: Event | None = None) -> bool:
     Returns False if `stop` is set first. Raises Failure if Kafka refuses.
     """
     return clients.when_reachable(
-        settings, lambda admin: _create_missing(admin, configurations(settings)), stop or Event()
+        settings, lambda admin: _create_missing(admin, settings), stop or Event()
     )
 
 
@@ -56,10 +56,13 @@ def positions_id(settings: Settings) -> str:
     return f"{settings.raw_topic}-positions"
 
 
-def _create_missing(admin: KafkaAdminClient, topics: dict[str, dict[str, str]]) -> None:
+def _create_missing(admin: KafkaAdminClient, settings: Settings) -> None:
+    topics = configurations(settings)
     described = admin.describe_topics(list(topics))
     present = {topic["name"] for topic in described if topic["error_code"] == 0}
-    brokers = len(admin.describe_cluster()["brokers"])
+    # A cluster that is starting has fewer brokers than addresses.
+    addresses = settings.kafka.bootstrap_servers.split(",")
+    brokers = max(len(admin.describe_cluster()["brokers"]), len(addresses))
     # -1 is the cluster's default replication factor.
     replicas, safety = (3, {"min.insync.replicas": "2"}) if brokers >= 3 else (-1, {})
     for name in topics.keys() - present:

@@ -9,13 +9,13 @@ import time
 from threading import Event
 from typing import NoReturn
 
-from kafka import KafkaAdminClient, KafkaConsumer
+from kafka import KafkaConsumer
 from kafka.errors import KafkaError
 
 from config import CLOCK_TOLERANCE, Settings
 from velib.errors import is_retriable
 from velib.kafka import clients, membership, topics
-from velib.kafka.reader import Offsets, Reader, assign, batches, offsets_at, partitions
+from velib.kafka.reader import Offsets, Reader, assign, batches, end_offsets, offsets_at, partitions
 from velib.page.state import DAY, MAX_DEAD_LETTERS, PipelineState
 from velib.runtime import in_background, log
 from velib.totals import spans
@@ -97,10 +97,9 @@ class Follower:
     def _producers(self) -> int | None:
         """How many producers run; None if Kafka does not say."""
         timeouts = dict.fromkeys(("bootstrap_timeout_ms", "request_timeout_ms"), TIMEOUT_MS)
-        options = clients.kafka_python_options(self.settings) | timeouts
         try:
             # A new client each time: an old one may keep asking a broker that has died.
-            with KafkaAdminClient(**options) as admin:
+            with clients.Admin(self.settings, **timeouts) as admin:
                 return membership.count(admin, self.settings)
         except KafkaError as error:
             if not (self.has_warned or is_retriable(error)):
@@ -129,6 +128,6 @@ def start_offsets(
 
     It lies from `at_least` to `at_most` offsets before the end.
     """
-    ends: Offsets = consumer.end_offsets(partitions(consumer, topic))
+    ends = end_offsets(consumer, topic)
     firsts = offsets_at(consumer, ends, since)
     return {p: max(0, end - at_most, min(firsts[p], end - at_least)) for p, end in ends.items()}
