@@ -87,7 +87,9 @@ def totals(reader: Reader, options: argparse.Namespace) -> Iterator[Message]:
     repeats, newest = Repeats(), 0
     for value in _candidates(reader, options):
         total = parse_total(value)
-        if total is not None and options.span.has(total) and not repeats.check_and_remember(value):
+        if total is None or not options.span.has(total):
+            continue
+        if not repeats.check_and_remember((total["postal_code"], total["last_updated"]), value):
             TOTALS_SHOWN.inc()
             if total["last_updated"] > newest:
                 newest = total["last_updated"]
@@ -110,7 +112,7 @@ def dead_letters(reader: Reader) -> Iterator[Message]:
     for record in reader.read():
         letter = parse_dead_letter(record)
         place = letter["topic"], letter["partition"], letter["offset"]
-        if not repeats.check_and_remember((*place, record.value)):
+        if not repeats.check_and_remember(place, record.value):
             yield Message(letter, record.value)
 
 

@@ -101,22 +101,25 @@ def publish_and_log(publisher: Publisher, snapshot: Snapshot) -> None:
 
 
 def keep_newest(waiting: "Queue[Snapshot]", snapshot: Snapshot, publisher: Publisher) -> None:
-    """Put this snapshot into the queue in place of an older one, which is then not published."""
+    """Put this snapshot into the queue, or leave the one that waits there if that is newer. The
+    older of the two is not published.
+    """
     with suppress(Empty):
-        dropped = waiting.get_nowait().last_updated
-        if publisher.newest < dropped < snapshot.last_updated:
+        other = waiting.get_nowait()
+        older, snapshot = sorted((other, snapshot), key=lambda each: each.last_updated)
+        if publisher.newest < older.last_updated < snapshot.last_updated:
             reason = "a newer one came while Kafka was unavailable"
-            log.info("Snapshot %s is not published: %s", local_time(dropped), reason)
+            log.info("Snapshot %s is not published: %s", local_time(older.last_updated), reason)
     waiting.put_nowait(snapshot)
 
 
 def publish_once(publisher: Publisher, recording: Recording | None) -> None:
     """Publish the feed's current snapshot; raises Failure."""
-    publisher.find_newest()
     snapshot = poll_once(Feed(publisher.settings))
     FeedWatch(publisher.settings).check(snapshot)
     if recording:
         recording.keep(snapshot)
+    publisher.find_newest()
     publish_and_log(publisher, snapshot)
     Positions(publisher.settings).publish()
 

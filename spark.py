@@ -164,8 +164,7 @@ def to_dead_letters(parsed: DataFrame, topic: str) -> DataFrame:
         for name in ("reason", "topic", "partition", "offset")
     ]
     return parsed.where(F.col("reason").isNotNull()).select(
-        "key",
-        F.substring("value", 1, columns.MAX_VALUE).alias("value"),
+        *[F.substring(name, 1, columns.MAX_VALUE).alias(name) for name in ("key", "value")],
         F.lit(topic).alias("topic"),
         F.array(*headers).alias("headers"),
     )

@@ -12,6 +12,7 @@ the other two continue, and no record is lost.
 
 import argparse
 import base64
+import errno
 import os
 import random
 import re
@@ -180,6 +181,9 @@ def free_port(preferred: int = 0) -> int:
 
 def _bind(address: str, port: int) -> None:
     """Listen on a port for a moment; raises OSError if another process does."""
+    # macOS lets two programs have a port if one of them listens on all addresses.
+    if clients.listens(f"localhost:{port}"):
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
     with socket.socket() as probe:
         # As Kafka does: a port is free even while old connections to it time out.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -103,7 +103,7 @@ def demo_environment(settings: config.Settings, broker_port: int, feed_port: int
         "VELIB_CHECKPOINT_DIR": str(DEMO / "checkpoint"),
         # In its first minutes Java's optimizing compiler costs more than it saves: half of the
         # start-up time.
-        "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1",
+        "JAVA_TOOL_OPTIONS": f"{os.environ.get('JAVA_TOOL_OPTIONS', '')} -XX:TieredStopAtLevel=1",
     }
 
 

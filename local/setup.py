@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from velib import java
 from velib.errors import Failure, JavaMissing
+from velib.locks import locked
 
 VENV = Path(".venv")
 PYTHON = VENV / "bin" / "python"
@@ -24,15 +26,17 @@ PROMTOOL = VENV / "bin" / "promtool"  # Prometheus' own checks, for the tests of
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends this and what it runs at once
     is_for_development = "--dev" in sys.argv[1:]
-    install_java()
-    make_venv()
-    install_packages("requirements-dev.txt" if is_for_development else "requirements.txt")
-    if is_for_development:
-        install_optional("chromium", "the page is tested in it")
-        install_promtool()
-    if not succeeds(str(PYTHON), "-m", "local.jars"):
-        sys.exit(1)
+    with locked(Path.cwd()):  # by `make` in another terminal
+        install_java()
+        make_venv()
+        install_packages("requirements-dev.txt" if is_for_development else "requirements.txt")
+        if is_for_development:
+            install_optional("chromium", "the page is tested in it")
+            install_promtool()
+        if not succeeds(str(PYTHON), "-m", "local.jars"):
+            sys.exit(1)
 
 
 def install_java() -> None:
@@ -49,7 +53,8 @@ def install_java() -> None:
 def make_venv() -> None:
     """Create `.venv` if it is missing or its folder was moved: its commands contain the path."""
     pip = VENV / "bin" / "pip"
-    if PYTHON.exists() and pip.exists():
+    has_pip = [str(PYTHON), "-c", "import pip"]  # not after an upgrade of the system's Python
+    if PYTHON.exists() and subprocess.run(has_pip, capture_output=True).returncode == 0:
         if str(VENV.absolute()) in pip.read_text(errors="surrogateescape"):
             return
         log(f"This folder was moved, and {VENV} contains its old path")

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import findspark
+import pyspark
 import requests
 
 from local.broker import free_port
@@ -25,6 +25,7 @@ from velib.errors import Failure
 from velib.kafka import clients
 from velib.runtime import log
 
+SPARK = Path(pyspark.__file__).parent  # whatever other Spark this machine has
 HOST = "127.0.0.1"
 START_TIMEOUT = 60  # seconds
 
@@ -111,9 +112,8 @@ class Cluster:
         return f"The {name} ended (status {status}): see {self.directory / name}.log"
 
     def _start(self, name: str, class_name: str, arguments: list[str]) -> None:
-        spark_class = Path(findspark.find(), "bin", "spark-class")
         self.commands[name] = [
-            str(spark_class),
+            str(SPARK / "bin" / "spark-class"),
             f"org.apache.spark.deploy.{class_name}",
             *("--host", HOST),
             *arguments,
@@ -124,7 +124,11 @@ class Cluster:
         """Start the process of this name, whose log is appended to."""
         self.directory.mkdir(parents=True, exist_ok=True)
         # A master whose port is taken must not choose the next one: no worker would find it there.
-        options = {"SPARK_LOCAL_IP": HOST, "SPARK_DAEMON_JAVA_OPTS": "-Dspark.port.maxRetries=0"}
+        options = {
+            "SPARK_HOME": str(SPARK),
+            "SPARK_LOCAL_IP": HOST,
+            "SPARK_DAEMON_JAVA_OPTS": "-Dspark.port.maxRetries=0",
+        }
         with (self.directory / f"{name}.log").open("ab") as output:
             return subprocess.Popen(
                 self.commands[name],

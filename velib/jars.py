@@ -91,6 +91,7 @@ def _run_ivy(folder: Path, name: str, ivy_file: str) -> None:
     (ivy_jar,) = pyspark.glob("jars/ivy-*.jar")
     command = [java.find(), f"@{options.name}", f"-Divy.home={folder}", "-jar", str(ivy_jar)]
     command += ["-ivy", "ivy.xml", "-confs", "default"]
+    command += ["-overwriteMode", "always"]  # a download that was interrupted may have left half
     command += ["-types", "jar", "bundle"]  # scala-logging, among others, is a bundle
     # A relative path: Ivy would treat brackets in an absolute one as part of the pattern.
     command += ["-retrieve", "jars/[artifact]-[revision](-[classifier]).[ext]"]

@@ -21,9 +21,10 @@ APT_PACKAGES = tuple(f"openjdk-{version}-jre-headless" for version in (21, 17, 2
 """Debian's and Ubuntu's packages, in order of preference: no release has all of them."""
 
 HOW_TO_INSTALL = (
-    "Debian/Ubuntu: sudo apt install openjdk-21-jre-headless (Debian 12: openjdk-17-jre-headless);"
+    "Debian/Ubuntu: sudo apt install openjdk-21-jre-headless python3-venv"
+    " (Debian 12: openjdk-17-jre-headless python3-venv);"
     " Fedora: sudo dnf install java-21-openjdk-headless;"
-    " macOS: brew install openjdk@21 && export JAVA_HOME=$(brew --prefix openjdk@21)"
+    " macOS: brew install --cask temurin@21"
 )
 
 OPTION_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
@@ -54,13 +55,14 @@ def find() -> str:
     # Absolute, because Kafka runs in another folder.
     command = str(Path(home, "bin", "java").absolute()) if home else shutil.which("java") or "java"
     what_to_do = f"{'Correct or unset JAVA_HOME. ' if home else ''}{HOW_TO_INSTALL}"
+    missing = f"There is no Java {where}. Java {OLDEST} or newer is needed. {what_to_do}"
     try:
         banner = version_output(command)
     except OSError:
-        raise JavaMissing(
-            f"There is no Java {where}. Java {OLDEST} or newer is needed. {what_to_do}"
-        ) from None
+        raise JavaMissing(missing) from None
     except subprocess.CalledProcessError as error:
+        if "Unable to locate a Java Runtime" in error.stderr:  # macOS has a `java` without Java
+            raise JavaMissing(missing) from None
         raise Failure(_not_started(where, error.stderr)) from None
     version = re.search(r'version "(?:1\.)?(\d+)', banner)  # Java 8 calls itself 1.8
     if version is None or int(version[1]) < OLDEST:

@@ -78,10 +78,17 @@ def test_a_value_that_is_not_a_total_is_one_log_line_that_cannot_move_the_termin
 def test_the_memory_for_repeats_is_bounded() -> None:
     repeats = spans.Repeats()
     for number in range(spans.MAX_REMEMBERED + 1):
-        repeats.check_and_remember(b"%d" % number)
+        repeats.check_and_remember(number, b"1")
     assert len(repeats.hashes) == spans.MAX_REMEMBERED
-    assert repeats.check_and_remember(b"%d" % spans.MAX_REMEMBERED)
-    assert not repeats.check_and_remember(b"0")
+    assert repeats.check_and_remember(spans.MAX_REMEMBERED, b"1")
+    assert not repeats.check_and_remember(0, b"1")
+
+
+def test_a_total_that_has_its_first_value_again_is_no_repeat() -> None:
+    repeats = spans.Repeats()
+    values = [b"1", b"1", b"2", b"2", b"1"]
+    found = [repeats.check_and_remember(("75016", 100), value) for value in values]
+    assert found == [False, True, False, True, False]
 
 
 def test_the_header_comes_with_the_first_line_or_at_the_end(

@@ -54,6 +54,20 @@ def test_an_older_java_is_refused_with_the_command_that_installs_a_newer_one(
     assert "\n" not in str(error.value)
 
 
+def test_the_java_of_a_mac_without_java_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _install(
+        tmp_path, "The operation could not be completed. Unable to locate a Java Runtime."
+    )
+    command = folder / "bin" / "java"
+    command.write_text(f"{command.read_text()}exit 1\n")
+    monkeypatch.setenv("PATH", f"{folder}/bin:{os.environ['PATH']}")
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    with pytest.raises(JavaMissing, match=r"There is no Java on the PATH\. Java 17"):
+        java.find()
+
+
 def test_the_java_of_java_home_precedes_the_one_on_the_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -187,7 +187,7 @@ def test_of_the_snapshots_that_wait_for_kafka_the_newest_is_kept_and_a_line_name
     caplog.set_level("INFO", "velib")
     publisher, waiting = Publisher(Settings(), threading.Event()), Queue[Snapshot](maxsize=1)
     publisher.newest = 100
-    for last_updated in (100, 160, 160, 220):
+    for last_updated in (100, 160, 160, 220, 60):
         keep_newest(waiting, Snapshot(last_updated, []), publisher)
     assert waiting.get_nowait().last_updated == 220
     assert caplog.messages == [

@@ -474,6 +474,14 @@ def test_a_dead_letter_is_the_record_itself_with_where_it_was_and_why(spark: Spa
     }
 
 
+def test_a_key_over_1_mb_is_cut_too(spark: SparkSession) -> None:
+    records = kafka_records(spark, [b"garbage"]).withColumn(
+        "key", F.expr("binary(repeat('1', 2000000))")
+    )
+    (dead,) = job.to_dead_letters(job.parse(records), "dead-letters").collect()
+    assert dead.key == b"1" * 1024 * 1024
+
+
 def test_a_value_over_1_mb_is_a_dead_letter_with_its_first_megabyte(spark: SparkSession) -> None:
     fits = GOOD.encode() + b" " * (1024 * 1024 - len(GOOD))
     too_long = b" " * (1024 * 1024) + GOOD.encode()

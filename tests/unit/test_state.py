@@ -135,9 +135,14 @@ def test_a_new_snapshot_replaces_the_stations_and_an_old_one_does_not(state: Pip
         {"num_bikes_available": -1},
         {"num_docks_available": None},
         {"num_docks_available": 2.5},
+        {"num_docks_available": 2**31},
+        {"is_renting": None},
+        {"is_renting": 2},
+        {"is_renting": "TRUE"},
+        {"stationCode": None},
     ],
 )
-def test_a_station_whose_numbers_make_no_sense_is_not_shown(change: dict[str, Any]) -> None:
+def test_a_station_whose_values_make_no_sense_is_not_shown(change: dict[str, Any]) -> None:
     assert parse_station(json.dumps(raw("16107", SNAPSHOT) | change).encode()) is None
 
 

@@ -75,7 +75,7 @@ class Checkpoint:
     def starting_offsets(self) -> str:
         """The option `startingOffsets` of a new query; raises KafkaError.
 
-        Spark ignores it if the checkpoint has the offsets of a batch.
+        Spark ignores it once the checkpoint has offsets.
         """
         if len(self.files.globStatus(self.path(self.folder, "offsets/[0-9]*")) or ()):
             return "earliest"

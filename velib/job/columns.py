@@ -30,8 +30,9 @@ SCHEMA = f"stations array<struct<{STATION}>>, end boolean, malformed string"
 """A record is parsed as `{"stations": [VALUE], "end": true}`.
 
 Spark reads the first JSON value of a text and ignores what follows it. In this form a second object
-is a second station, and other text makes the JSON invalid or hides the end. Spark fills `malformed`
-if the JSON is invalid or a field has another type.
+is a second station, and other text makes the JSON invalid or hides the end. (A value may close the
+list itself, but its writer could as well have written a station.) Spark fills `malformed` if the
+JSON is invalid or a field has another type.
 """
 
 MAX_VALUE = 1024 * 1024

@@ -30,6 +30,7 @@ from velib.totals.records import (
 DAY = 24 * 3600  # seconds
 MAX_SNAPSHOTS = 2_000  # a day of the feed has 1,440
 MAX_DEAD_LETTERS = 5_000  # the newest ones, whose reasons are counted
+MAX_COUNT = 2**31  # as in the job, where a count is an `int`
 MAX_FIELD = 300  # characters kept of each field of a dead letter
 USUAL_GAPS = 10  # how many gaps between the newest snapshots the median is taken over
 
@@ -266,7 +267,7 @@ def parse_station(value: bytes | None) -> Station | None:
     """The station in a raw record's value; None if its numbers make no sense.
 
     The job decides the same in velib/job/columns.py: `counts` which station is open and what it
-    has, `reason` which numbers make sense. A kind of bikes that is missing or null is 0.
+    has, `reason` which values make sense. A kind of bikes that is missing or null is 0.
     """
     try:
         raw = json.loads(value or b"")
@@ -278,10 +279,14 @@ def parse_station(value: bytes | None) -> Station | None:
                 for count in COUNTS.values()
             ]
         )
-        if not all(type(number) is int and 0 <= number < MAX_NUMBER for number in counts):
+        flags = [str(raw[name]) for name in ("is_installed", "is_renting")]
+        if (
+            raw["stationCode"] is None
+            or not set(flags) <= {"0", "1", "False", "True", "false", "true"}
+            or not all(type(number) is int and 0 <= number < MAX_COUNT for number in counts)
+        ):
             return None
-        flags = (str(raw[name]).lower() for name in ("is_installed", "is_renting"))
-        is_open = all(flag in ("1", "true") for flag in flags)
+        is_open = all(flag in ("1", "True", "true") for flag in flags)
         return Station(str(raw["stationCode"]), is_open, counts)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None

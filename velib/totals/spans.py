@@ -15,7 +15,7 @@ from velib.runtime import local_time, log
 from velib.totals.records import parse_total
 
 RECENT = 20_000  # last offsets of a partition, always read first: four hours of the bike network
-MAX_REMEMBERED = 30_000  # records; a restarted job rarely repeats more
+MAX_REMEMBERED = 30_000  # keys; a restarted job rarely repeats more
 GRACE = 300  # seconds after the end of a span until all of its totals are in the topic
 MAX_SLEEP = 60.0  # seconds; then a suspended machine or a changed clock is noticed
 NOT_WHOLE = "Kafka did not send all totals of the span in time: none are shown"
@@ -132,13 +132,14 @@ class Repeats:
     """Recognises a repeated record: after a kill the job writes its last ones again."""
 
     def __init__(self) -> None:
-        self.hashes: OrderedDict[int, None] = OrderedDict()
+        self.hashes: OrderedDict[Hashable, int] = OrderedDict()
+        """The hash of the last value of each of the MAX_REMEMBERED newest keys."""
 
-    def check_and_remember(self, record: Hashable) -> bool:
-        """Whether this is one of the last MAX_REMEMBERED records; if not, remembers it."""
-        if hash(record) in self.hashes:
+    def check_and_remember(self, key: Hashable, value: bytes | None) -> bool:
+        """Whether this is the last value of its key again; if not, remembers it."""
+        if self.hashes.get(key) == hash(value):
             return True
-        self.hashes[hash(record)] = None
+        self.hashes[key] = hash(value)
         if len(self.hashes) > MAX_REMEMBERED:
             self.hashes.popitem(last=False)
         return False
