@@ -53,11 +53,11 @@ def install_java() -> None:
 def make_venv() -> None:
     """Create `.venv` if it is missing or its folder was moved: its commands contain the path."""
     pip = VENV / "bin" / "pip"
-    has_pip = [str(PYTHON), "-c", "import pip"]  # not after an upgrade of the system's Python
-    if PYTHON.exists() and subprocess.run(has_pip, capture_output=True).returncode == 0:
-        if str(VENV.absolute()) in pip.read_text(errors="surrogateescape"):
-            return
-        log(f"This folder was moved, and {VENV} contains its old path")
+    if PYTHON.exists() and pip.exists():
+        if str(VENV.absolute()) not in pip.read_text(errors="surrogateescape"):
+            log(f"This folder was moved, and {VENV} contains its old path")
+        elif subprocess.run([str(PYTHON), "-c", "import pip"], capture_output=True).returncode == 0:
+            return  # it fails after an upgrade of the system's Python
     if importlib.util.find_spec("ensurepip") is None:  # Debian and Ubuntu have a package for it
         apt_install("Python's venv is missing", f"python3.{sys.version_info.minor}-venv")
     log(f"Creating {VENV} with Python {sys.version.split()[0]}")
