@@ -181,6 +181,8 @@ def write(records: DataFrame, settings: Settings, available_now: bool) -> Stream
         .options(**clients.spark_options(settings))
         .option("checkpointLocation", settings.checkpoint_dir)
         .option("kafka.compression.type", "gzip")
+        # The totals of a snapshot are sent together; the end of the batch sends what waits.
+        .option("kafka.linger.ms", "1000")
         # The broker's limit applies to the compressed batch; these two apply before compression.
         .option("kafka.max.request.size", str(MAX_BUFFERED))
         .option("kafka.buffer.memory", str(MAX_BUFFERED))

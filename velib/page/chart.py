@@ -10,7 +10,7 @@ from velib.page.text import LANGUAGES, PARIS, Words
 from velib.totals.areas import NAMES
 
 SPANS = (1, 6, 24)  # hours
-GREY = "#7a8594"  # legible on light and on dark
+GREY = "#7a8594"  # of the lines; page.css has the colour of the text
 PAST = "#8a63d2"  # the colour of the badge and the slider
 LINES = (
     ("num_bikes_available", "#3b6fb6"),
@@ -108,7 +108,6 @@ def chart_options(words: Words) -> dict[str, Any]:
     pointer = clock("dateStyle: 'medium', timeStyle: 'long'")
     return {
         "animation": False,
-        "aria": {"enabled": True},
         "textStyle": {"fontFamily": "inherit"},
         "grid": {"left": 8, "right": 28, "top": 28, "bottom": 4, "containLabel": True},
         "legend": {"top": 0, "right": 8, "textStyle": {"color": GREY}},

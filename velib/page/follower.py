@@ -78,9 +78,10 @@ class Follower:
         """Add the totals before these offsets; the latest of each postal code counts."""
         ends = {p: end for p, end in starts.items() if p.topic == self.settings.final_topic}
         with Reader(self.settings, self.settings.final_topic, Event()) as reader:
-            for record in reader.read(ends=ends):
-                with self.state.lock:
-                    self.state.add(record)
+            latest = spans.later_totals(reader.read(ends=ends), {})
+        with self.state.lock:
+            for record in latest:
+                self.state.add(record)
 
     def _check(self, consumer: KafkaConsumer, starts: Offsets) -> None:
         """Find out whether Kafka answers, how many producers run and how much is unread."""

@@ -24,8 +24,7 @@ class Header:
         self.moment, self.words = moment, words
         with ui.element("header"):
             ui.label(words("title")).props("role=heading aria-level=1").classes("title")
-            with ui.element("div").props("role=status"):
-                self.badge = ui.element("a").props("href=#health").on("click", js_handler=TO_HEALTH)
+            self.badge = ui.element("a").props("href=#health").on("click", js_handler=TO_HEALTH)
             with self.badge:
                 self.icon = ui.icon("hourglass_empty")
                 self.text = ui.label()
@@ -36,7 +35,6 @@ class Header:
             ui.link(words("language"), f"/{other}").props(f"lang={other}").on(
                 "click", js_handler="event => event.currentTarget.search = location.search"
             )
-            ui.dark_mode(None)  # the browser's choice, until it is toggled there
             theme = words("theme")
             ui.button(
                 icon="contrast", on_click=lambda: ui.run_javascript("Quasar.Dark.toggle()")
@@ -50,7 +48,7 @@ class Header:
             self.words("recorded", time=self.words.day_and_time(recorded)) if recorded else ""
         )
         values = {"time": self.words.time(snapshot, now), "age": self.words.age(now - snapshot)}
-        if not self.moment.is_live:
+        if snapshot and not self.moment.is_live:
             self.text.set_text(self.words("past", **values))
             self.icon.set_name("history")
             self.badge.classes(replace="badge past")

@@ -183,7 +183,7 @@ class Line:
 
     def __init__(self, name: str, part: str) -> None:
         with ui.element("div").classes("finding").props(f"data-part={part}"):
-            self.icon = ui.icon("hourglass_empty").props("role=img")
+            self.icon = ui.icon("hourglass_empty").props("role=img aria-hidden=false")
             ui.label(name)
             self.text = ui.label().classes("soft")
 

@@ -9,15 +9,35 @@ window.paintArea = (layer, [colour, label, escaped]) => {
     layer.bindTooltip(escaped, {sticky: true});
     layer.on("click", () => emitEvent("area", code));
     layer.on("mouseover", () => emitEvent("area_hover", code));
-    shape.addEventListener("keydown", e => e.key === "Enter" && emitEvent("area", code));
+    layer.on("mouseout", () => emitEvent("area_hover", ""));
+    shape.addEventListener("keydown", event => {
+      if (![" ", "Enter"].includes(event.key)) return;
+      event.preventDefault();  // the space bar would scroll the page
+      emitEvent("area", code);
+    });
   }
   layer.setStyle({fillColor: colour}).setTooltipContent(escaped);
   shape.setAttribute("aria-label", label);
 };
 
+// A marked shape comes to the front; moving it would take the focus away.
+window.markArea = (layer, mark, code) => {
+  const shape = layer.getElement(), hasFocus = shape === document.activeElement;
+  if (shape.classList.toggle(mark, layer.feature.id === code)) layer.bringToFront();
+  if (hasFocus) shape.focus();
+};
+
 window.moveTo = (layer, code) => {
   const map = layer._map, bounds = layer.getBounds();
-  if (layer.feature.id === code && !map.getBounds().contains(bounds)) map.panTo(bounds.getCenter());
+  if (layer.feature.id === code && !map.getBounds().intersects(bounds)) map.panTo(bounds.getCenter());
+};
+
+window.nameZoomButtons = (map, zoomIn, zoomOut) => {
+  for (const [button, name] of [["in", zoomIn], ["out", zoomOut]]) {
+    const link = map.getContainer().querySelector(`.leaflet-control-zoom-${button}`);
+    link.title = name;
+    link.setAttribute("aria-label", name);
+  }
 };
 
 window.watchWindow = map => map.on("moveend", () => {
@@ -42,9 +62,16 @@ window.showPart = (map, bounds) => {
 window.showStations = (map, dots) => {
   const icon = dot => L.divIcon({className: `station ${dot.shape} ${dot.is_chosen ? "ringed" : ""}`, iconSize: [16, 16],
                                  html: `<i style="background:${dot.colour}"></i>`});
+  const focused = document.activeElement?.dataset.station;
   map.getContainer().classList.toggle("near", dots.length > 0);
   map.dots?.remove();
-  map.dots = L.layerGroup(dots.map(dot =>
-    L.marker([dot.latitude, dot.longitude], {icon: icon(dot), title: dot.label})
-      .on("click", () => emitEvent("station", dot.code)))).addTo(map);
+  map.dots = L.layerGroup().addTo(map);
+  for (const dot of dots) {
+    const marker = L.marker([dot.latitude, dot.longitude], {icon: icon(dot), title: dot.label});
+    const choose = () => emitEvent("station", dot.code);
+    marker.on("click", choose).on("keypress", e => e.originalEvent.key === "Enter" && choose());
+    const element = marker.addTo(map.dots).getElement();
+    element.dataset.station = dot.code;
+    if (dot.code === focused) element.focus();
+  }
 };

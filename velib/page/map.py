@@ -57,6 +57,7 @@ class Map:
                 streets = ui.switch(words("streets")).props("dense")
                 streets.on_value_change(lambda event: self.leaflet.show_streets(event.value))
         self.leaflet.on("init", self.show)
+        self.leaflet.on("init", self.name_zoom_buttons)
         self.leaflet.on("map-zoomend", self.show_legend)
         ui.on("station", lambda event: self.station_card.choose(event.args))
 
@@ -79,6 +80,12 @@ class Map:
         self.station_card.show()
         if self.leaflet.is_near():
             self.leaflet.show_stations()
+
+    def name_zoom_buttons(self) -> None:
+        names = json.dumps([self.words("zoom_in"), self.words("zoom_out")])
+        self.leaflet.client.run_javascript(
+            f"nameZoomButtons(getElement({self.leaflet.id}).map, ...{names})"
+        )
 
     def hint(self) -> str:
         """What the map shows, or how to see more."""
@@ -236,12 +243,11 @@ class LeafletMap(ui.leaflet):
 
     def mark_area(self, mark: str, code: str) -> None:
         """Mark this area, and no other, as `chosen` or `hovered`."""
-        is_this = f"layer.feature.id === {json.dumps(code)}"
-        toggle = f"layer.getElement().classList.toggle({json.dumps(mark)}, {is_this})"
-        self.areas.run_method(":eachLayer", f"layer => {toggle} && layer.bringToFront()")
+        mark_one = f"layer => markArea(layer, {json.dumps(mark)}, {json.dumps(code)})"
+        self.areas.run_method(":eachLayer", mark_one)
 
     def move_to(self, code: str) -> None:
-        """Centre an area unless all of it is visible."""
+        """Centre an area unless a part of it is visible."""
         self.areas.run_method(":eachLayer", f"layer => moveTo(layer, {json.dumps(code)})")
 
     def show_window(self, window: Any) -> None:

@@ -82,16 +82,22 @@ def grid_options(words: Words) -> dict[str, Any]:
     def column(field: str, form: str) -> dict[str, Any]:
         name = words(f"short_{field}")
         room = {"flex": 1, "minWidth": 66, "maxWidth": 90}
-        return marked | room | {"field": field, "headerName": name, ":valueFormatter": form}
+        # The search is for places and codes only.
+        text = {":valueFormatter": form, ":getQuickFilterText": "() => ''"}
+        return marked | room | text | {"field": field, "headerName": name}
 
+    # Créteil is found by `creteil`, too.
+    plain = "cell.value.normalize('NFD').replace(/[\\u0300-\\u036f]/g, '')"
+    place = {":getQuickFilterText": f"cell => `${{cell.value}} ${{{plain}}}`"}
     return {
         "columnDefs": [
             {"field": "code", "headerName": words("code"), "width": 60},
-            {"field": "name", "headerName": words("place"), "flex": 2, "minWidth": 70},
+            {"field": "name", "headerName": words("place"), "flex": 2, "minWidth": 70} | place,
             *(column(count, number) for count in COLUMNS),
             column(FILL, percent),
         ],
         "defaultColDef": {"sortable": True, "resizable": False, "suppressMovable": True},
+        "localeText": {"noRowsToShow": words("no_totals")},
         "rowData": [],
         "pinnedBottomRowData": [],
         "ensureDomOrder": True,  # screen readers read the rows in it

@@ -40,7 +40,7 @@ TEXTS = {
         "bikes_change": "Last hour",
         "change_since": "Change in the number of bikes since {time}, as a share of the docks",
         "change_unknown": "No earlier snapshot to compare with",
-        "area_change": "{place}: {n} bikes",
+        "area_change": "{place} · bikes: {n}",
         "no_total": "no total",
         "player": "Looking back",
         "moment": "Snapshot shown",
@@ -53,6 +53,8 @@ TEXTS = {
         "map": "Map",
         "streets": "Streets",
         "unplaced": "Stations without a position: {n}",
+        "zoom_in": "Zoom in",
+        "zoom_out": "Zoom out",
         "zoom_hint": "Zoom in to see the stations",
         "shapes": "▼ empty   ■ full   ✕ closed",
         "table": "Postal codes",
@@ -60,14 +62,18 @@ TEXTS = {
         "code": "Code",
         "place": "Place",
         "all": "All",
-        "area_label": "{place}: {bikes} bikes ({mechanical} + {ebike}), {docks} docks, {fill}",
+        "area_label": (
+            "{place} · bikes: {bikes} ({mechanical} + {ebike}) · free docks: {docks} · {fill} full"
+        ),
         "area_unknown": "{place}: no total",
-        "place_summary": "{bikes} bikes ({ebike} electric) · {docks} docks · {stations} stations",
+        "place_summary": (
+            "bikes: {bikes} ({ebike} electric) · free docks: {docks} · stations: {stations}"
+        ),
         "place_old": "no total in this snapshot",
         "hours": "{n} h",
         "station_open": "open",
         "station_closed": "closed",
-        "station_label": "{place}: {bikes} bikes, {docks} docks",
+        "station_label": "{place} · bikes: {bikes} · free docks: {docks}",
         "station_number": "{name}: {n}",
         "station_capacity": "{n} docks in total",
         "snapshot": "snapshot of {time}",
@@ -92,9 +98,9 @@ TEXTS = {
         "producer_several": "{number} running, published {published} ago",
         "producer_unknown": "published {published} ago",
         "producer_unseen": "nothing published yet",
-        "job_stalled": "stalled since {since}: {records} records waiting",
+        "job_stalled": "stalled since {since} · records waiting: {records}",
         "job_unseen": "no total written yet",
-        "job_runs": "{records} records waiting, last total {written} ago",
+        "job_runs": "records waiting: {records}, last total {written} ago",
         "dead_letters_none": "none in the last 24 hours",
         "dead_letters_some": "{number} in the last 24 hours, mostly: {reason}",
         "last_dead_letters": "Latest dead letters",
@@ -137,6 +143,8 @@ TEXTS = {
         "map": "Carte",
         "streets": "Rues",
         "unplaced": "Stations non localisées\u00a0: {n}",
+        "zoom_in": "Zoom avant",
+        "zoom_out": "Zoom arrière",
         "zoom_hint": "Zoomez pour voir les stations",
         "shapes": "▼ vide   ■ pleine   ✕ fermée",
         "table": "Codes postaux",
@@ -146,7 +154,7 @@ TEXTS = {
         "all": "Total",
         "area_label": (
             "{place} · vélos\u00a0: {bikes} ({mechanical} + {ebike})"
-            " · places libres\u00a0: {docks} · {fill}"
+            " · places libres\u00a0: {docks} · remplissage\u00a0: {fill}"
         ),
         "area_unknown": "{place}\u00a0: aucun total",
         "place_summary": (
