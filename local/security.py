@@ -11,7 +11,6 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from kafka import KafkaAdminClient
 from kafka.admin import (
     ACL,
     ACLOperation,
@@ -155,7 +154,7 @@ class Security:
             )
             for user in SCRIPTS.values()
         ]
-        with KafkaAdminClient(**clients.kafka_python_options(admin)) as client:
+        with clients.Admin(admin) as client:
             failures = client.alter_user_scram_credentials(users)
         for user, failure in failures.items():
             if failure is not None:
@@ -227,7 +226,7 @@ def grant(admin: Settings, settings: Settings) -> None:
     `admin` are the settings with which the administrator reaches Kafka.
     """
     allow = ACLPermissionType.ALLOW
-    with KafkaAdminClient(**clients.kafka_python_options(admin)) as client:
+    with clients.Admin(admin) as client:
         client.create_acls(
             [
                 ACL(f"User:{user}", "*", operation, allow, ResourcePattern(resource, name))
