@@ -214,8 +214,11 @@ def listens(server: str) -> bool:
 
 def _why_unreachable(settings: Settings) -> str:
     """Why none of Kafka's addresses can be connected to; "" if one can."""
-    reasons = [_connect(server) for server in settings.kafka.bootstrap_servers.split(",")]
-    return reasons[0] if all(reasons) else ""
+    reason = ""
+    for server in settings.kafka.bootstrap_servers.split(","):
+        if not (reason := _connect(server)):
+            break
+    return reason
 
 
 def _connect(server: str) -> str:
