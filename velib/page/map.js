@@ -8,8 +8,10 @@ window.paintArea = (layer, [colour, label, escaped]) => {
     Object.entries({tabindex: 0, role: "button"}).forEach(([k, v]) => shape.setAttribute(k, v));
     layer.bindTooltip(escaped, {sticky: true});
     layer.on("click", () => emitEvent("area", code));
-    layer.on("mouseover", () => emitEvent("area_hover", code));
-    layer.on("mouseout", () => emitEvent("area_hover", ""));
+    layer.on("mouseover", () => {
+      layer.bringToFront();  // at once: moved between button down and up it would get no click
+      emitEvent("area_hover", code);
+    });
     shape.addEventListener("keydown", event => {
       if (![" ", "Enter"].includes(event.key)) return;
       event.preventDefault();  // the space bar would scroll the page
