@@ -51,7 +51,9 @@ def install_java() -> None:
 
 
 def make_venv() -> None:
-    """Create `.venv` if it is missing or its folder was moved: its commands contain the path."""
+    """Create `.venv` if it is missing or does not work: its commands contain the folder's path, and
+    its packages are of one version of Python.
+    """
     pip = VENV / "bin" / "pip"
     if PYTHON.exists() and pip.exists():
         if str(VENV.absolute()) not in pip.read_text(errors="surrogateescape"):

@@ -10,7 +10,7 @@ from velib.page.text import LANGUAGES, PARIS, Words
 from velib.totals.areas import NAMES
 
 SPANS = (1, 6, 24)  # hours
-GREY = "#7a8594"  # of the lines; page.css has the colour of the text
+GREY = "#7a8594"  # of the grid; page.css has the colour of the text
 PAST = "#8a63d2"  # the colour of the badge and the slider
 LINES = (
     ("num_bikes_available", "#3b6fb6"),
@@ -110,7 +110,7 @@ def chart_options(words: Words) -> dict[str, Any]:
         "animation": False,
         "textStyle": {"fontFamily": "inherit"},
         "grid": {"left": 8, "right": 28, "top": 28, "bottom": 4, "containLabel": True},
-        "legend": {"top": 0, "right": 8, "textStyle": {"color": GREY}},
+        "legend": {"top": 0, "right": 8},
         "tooltip": {"trigger": "axis", "confine": True, ":valueFormatter": number},
         "dataset": {"source": []},
         "useUTC": True,  # the same marks on the axis for every browser
@@ -118,7 +118,6 @@ def chart_options(words: Words) -> dict[str, Any]:
             "type": "time",
             ":min": "value => Math.min(value.min, value.max - 60_000)",  # one snapshot has no span
             "axisLabel": {
-                "color": GREY,
                 "hideOverlap": True,
                 ":formatter": f"time => {mark}",
                 "rich": {"primary": {"fontWeight": "normal"}},
@@ -127,7 +126,7 @@ def chart_options(words: Words) -> dict[str, Any]:
         },
         "yAxis": {
             "type": "value",
-            "axisLabel": {"color": GREY, ":formatter": number},
+            "axisLabel": {":formatter": number},
             "splitLine": {"lineStyle": {"color": GREY, "opacity": 0.25}},
         },
         "series": [

@@ -264,7 +264,7 @@ def commonest_reason(dead_letters: list[DeadLetter]) -> str:
 
 
 def parse_station(value: bytes | None) -> Station | None:
-    """The station in a raw record's value; None if its numbers make no sense.
+    """The station in a raw record's value; None if its values make no sense.
 
     The job decides the same in velib/job/columns.py: `counts` which station is open and what it
     has, `reason` which values make sense. A kind of bikes that is missing or null is 0.
